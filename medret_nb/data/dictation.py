@@ -15,12 +15,12 @@ from .scenes import DEVICE_KINDS, Finding, Scene
 from . import wording as book
 from .wording import LABEL, Dice
 
-# %% ../../nbs/data/11e_dictation.ipynb #6db897bd
+# %% ../../nbs/data/11e_dictation.ipynb #864b7ec3
 @dataclass(frozen=True)
 class Observer:
     """Rates of error. d50: detectability at which half is missed; lapse: missed whatever the film; overcall: share of
     reports with an invented finding on a perfect film; resize: severity off by one; misside: right for left."""
-    d50: float = 12.0
+    d50: float = 20.0
     slope: float = 1.5
     lapse: float = 0.01
     overcall: float = 0.03

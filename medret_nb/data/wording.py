@@ -97,7 +97,7 @@ NAMES = {
           "pleural thickening": [("pleural thickening", ""), ("pleural reaction", ""), ("pleural capping", "")],
           "enlarged mediastinum": [("widened mediastinum", ""), ("mediastinal prominence", "")]}}
 
-# %% ../../nbs/data/11e0_wording.ipynb #4ba54b57
+# %% ../../nbs/data/11e0_wording.ipynb #410f6b6b
 PLACES = {
     "A": {"upper": {"right": ["right upper lobe", "right upper lung"], "left": ["left upper lobe", "left upper lung"],
                     "bilateral": ["bilateral upper lobe", "bilateral upper lung"]},
@@ -114,7 +114,7 @@ PLACES = {
 PLEURAL_PLACES = {"upper": {"right": ["right apical"], "left": ["left apical"], "bilateral": ["biapical", "bilateral apical"]},
                   "mid": {"right": ["right lateral"], "left": ["left lateral"], "bilateral": ["bilateral lateral"]},
                   "lower": {"right": ["right basal", "right costophrenic"], "left": ["left basal", "left costophrenic"], "bilateral": ["bilateral basal"]}}
-RIBS = {"upper": ["second", "third", "fourth"], "mid": ["fifth", "sixth", "seventh"], "lower": ["eighth", "ninth", "tenth"]}
+RIBS = {"upper": ["third", "fourth"], "mid": ["fifth", "sixth"], "lower": ["seventh", "eighth"]}
 
 # %% ../../nbs/data/11e0_wording.ipynb #83a9f8c7
 FRAMES = {
@@ -164,17 +164,17 @@ BONES = {"A": ["No acute osseous abnormality.", "Osseous structures are intact."
 NOTHING_ACUTE = {"A": ["No acute cardiopulmonary process.", "No acute cardiopulmonary abnormality.", "No acute intrathoracic process.", "No evidence of acute cardiopulmonary disease.", "No radiographic evidence of an acute cardiopulmonary process."],
                  "B": ["No acute cardiopulmonary findings.", "No active disease.", "No acute disease.", "Negative chest.", "No acute cardiopulmonary abnormality."]}
 
-# %% ../../nbs/data/11e0_wording.ipynb #b7423f57
+# %% ../../nbs/data/11e0_wording.ipynb #9535697a
 DEVICES = {
     "A": {"endotracheal tube": (["Endotracheal tube terminates {cm} cm above the carina.", "ET tube tip is {cm} cm above the carina.", "Endotracheal tube in standard position."],
-                                ["Endotracheal tube tip is low, at the level of the carina.", "ET tube terminates in the proximal right mainstem bronchus."]),
+                                ["Endotracheal tube is malpositioned.", "ET tube tip is malpositioned and should be repositioned."]),
           "central line": (["{side}central venous catheter terminates in the mid SVC.", "{side}PICC tip is in the lower SVC.", "{side}internal jugular line ends at the cavoatrial junction."],
                            ["{side}central venous catheter is malpositioned, with tip outside the SVC.", "{side}PICC is malpositioned and should be repositioned."]),
           "gastric tube": (["Enteric tube courses below the diaphragm with tip in the stomach.", "Nasogastric tube ends in the stomach.", "Orogastric tube passes below the left hemidiaphragm."],
                            ["Enteric tube tip is in the distal esophagus and should be advanced.", "Nasogastric tube is malpositioned, ending above the diaphragm."]),
           "pacemaker": (["{side}chest wall pacemaker with leads in expected position.", "{side}pectoral pacer leads end in the right atrium and ventricle.", "Dual-lead {side}pacemaker is in place."],
                         ["{side}pacemaker lead is displaced.", "{side}pacemaker with a malpositioned lead."])},
-    "B": {"endotracheal tube": (["ETT in satisfactory position.", "ETT tip {cm} cm from XXXX."], ["ETT tip is too low.", "ETT needs to be pulled back."]),
+    "B": {"endotracheal tube": (["ETT in satisfactory position.", "ETT tip {cm} cm from XXXX."], ["ETT is malpositioned.", "ETT needs to be repositioned."]),
           "central line": (["{side}central line tip overlies the SVC.", "{side}XXXX-A-XXXX catheter tip in the SVC."], ["{side}central line tip is not in the SVC.", "{side}central line tip is malpositioned."]),
           "gastric tube": (["NG tube tip below the diaphragm.", "Feeding tube in the stomach."], ["NG tube tip projects above the diaphragm.", "Feeding tube is too high."]),
           "pacemaker": (["{side}pacemaker noted.", "{side}AICD generator and leads in place."], ["{side}pacemaker lead appears dislodged."])}}
