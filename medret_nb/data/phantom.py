@@ -6,7 +6,7 @@
 __all__ = ['READING_SIZE', 'CHUNK', 'TABLES', 'examine', 'best_dprime', 'PhantomConfig', 'split_counts', 'plan',
            'image_ambiguity', 'reports_of', 'make_phantom', 'report_fits']
 
-# %% ../../nbs/data/11_phantom.ipynb #a5550488
+# %% ../../nbs/data/11_phantom.ipynb #d99a25d9
 import json
 import math
 import multiprocessing
@@ -22,10 +22,11 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .claims import Assertion, fresh_facts, report_ambiguity, report_fits
-from .dictation import Forms, Observer, write_report
+from .dictation import FORMS, Forms, write_report
 from .files import DataError, hash_of, read_json, read_parquet, write_json, write_parquet
 from .findings import compose, expected, finding_boxes, region_boxes, render, detectability
 from .scenes import DEVICE_KINDS, KINDS, Scene, clinic, sample_patients, scene_from_dict, scene_to_dict
+from .sentences import Observer
 from .studies import StudySet
 
 _all_ = ["report_fits"]
@@ -260,7 +261,7 @@ def _ambiguity(tables: dict, config: PhantomConfig) -> pd.DataFrame:
                          "image": image_ambiguity(tables["truth"], tables["visibility"], ids, config).round(4),
                          "wording": tables["scenes"]["wording_bits"]})
 
-# %% ../../nbs/data/11_phantom.ipynb #39a548bb
+# %% ../../nbs/data/11_phantom.ipynb #e6ec07e8
 def _claim_folder(folder: Path, config: PhantomConfig):
     """Write the configuration into a new folder; refuse a folder that holds another one."""
     note = folder / "phantom.json"
@@ -289,12 +290,13 @@ def _gather(folder: Path, config: PhantomConfig, chunks: int) -> dict:
 
 def make_phantom(studies, seed: int = 0, size: int = 128, out=None, prevalence: str = "balanced", site: str = "A", *,
                  one_study_per_patient=False, shortcut: bool = True, views=None, observer: Observer = Observer(),
-                 forms: Forms = Forms(), workers: int = 1, progress: bool = True) -> StudySet:
+                 forms: Forms | None = None, workers: int = 1, progress: bool = True) -> StudySet:
     """Make a phantom StudySet in the folder `out` (None: a new temporary one), with its truth beside it.
 
     studies: their number (split 0.7, 0.1, 0.2) or numbers per split, {"train": 3000, "test": 400}. size: pixels.
     prevalence "balanced" or "natural", site "A" or "B". one_study_per_patient: True, or names of splits. shortcut: AP films
     go with devices and edema. views: the films of every study, such as ("PA", "LATERAL"); None as the clinic has them.
+    observer, forms: rates of error, shapes of reports (None: the clinic's own). workers: processes that share the work.
     Deterministic: study i depends on the seed, its patient's number and these settings. Called again with the same
     settings it goes on where it stopped. DataError if the folder holds something else.
     """
@@ -302,7 +304,8 @@ def make_phantom(studies, seed: int = 0, size: int = 128, out=None, prevalence: 
         raise ValueError(f"size must lie between 16 and 4096 pixels, not {size!r}")
     counts = split_counts(studies)
     single = tuple(counts) if one_study_per_patient is True else tuple(one_study_per_patient or ())
-    config = PhantomConfig(counts, int(seed), int(size), prevalence, site, bool(shortcut), single, tuple(views) if views else None, observer, forms)
+    config = PhantomConfig(counts, int(seed), int(size), prevalence, site, bool(shortcut), single, tuple(views) if views else None, observer,
+                           forms or FORMS.get((prevalence, site), Forms()))
     config.place()
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="medret-phantom-"))
     _claim_folder(folder, config)

@@ -76,7 +76,7 @@ def scene_from_dict(record: dict) -> Scene:
     return Scene(Patient(**record["patient"]), tuple(Finding(**f) for f in record["findings"]),
                  tuple(Acquisition(**a) for a in record["acquisitions"]))
 
-# %% ../../nbs/data/11d_scenes.ipynb #72349ac4
+# %% ../../nbs/data/11d_scenes.ipynb #99d32c19
 @dataclass(frozen=True)
 class Clinic:
     """What comes through the door of one clinic.
@@ -110,16 +110,16 @@ CLINICS = {
     ("balanced", "B"): Clinic("balanced B", "no clinic: every finding often enough to test", _EVEN, ap=.12, loading=.35,
                               photons=2600.0, exposure=1.25),
     ("natural", "A"): Clinic("natural A", "MIMIC-CXR-JPG, CheXpert labels (Johnson et al. 2019, arXiv:1901.07042)",
-                             {"pleural effusion": .25, "pneumothorax": .048, "atelectasis": .24, "consolidation": .06,
-                              "pneumonia": .10, "edema": .15, "cardiomegaly": .21, "nodule": .025, "mass": .009,
-                              "rib fracture": .02, "pleural thickening": .01, "enlarged mediastinum": .035,
-                              "endotracheal tube": .08, "central line": .17, "gastric tube": .09, "pacemaker": .07},
+                             {"pleural effusion": .275, "pneumothorax": .052, "atelectasis": .239, "consolidation": .024,
+                              "pneumonia": .130, "edema": .163, "cardiomegaly": .224, "nodule": .0205, "mass": .0075,
+                              "rib fracture": .024, "pleural thickening": .012, "enlarged mediastinum": .055,
+                              "endotracheal tube": .091, "central line": .194, "gastric tube": .103, "pacemaker": .080},
                              ap=.45, published=MIMIC),
     ("natural", "B"): Clinic("natural B", "OpenI, MeSH codes of 3,955 reports (Demner-Fushman et al. 2016)",
-                             {"pleural effusion": .042, "pneumothorax": .007, "atelectasis": .09, "consolidation": .01,
-                              "pneumonia": .012, "edema": .013, "cardiomegaly": .097, "nodule": .029, "mass": .005,
-                              "rib fracture": .022, "pleural thickening": .015, "enlarged mediastinum": .010,
-                              "endotracheal tube": .005, "central line": .035, "gastric tube": .005, "pacemaker": .025},
+                             {"pleural effusion": .044, "pneumothorax": .006, "atelectasis": .098, "consolidation": .026,
+                              "pneumonia": .015, "edema": .012, "cardiomegaly": .102, "nodule": .030, "mass": .005,
+                              "rib fracture": .025, "pleural thickening": .020, "enlarged mediastinum": .010,
+                              "endotracheal tube": .005, "central line": .037, "gastric tube": .005, "pacemaker": .027},
                              ap=.08, published=OPENI, loading=.5, visits=(1.0,), photons=2600.0, exposure=1.25)}
 
 
