@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['READING_SIZE', 'CHUNK', 'TABLES', 'examine', 'best_dprime', 'PhantomConfig', 'split_counts', 'plan',
-           'image_ambiguity', 'reports_of', 'make_phantom', 'report_fits']
+           'image_ambiguity', 'reports_of', 'make_phantom', 'Truth', 'load_truth', 'counterfactual', 'retell',
+           'report_fits']
 
-# %% ../../nbs/data/11_phantom.ipynb #d99a25d9
+# %% ../../nbs/data/11_phantom.ipynb #645eece7
 import json
 import math
 import multiprocessing
 import shutil
 import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,25 +25,31 @@ from tqdm.auto import tqdm
 from .claims import Assertion, fresh_facts, report_ambiguity, report_fits
 from .dictation import FORMS, Forms, write_report
 from .files import DataError, hash_of, read_json, read_parquet, write_json, write_parquet
-from .findings import compose, expected, finding_boxes, region_boxes, render, detectability
-from .scenes import DEVICE_KINDS, KINDS, Scene, clinic, sample_patients, scene_from_dict, scene_to_dict
+from .findings import detectability, finding_boxes, region_boxes, render
+from .scenes import KINDS, Scene, _columns, clinic, sample_patients, scene_from_dict, scene_to_dict, uniforms
 from .sentences import Observer
 from .studies import StudySet
 
 _all_ = ["report_fits"]
 
-# %% ../../nbs/data/11_phantom.ipynb #4d4d4796
+# %% ../../nbs/data/11_phantom.ipynb #def4d898
 READING_SIZE = 64
+
+
+def _each_finding(scene: Scene, a) -> tuple[dict, dict]:
+    """d' (four digits) and box of each finding on one film, at the reading size."""
+    if not scene.findings:
+        return {}, {}
+    dprime = {int(i): float(f"{d:.4g}") for i, d in detectability(scene, a, READING_SIZE).items()}
+    return dprime, finding_boxes(scene, a, READING_SIZE)
 
 
 def examine(scene: Scene, size: int) -> list[dict]:
     """For each film of the scene: pixels uint8 (size, size), dprime {finding index: d'}, boxes of findings and regions."""
     out = []
     for a in scene.acquisitions:
-        dprime = detectability(scene, a, READING_SIZE) if scene.findings else {}
-        boxes = finding_boxes(scene, a, READING_SIZE) if scene.findings else {}
-        out.append({"pixels": render(scene, a, size), "dprime": {int(i): float(f"{d:.4g}") for i, d in dprime.items()},
-                    "findings": boxes, "regions": region_boxes(scene, a)})
+        dprime, boxes = _each_finding(scene, a)
+        out.append({"pixels": render(scene, a, size), "dprime": dprime, "findings": boxes, "regions": region_boxes(scene, a)})
     return out
 
 
@@ -113,10 +120,9 @@ def plan(config: PhantomConfig) -> list[list[tuple]]:
         chunks += [entries[i:i + CHUNK] for i in range(0, len(entries), CHUNK)]
     return chunks
 
-# %% ../../nbs/data/11_phantom.ipynb #22a965ff
+# %% ../../nbs/data/11_phantom.ipynb #95378023
 def _visit_counts(indices, seed: int, place) -> list[int]:
     """How many studies each patient has."""
-    from medret_nb.data.scenes import _columns, uniforms
     u = _columns(uniforms(indices, seed))["person"]["visits"]
     return (1 + np.searchsorted(np.cumsum(place.visits)[:-1], u, side="right")).tolist()
 
@@ -322,3 +328,67 @@ def make_phantom(studies, seed: int = 0, size: int = 128, out=None, prevalence: 
     made.save(folder)
     shutil.rmtree(folder / "parts")
     return made
+
+# %% ../../nbs/data/11_phantom.ipynb #8d992360
+@dataclass
+class Truth:
+    """What is known of a phantom's studies, row by row as in `studies.studies`.
+
+    scenes, priors (None for a first visit), keys of the dictation, and reports as lists of Assertion; the tables
+    findings, visibility, sentences and ambiguity as dataframes.
+    """
+    scenes: list
+    priors: list
+    keys: list
+    reports: list
+    findings: pd.DataFrame
+    visibility: pd.DataFrame
+    sentences: pd.DataFrame
+    ambiguity: pd.DataFrame
+    config: dict
+
+    def fits(self, reading: str = "open") -> np.ndarray:
+        """Which report (row) fits which scene (column): bool (N, N)."""
+        return report_fits(self.reports, self.scenes, reading)
+
+
+def load_truth(studies: StudySet) -> Truth:
+    """The truth that lies beside a phantom StudySet, or a split of one. DataError if it is no phantom."""
+    folder = studies.folder
+    if folder is None or not (folder / "scenes.parquet").exists():
+        raise DataError(f"{folder}: holds no scenes.parquet; only a phantom has a truth")
+    ids = studies.studies["study_id"]
+    tables = {t: read_parquet(folder / f"{t}.parquet") for t in ("scenes", "truth", "visibility", "sentences", "assertions", "ambiguity")}
+    rows = tables["scenes"].set_index("study_id").loc[ids]
+    config = read_json(folder / "phantom.json")
+    only = {t: tables[t][tables[t]["study_id"].isin(set(ids))].reset_index(drop=True) for t in ("truth", "visibility", "sentences")}
+    return Truth([scene_from_dict(json.loads(t)) for t in rows["scene"]],
+                 [scene_from_dict(json.loads(t)) if t else None for t in rows["prior"]],
+                 [(config["seed"], int(i), int(v)) for i, v in zip(rows["patient_index"], rows["visit"])],
+                 reports_of(tables["assertions"], ids), only["truth"], only["visibility"], only["sentences"],
+                 tables["ambiguity"].set_index("study_id").loc[ids].reset_index(), config)
+
+# %% ../../nbs/data/11_phantom.ipynb #1925145e
+def counterfactual(scene: Scene, finding: int | None = None, remove: bool = False, **changes) -> Scene:
+    """The scene with one fact changed, anatomy and noise kept.
+
+    finding: the index of the finding to change (`severity=3`, `side="left"`) or to remove; None changes every film
+    (`photons=400.0`, `rotation=8.0`, `view="AP"`).
+    """
+    if finding is None:
+        if remove or not changes:
+            raise ValueError("give the index of the finding to remove, or what to change on the films")
+        return replace(scene, acquisitions=tuple(replace(a, **changes) for a in scene.acquisitions))
+    if not 0 <= finding < len(scene.findings):
+        raise ValueError(f"finding must be below {len(scene.findings)}, not {finding}")
+    kept = list(scene.findings)
+    kept[finding:finding + 1] = [] if remove else [replace(kept[finding], **changes)]
+    return replace(scene, findings=tuple(kept))
+
+
+def retell(truth: Truth, row: int, scene: Scene, observer: Observer = Observer(), forms: Forms | None = None):
+    """The Report that the same doctor would dictate, in the same words, of another scene in that row's place."""
+    films = [{"dprime": _each_finding(scene, a)[0]} for a in scene.acquisitions]
+    config = truth.config
+    return write_report(scene, truth.keys[row], config["site"], truth.priors[row], best_dprime(films, len(scene.findings)),
+                        observer, forms or FORMS[config["prevalence"], config["site"]])
