@@ -1,7 +1,11 @@
 import gzip
 import io
 import os
+import subprocess
+import sys
 import tarfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -266,6 +270,18 @@ def test_drawn_films_are_one_per_report_and_go_on_after_an_interruption(archive,
     assert list(files)[0].stat().st_mtime == 1
     from_openi(archive, out, images="drawn", size=32, quiet=True)
     assert {Image.open(path).size for path in (out / "images").glob("*.png")} == {(32, 32)} and len(list((out / "images").glob("*.png"))) == 24
+
+
+def test_a_killed_drawing_goes_on_to_the_same_files(archive, tmp_path):
+    code = f"from medret_nb.data.sources import from_openi; from_openi({str(archive)!r}, {str(tmp_path / 'killed')!r}, images='drawn', size=96, quiet=True)"
+    child = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    films, until = tmp_path / "killed" / "images", time.monotonic() + 90
+    while time.monotonic() < until and child.poll() is None and len(list(films.glob("C*.png"))) < 3: time.sleep(0.002)
+    child.kill(); child.wait()
+    assert 3 <= len(list(films.glob("C*.png"))) <= 24 and not (tmp_path / "killed" / "studies.parquet").exists()
+    for name in ("killed", "whole"): from_openi(archive, tmp_path / name, images="drawn", size=96, quiet=True)
+    whole, killed = ({path.relative_to(tmp_path / name).as_posix(): path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()} for name in ("whole", "killed"))
+    assert whole == killed and len(whole) == 24 + 6
 
 
 def test_drawing_never_removes_films_of_others(archive, tmp_path):
