@@ -8,6 +8,7 @@ __all__ = ['choose_image', 'shipped_data', 'overview', 'overview_text', 'overvie
            'connected_groups', 'parse_labels', 'standard_view']
 
 # %% ../../nbs/data/10_studies.ipynb #9b00cfa5
+import copy
 import json
 import re
 from collections import Counter
@@ -141,13 +142,17 @@ class StudySet:
         self.images = check_images(images, self.studies)
         self.regions = check_regions(regions, self.images)
         check_splits(self.studies)
-        self.info, self.folder, self.notes = dict(info or {}), Path(folder) if folder is not None else None, []
-        for name, table, columns in (("studies", self.studies, STUDY_COLUMNS), ("images", self.images, IMAGE_COLUMNS), ("regions", self.regions, REGION_COLUMNS)):
-            extra = [str(column) for column in table.columns if column not in columns]
-            if extra: self.notes.append(f"{name}: kept unknown column(s) {', '.join(extra)}")
-        bare = int((~self.studies["study_id"].isin(self.images["study_id"])).sum())
-        if bare: self.notes.append(f"{bare} studies have no image")
+        self.info, self.folder = dict(info or {}), Path(folder) if folder is not None else None
         self._whole = self                                  # the set whose pixel cache this one reads
+
+    @property
+    def notes(self) -> list[str]:
+        "What is unusual but allowed, a line each: unknown columns, studies without an image."
+        known = {"studies": STUDY_COLUMNS, "images": IMAGE_COLUMNS, "regions": REGION_COLUMNS}
+        extra = {name: [str(column) for column in getattr(self, name).columns if column not in columns] for name, columns in known.items()}
+        notes = [f"{name}: kept unknown column(s) {', '.join(columns)}" for name, columns in extra.items() if columns]
+        bare = int((~self.studies["study_id"].isin(self.images["study_id"])).sum())
+        return notes + ([f"{bare} studies have no image"] if bare else [])
 
     def __len__(self) -> int: return len(self.studies)
 
@@ -168,6 +173,7 @@ class StudySet:
 
         Images stay where they are: a path below `folder` becomes relative to it, any other absolute.
         """
+        check_splits(self.studies)                          # they may have been assigned since
         folder = Path(folder)
         paths = [path.resolve() for path in self.image_paths()]
         root = folder.resolve()
@@ -176,7 +182,7 @@ class StudySet:
         write_parquet(self.regions, folder / "regions.parquet")
         write_parquet(self.images, folder / "images.parquet")
         write_parquet(self.studies.assign(labels=[json.dumps(labels, ensure_ascii=False) for labels in self.studies["labels"]]), folder / "studies.parquet")
-        self.folder = folder
+        self.folder, self._whole = folder, self
         return self
 
     def image_paths(self, images: pd.DataFrame | None = None) -> list[Path]:
@@ -189,10 +195,10 @@ class StudySet:
         wanted = set(study_ids)
         unknown = wanted - set(self.studies["study_id"])
         if unknown: raise DataError(f"no such study: {some(sorted(unknown))}")
-        studies = self.studies[self.studies["study_id"].isin(wanted)]
-        images = self.images[self.images["study_id"].isin(wanted)]
-        part = StudySet(studies, images, self.regions[self.regions["image_id"].isin(images["image_id"])], self.info, self.folder)
-        part._whole = self._whole
+        part = copy.copy(self)                              # the tables were checked once, and rows are only left out
+        part.studies = self.studies[self.studies["study_id"].isin(wanted)].reset_index(drop=True)
+        part.images = self.images[self.images["study_id"].isin(wanted)].reset_index(drop=True)
+        part.regions = self.regions[self.regions["image_id"].isin(part.images["image_id"])].reset_index(drop=True)
         return part
 
     def split(self, name: str) -> "StudySet":

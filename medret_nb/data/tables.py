@@ -76,6 +76,7 @@ def standard_view(raw) -> str:
 def as_text(column: pd.Series) -> pd.Series:
     "Strings without missing values; whole numbers read as 7.0 become '7'."
     def one(value):
+        if type(value) is str: return value.strip()
         if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)): return ""
         if isinstance(value, float) and value.is_integer(): return str(int(value))
         return str(value).strip()
@@ -89,7 +90,7 @@ def _number(column: pd.Series, table: str, whole: bool = False) -> pd.Series:
     if whole: wrong |= numbers.notna() & (numbers != numbers.round())
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise DataError(f"{table}, row {row + 1}: {column.name} is {column.iloc[row]!r}, not a {'whole ' if whole else ''}number")
+        raise DataError(f"{table}, row {row + 1}: {column.name} is '{column.iloc[row]}', not a {'whole ' if whole else ''}number")
     return numbers.astype("Int64") if whole else numbers.astype(float)
 
 
@@ -114,7 +115,7 @@ def _check_ids(column: pd.Series, table: str):
 
 def _check_values(column: pd.Series, allowed: Iterable, table: str):
     wrong = np.flatnonzero(~column.isin(list(allowed)))
-    if len(wrong): raise DataError(f"{table}, row {wrong[0] + 1}: {column.name} is {column.iloc[wrong[0]]!r}; allowed: {', '.join(str(a) for a in allowed if a != '')}")
+    if len(wrong): raise DataError(f"{table}, row {wrong[0] + 1}: {column.name} is '{column.iloc[wrong[0]]}'; allowed: {', '.join(str(a) for a in allowed if a != '')}")
 
 
 def some(values, most: int = 3) -> str:
@@ -196,7 +197,7 @@ def check_splits(studies: pd.DataFrame):
     rows = marked[component == torn[0]]
     names = sorted(rows["split"].unique())
     what = f"patient {rows['patient_id'].iloc[0]} stands" if rows["patient_id"].nunique() == 1 else f"patients {some(rows['patient_id'].unique())}, joined by group_id, stand"
-    raise DataError(f"studies: {what} in two splits ({', '.join(names)}), e.g. studies {some(rows.groupby('split')['study_id'].first())}; {len(torn)} such group(s)")
+    raise DataError(f"studies: {what} in {'two' if len(names) == 2 else 'several'} splits ({', '.join(names)}), e.g. studies {some(rows.groupby('split')['study_id'].first())}; {len(torn)} such case(s)")
 
 # %% ../../nbs/data/09b_tables.ipynb #ba1124f3
 def assign_splits(studies: pd.DataFrame, fractions: dict[str, float] | None = None, counts: dict[str, int] | None = None, seed: int = 0) -> pd.Series:
