@@ -158,6 +158,14 @@ def test_counts_do_not_overflow_a_byte_or_miss_a_block():
         assert (above == 1500).all() and (level == 1500).all()
 
 
+def test_bool_and_unsigned_scores_are_scores_too():
+    rng = np.random.default_rng(8)
+    levels, relevant = rng.integers(0, 2, (20, 15)), rng.random((20, 15)) < .3
+    for metric in (ranking.mean_average_precision, ranking.r_precision, ranking.median_rank, lambda s, r: ranking.ndcg(s, r * 1.0, 5)):
+        expected = metric(levels.astype(float), relevant)
+        assert metric(levels.astype(bool), relevant) == metric(levels.astype(np.uint8), relevant) == expected
+
+
 def test_chance_is_what_a_constant_scorer_gets():
     _, relevant = untied(3)
     constant = np.ones(relevant.shape)

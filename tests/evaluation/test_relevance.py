@@ -60,7 +60,7 @@ def test_own_report_is_relevant_under_every_protocol():
         got = relevance(protocol, frame, ["a", "b", "c"], fits=np.eye(3, dtype=bool))
         asked = got.queries >= 0
         assert (got.rows()[asked, np.flatnonzero(asked)] == 1).all(), protocol
-        np.testing.assert_array_equal(got.flipped().rows(), got.rows().T if protocol != "labels-abnormal" else got.flipped().rows())
+        np.testing.assert_array_equal(got.flipped().rows(), got.rows().T)
 
 
 def test_fits_keeps_its_direction():
@@ -106,7 +106,7 @@ def test_gallery_facts():
 
 
 def test_a_large_gallery_needs_no_matrix():
-    n = 200_000
+    n = 40_000
     frame = pd.DataFrame({"labels": [{"Edema": 1}, {"Fracture": 1}] * (n // 2)})
     got = relevance("labels", frame)
     assert got.counts()[0] == n // 2 and got.rows(7, 9).shape == (2, n)
