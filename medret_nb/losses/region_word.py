@@ -28,9 +28,10 @@ def box_weights(boxes: Tensor, h: int, w: int) -> Tensor:
 
     Returns
     -------
-    (..., h, w), summing to 1 per box; all 0 for a box without area inside the film.
+    (..., h, w), summing to 1 per box; all 0 for a box without area inside the film, or with NaN coordinates.
     """
     if boxes.shape[-1] != 4: raise ValueError(f"box_weights: boxes {tuple(boxes.shape)} must end in 4 (x0, y0, x1, y1)")
+    boxes = boxes.nan_to_num(0.0)
     across, down = _overlap(boxes[..., 0], boxes[..., 2], w), _overlap(boxes[..., 1], boxes[..., 3], h)
     area = down[..., :, None] * across[..., None, :]
     return area / area.sum((-2, -1), keepdim=True).clamp_min(1e-12)
@@ -45,7 +46,7 @@ def pool_boxes(patches: Tensor, boxes: Tensor) -> Tensor:
 
     Returns
     -------
-    (B, R, D); zeros for a box without area inside the film, which the caller masks.
+    (B, R, D); zeros for a box that is unknown (NaN) or without area inside the film, which the caller masks.
     """
     h, w = patches.shape[1:3]
     return box_weights(boxes.to(patches.dtype), h, w).flatten(2) @ patches.flatten(1, 2)
