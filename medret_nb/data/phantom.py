@@ -267,7 +267,7 @@ def _ambiguity(tables: dict, config: PhantomConfig) -> pd.DataFrame:
                          "image": image_ambiguity(tables["truth"], tables["visibility"], ids, config).round(4),
                          "wording": tables["scenes"]["wording_bits"]})
 
-# %% ../../nbs/data/11_phantom.ipynb #e6ec07e8
+# %% ../../nbs/data/11_phantom.ipynb #de77386c
 def _claim_folder(folder: Path, config: PhantomConfig):
     """Write the configuration into a new folder; refuse a folder that holds another one."""
     note = folder / "phantom.json"
@@ -280,8 +280,6 @@ def _claim_folder(folder: Path, config: PhantomConfig):
         raise DataError(f"{folder}: is not empty and holds no phantom; choose an empty folder")
     else:
         write_json(config.record(), note)
-    for name in ("images", "parts"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
 
 
 def _gather(folder: Path, config: PhantomConfig, chunks: int) -> dict:
@@ -317,6 +315,8 @@ def make_phantom(studies, seed: int = 0, size: int = 128, out=None, prevalence: 
     _claim_folder(folder, config)
     if (folder / "studies.parquet").exists():                 # written last
         return StudySet.load(folder)
+    for name in ("images", "parts"):
+        (folder / name).mkdir(exist_ok=True)
     tables = _gather(folder, config, _work(config, folder, workers, progress))
     for name in ("truth", "visibility", "scenes", "sentences", "assertions"):
         write_parquet(tables[name], folder / f"{name}.parquet")

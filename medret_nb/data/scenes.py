@@ -7,9 +7,8 @@ __all__ = ['FINDING_KINDS', 'DEVICE_KINDS', 'MIMIC', 'OPENI', 'CLINICS', 'KINDS'
            'Scene', 'scene_to_dict', 'scene_from_dict', 'Clinic', 'clinic', 'uniforms', 'draw', 'scenes_of',
            'sample_patients', 'sample_scenes']
 
-# %% ../../nbs/data/11d_scenes.ipynb #d2199e11
+# %% ../../nbs/data/11d_scenes.ipynb #cfdbd1d7
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -129,7 +128,7 @@ def clinic(prevalence: str = "balanced", site: str = "A", shortcut: bool = True)
         raise ValueError(f"prevalence must be balanced or natural and site A or B, not {prevalence!r}, {site!r}")
     return replace(CLINICS[prevalence, site], shortcut=shortcut)
 
-# %% ../../nbs/data/11d_scenes.ipynb #1a3deeb2
+# %% ../../nbs/data/11d_scenes.ipynb #6676f59e
 KINDS = FINDING_KINDS[:-1] + DEVICE_KINDS     # the sixteen things that have a share of their own
 VISITS = 5
 # kind: (side shares right, left, bilateral), (zone shares upper, mid, lower; () = whole), illness loading, persistence
@@ -141,7 +140,7 @@ _HABITS = {
     "mass": ((.55, .45, 0), (.50, .30, .20), .10, .95), "rib fracture": ((.48, .52, 0), (.15, .45, .40), .05, .90),
     "pleural thickening": ((.38, .34, .28), (.45, .05, .50), .10, .97), "enlarged mediastinum": ((), (), .15, .92),
     "endotracheal tube": ((), (), .65, .50), "central line": ((.85, .15, 0), (), .60, .70),
-    "gastric tube": ((), (), .65, .55), "pacemaker": ((.15, .85, 0), (), .25, .99)}
+    "gastric tube": ((), (), .65, .55), "pacemaker": ((.15, .85, 0), (), .25, .998)}
 _SIDES, _ZONES = ("right", "left", "bilateral"), ("upper", "mid", "lower")
 _PERSON = ("seed", "sex", "age", "habitus", "heart", "visits", "illness")
 _TRAITS = ("first", "side", "zone", "size", "seed", "misplaced")

@@ -119,7 +119,7 @@ def noun_phrase(f: Finding, site: str, dice: Dice, brief: bool = False, names=No
     a = Assertion(finding, f.side, f.zone, low, high, label=LABEL[finding])
     return " ".join(text.split()), plural, a, name[0]
 
-# %% ../../nbs/data/11e2_sentences.ipynb #ab84df5b
+# %% ../../nbs/data/11e2_sentences.ipynb #625f325e
 HEDGED = {"pleural effusion": .10, "pneumothorax": .10, "atelectasis": .18, "consolidation": .29, "pneumonia": .52, "edema": .33,
           "cardiomegaly": .12, "nodule": .15, "mass": .15, "rib fracture": .11, "pleural thickening": .27, "enlarged mediastinum": .50}
 
@@ -165,7 +165,8 @@ class _Case:
         """"plain", or the kind of change if there is a prior and the doctor mentions it."""
         if self.prior is None or not self.dice.chance(f"mention change {kind}", .55):
             return "plain"
-        return _change(severity, self.prior.get(kind, 0))
+        change = _change(severity, self.prior.get(kind, 0))
+        return "plain" if kind == "rib fracture" and change in ("worse", "better") else change
 
     def denies(self, finding: str) -> bool:
         """Whether the absence of that finding may be said: nothing it covers was seen."""

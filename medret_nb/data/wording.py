@@ -62,7 +62,7 @@ SIZES = {"pleural effusion": _SIZE, "pneumothorax": _SIZE, "atelectasis": _COLLA
          "pneumonia": _DENSITY, "edema": _DEGREE, "cardiomegaly": _DEGREE, "nodule": _ROUND, "mass": _ROUND,
          "rib fracture": _BREAK, "pleural thickening": _DEGREE, "enlarged mediastinum": _DEGREE}
 
-# %% ../../nbs/data/11e0_wording.ipynb #309c57c0
+# %% ../../nbs/data/11e0_wording.ipynb #71ca5240
 LABEL = {"pleural effusion": "Pleural Effusion", "pneumothorax": "Pneumothorax", "atelectasis": "Atelectasis",
          "consolidation": "Consolidation", "pneumonia": "Pneumonia", "edema": "Edema", "cardiomegaly": "Cardiomegaly",
          "nodule": "Lung Lesion", "mass": "Lung Lesion", "lung lesion": "Lung Lesion", "rib fracture": "Fracture",
@@ -76,7 +76,7 @@ NAMES = {
           "pneumothorax": [("pneumothorax", "pneumothoraces")],
           "atelectasis": [("atelectasis", ""), ("atelectatic change", "atelectatic changes"), ("volume loss", ""), ("opacity reflecting atelectasis", "opacities reflecting atelectasis"), ("streaky opacity consistent with atelectasis", "streaky opacities consistent with atelectasis")],
           "consolidation": [("consolidation", "consolidations"), ("airspace consolidation", "airspace consolidations"), _OPAQUE, ("airspace opacity", "airspace opacities", "lung opacity")],
-          "pneumonia": [("pneumonia", ""), ("consolidation", "consolidations", "consolidation"), _OPAQUE, ("parenchymal opacity", "parenchymal opacities", "lung opacity"), ("airspace opacity", "airspace opacities", "lung opacity"), ("heterogeneous opacity", "heterogeneous opacities", "lung opacity")],
+          "pneumonia": [("pneumonia", ""), ("airspace opacity", "airspace opacities", "lung opacity"), _OPAQUE, ("parenchymal opacity", "parenchymal opacities", "lung opacity"), ("heterogeneous consolidation", "heterogeneous consolidations", "consolidation")],
           "edema": [("pulmonary edema", ""), ("interstitial pulmonary edema", ""), ("interstitial edema", "")],
           "cardiomegaly": [("cardiomegaly", ""), ("enlargement of the cardiac silhouette", ""), ("cardiac enlargement", "")],
           "nodule": [("nodule", "nodules"), ("pulmonary nodule", "pulmonary nodules"), ("nodular opacity", "nodular opacities")],
