@@ -8,6 +8,7 @@ __all__ = ['Pixels', 'cache_folder', 'fingerprint', 'build_cache', 'open_pixels'
 # %% ../../nbs/data/13c_pixels.ipynb #cc425ad9
 import os
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -74,12 +75,19 @@ def _write_header(file, rows: int, size: int):
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (rows, size, size)})
 
 
+def _sweep(array_path: Path):
+    "Remove what killed builds left behind: temporary arrays that nobody has written to for an hour."
+    for left in array_path.parent.glob(f".{array_path.stem}-*.tmp.npy"):
+        if time.time() - left.stat().st_mtime > 3600: left.unlink(missing_ok=True)
+
+
 def build_cache(image_ids: Sequence[str], paths: Sequence[Path], size: int, array_path: Path, facts_path: Path, mark: str):
     """Decode all films into `array_path` and describe them in `facts_path`; `mark` is the fingerprint.
 
     Films are decoded by threads and written in order, 128 at a time, so that memory stays small. Both files appear by
     renaming, the array first, and the old description is gone before: an interruption leaves no cache or a whole one.
     """
+    _sweep(array_path)
     ids, boxes, unreadable = [], [], {}
     with atomic_write(array_path) as temporary, open(temporary, "wb") as file, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         _write_header(file, len(paths), size)
@@ -106,7 +114,7 @@ def _read_cache(array_path: Path, facts_path: Path, mark: str, size: int) -> Pix
         facts = read_json(facts_path)
         if facts["fingerprint"] != mark: return None
         array = np.load(array_path, mmap_mode="r", allow_pickle=False)
-    except (DataError, OSError, ValueError, KeyError, TypeError): return None
+    except (DataError, OSError, EOFError, ValueError, KeyError, TypeError): return None
     if array.shape != (len(facts["image_ids"]), size, size) or array.dtype != np.uint8: return None
     return Pixels(array, {image_id: row for row, image_id in enumerate(facts["image_ids"])}, np.array(facts["boxes"], float).reshape(-1, 4), facts["unreadable"])
 
