@@ -6,8 +6,9 @@
 __all__ = ['PROTOCOLS', 'OBSERVATIONS', 'Relevance', 'label_sets', 'jaccard', 'study_codes', 'relevance', 'duplicate_ceiling',
            'gallery_facts']
 
-# %% ../../nbs/evaluation/50_relevance.ipynb #fb73e176
+# %% ../../nbs/evaluation/50_relevance.ipynb #9fc16f78
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,9 @@ import pandas as pd
 from ..data.files import DataError
 from ..data.reports import text_groups
 from ..data.tables import FINDINGS
+from .ranking import Groups
 
-# %% ../../nbs/evaluation/50_relevance.ipynb #144e68ea
+# %% ../../nbs/evaluation/50_relevance.ipynb #aa53f86b
 PROTOCOLS = ("exact", "text", "labels", "labels-abnormal", "graded", "fits", "fits-open", "fits-closed")
 OBSERVATIONS = tuple(name for name in FINDINGS if name != "No Finding")
 
@@ -44,9 +46,19 @@ class Relevance:
         known = (queries[:, None] >= 0) & (self.gallery >= 0)
         return np.where(known, self.gains[queries[:, None], self.gallery], np.zeros((), self.gains.dtype))
 
+    @cached_property
+    def _groups(self):
+        return Groups(self.queries, self.gallery)
+
     def part(self, start, stop):
-        """What `medret_nb.evaluation.ranking` takes for the queries start..stop: a pair of groups, or rows."""
-        return (self.queries[start:stop], self.gallery) if self.gains is None else self.rows(start, stop)
+        """What `medret_nb.evaluation.ranking` takes for the queries start..stop: groups, or rows of gains."""
+        return self._groups.part(start, stop) if self.gains is None else self.rows(start, stop)
+
+    @cached_property
+    def several(self):
+        """True if some query may have more than one relevant candidate, judged by the gallery alone."""
+        known = self.gallery[self.gallery >= 0]
+        return self.gains is not None or len(np.unique(known)) < len(known)
 
     def flipped(self):
         """The other direction: candidates become queries."""

@@ -7,11 +7,11 @@ __all__ = ['checked', 'risk_coverage', 'aurc', 'oracle_aurc', 'excess_aurc', 'au
            'calibration_curve', 'ece', 'signed_gap', 'calibrated_ece', 'brier', 'retrieval_nll', 'fit_temperature',
            'reliability_interval']
 
-# %% ../../nbs/evaluation/52_reliability.ipynb #0d6a49b1
+# %% ../../nbs/evaluation/52_reliability.ipynb #f7fd5884
 import numpy as np
 
 from .intervals import cluster_codes, interval
-from .ranking import blocks, relevant_pairs
+from .ranking import as_relevant, blocks, relevant_pairs
 
 # %% ../../nbs/evaluation/52_reliability.ipynb #14295f9f
 def checked(correct, other, name):
@@ -153,13 +153,13 @@ def brier(correct, probability, bins=15, kind="mass"):
             "uncertainty": float(accuracy * (1 - accuracy)),
             "within": float(np.mean(inside ** 2 - 2 * inside * (correct - found[where])))}
 
-# %% ../../nbs/evaluation/52_reliability.ipynb #51340a9f
+# %% ../../nbs/evaluation/52_reliability.ipynb #b5f0b304
 def retrieval_nll(scores, relevant, temperature):
     """Mean of -log (softmax mass of the relevant candidates) over the queries that have some, at a temperature.
 
     scores (Q, G) or a function (start, stop) -> rows; relevant as in `medret_nb.evaluation.ranking.relevant_pairs`.
     """
-    total, asked = 0.0, 0
+    total, asked, relevant = 0.0, 0, as_relevant(relevant)
     for start, stop, block in blocks(scores, relevant):
         rows, columns = relevant_pairs(relevant, start, stop)
         scaled = (block - block.max(1, keepdims=True)) / temperature
@@ -179,6 +179,7 @@ def fit_temperature(scores, relevant, steps=40):
 
     A grid over six decades around the spread of the scores, then golden-section search in log T.
     """
+    relevant = as_relevant(relevant)
     sample = next(blocks(scores, relevant))[2]
     spread = float(np.std(sample)) or 1.0
     grid = np.log(spread) + np.linspace(np.log(1e-3), np.log(1e3), 25)
