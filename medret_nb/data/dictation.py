@@ -104,7 +104,7 @@ def _findings(case: _Case, scene: Scene, incidental: bool) -> list[Sentence]:
         out += blocks[name]
     return out
 
-# %% ../../nbs/data/11e_dictation.ipynb #c176527d
+# %% ../../nbs/data/11e_dictation.ipynb #5daca10e
 _GRAVITY = ("pneumothorax", "mass", "pneumonia", "consolidation", "pleural effusion", "edema", "enlarged mediastinum", "nodule",
             "rib fracture", "atelectasis", "cardiomegaly", "pleural thickening")
 
@@ -131,8 +131,10 @@ def _impression(case: _Case, forms: "Forms") -> list[Sentence]:
 
 
 def _numbered(sentences: list[Sentence]) -> list[Sentence]:
-    """1. 2. 3. before the sentences."""
-    return [replace(s, text=f"{i}. {s.text}") for i, s in enumerate(sentences, 1)] if len(sentences) > 1 else sentences
+    """1. 2. 3. before the sentences; an addendum comes after the list."""
+    if len(sentences) < 2:
+        return sentences
+    return [s if s.text.startswith("ADDENDUM") else replace(s, text=f"{i}. {s.text}") for i, s in enumerate(sentences, 1)]
 
 # %% ../../nbs/data/11e_dictation.ipynb #26641fd1
 MARK = {"A": "___", "B": "XXXX"}

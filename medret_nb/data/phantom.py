@@ -57,7 +57,7 @@ def best_dprime(films: list[dict], n: int) -> list[float]:
     """Detectability of each of n findings, the best over the films."""
     return [max(f["dprime"].get(i, 0.0) for f in films) for i in range(n)]
 
-# %% ../../nbs/data/11_phantom.ipynb #a0cae246
+# %% ../../nbs/data/11_phantom.ipynb #5c05c349
 _FIRST = {"train": 0, "val": 10_000_000, "test": 20_000_000}
 _SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 CHUNK = 24                      # patients per piece of work
@@ -77,7 +77,7 @@ class PhantomConfig:
     observer: Observer = Observer()
     forms: Forms = Forms()
     fresh: int = 100_000
-    format: int = 1
+    format: int = 2
 
     def place(self):
         """The clinic."""
@@ -120,10 +120,10 @@ def plan(config: PhantomConfig) -> list[list[tuple]]:
         chunks += [entries[i:i + CHUNK] for i in range(0, len(entries), CHUNK)]
     return chunks
 
-# %% ../../nbs/data/11_phantom.ipynb #95378023
+# %% ../../nbs/data/11_phantom.ipynb #5b47abb6
 def _visit_counts(indices, seed: int, place) -> list[int]:
     """How many studies each patient has."""
-    u = _columns(uniforms(indices, seed))["person"]["visits"]
+    u = _columns(uniforms(indices, seed, place))["person"]["visits"]
     return (1 + np.searchsorted(np.cumsum(place.visits)[:-1], u, side="right")).tolist()
 
 # %% ../../nbs/data/11_phantom.ipynb #fa243498

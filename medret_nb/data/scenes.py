@@ -75,7 +75,7 @@ def scene_from_dict(record: dict) -> Scene:
     return Scene(Patient(**record["patient"]), tuple(Finding(**f) for f in record["findings"]),
                  tuple(Acquisition(**a) for a in record["acquisitions"]))
 
-# %% ../../nbs/data/11d_scenes.ipynb #99d32c19
+# %% ../../nbs/data/11d_scenes.ipynb #e137cad5
 @dataclass(frozen=True)
 class Clinic:
     """What comes through the door of one clinic.
@@ -94,6 +94,7 @@ class Clinic:
     visits: tuple = (0.45, 0.22, 0.15, 0.10, 0.08)   # shares of patients with 1..5 studies
     photons: float = 4000.0
     exposure: float = 1.0
+    number: int = 0                             # keeps the patients of two clinics apart under one seed
 
 
 MIMIC = {"No Finding": .331, "Enlarged Cardiomediastinum": .032, "Cardiomegaly": .197, "Lung Opacity": .226,
@@ -107,19 +108,19 @@ _EVEN = {k: 0.115 for k in FINDING_KINDS[:-1]} | {"endotracheal tube": .07, "cen
 CLINICS = {
     ("balanced", "A"): Clinic("balanced A", "no clinic: every finding often enough to test", _EVEN, ap=.30, loading=.35),
     ("balanced", "B"): Clinic("balanced B", "no clinic: every finding often enough to test", _EVEN, ap=.12, loading=.35,
-                              photons=2600.0, exposure=1.25),
+                              photons=2600.0, exposure=1.25, number=1),
     ("natural", "A"): Clinic("natural A", "MIMIC-CXR-JPG, CheXpert labels (Johnson et al. 2019, arXiv:1901.07042)",
-                             {"pleural effusion": .275, "pneumothorax": .052, "atelectasis": .239, "consolidation": .024,
-                              "pneumonia": .130, "edema": .163, "cardiomegaly": .224, "nodule": .0205, "mass": .0075,
+                             {"pleural effusion": .275, "pneumothorax": .052, "atelectasis": .230, "consolidation": .024,
+                              "pneumonia": .130, "edema": .163, "cardiomegaly": .232, "nodule": .0205, "mass": .0075,
                               "rib fracture": .024, "pleural thickening": .012, "enlarged mediastinum": .055,
                               "endotracheal tube": .091, "central line": .194, "gastric tube": .103, "pacemaker": .080},
-                             ap=.45, published=MIMIC),
+                             ap=.45, published=MIMIC, number=2),
     ("natural", "B"): Clinic("natural B", "OpenI, MeSH codes of 3,955 reports (Demner-Fushman et al. 2016)",
                              {"pleural effusion": .044, "pneumothorax": .006, "atelectasis": .098, "consolidation": .026,
                               "pneumonia": .015, "edema": .012, "cardiomegaly": .102, "nodule": .030, "mass": .005,
                               "rib fracture": .025, "pleural thickening": .020, "enlarged mediastinum": .010,
                               "endotracheal tube": .005, "central line": .037, "gastric tube": .005, "pacemaker": .027},
-                             ap=.08, published=OPENI, loading=.5, visits=(1.0,), photons=2600.0, exposure=1.25)}
+                             ap=.08, published=OPENI, loading=.5, visits=(1.0,), photons=2600.0, exposure=1.25, number=3)}
 
 
 def clinic(prevalence: str = "balanced", site: str = "A", shortcut: bool = True) -> Clinic:
@@ -128,7 +129,7 @@ def clinic(prevalence: str = "balanced", site: str = "A", shortcut: bool = True)
         raise ValueError(f"prevalence must be balanced or natural and site A or B, not {prevalence!r}, {site!r}")
     return replace(CLINICS[prevalence, site], shortcut=shortcut)
 
-# %% ../../nbs/data/11d_scenes.ipynb #6676f59e
+# %% ../../nbs/data/11d_scenes.ipynb #3b41184c
 KINDS = FINDING_KINDS[:-1] + DEVICE_KINDS     # the sixteen things that have a share of their own
 VISITS = 5
 # kind: (side shares right, left, bilateral), (zone shares upper, mid, lower; () = whole), illness loading, persistence
@@ -148,9 +149,9 @@ _FILM = ("ap", "lateral", "supine", "photons", "rotation", "inspiration", "expos
 _DRAWS = len(_PERSON) + len(KINDS) * len(_TRAITS) + VISITS * (len(KINDS) + len(_FILM)) + 1
 
 
-def uniforms(indices, seed: int) -> np.ndarray:
-    """One row of uniform numbers per patient index, (n, draws); row i depends on (seed, indices[i]) alone."""
-    return np.stack([np.random.default_rng([seed, int(i)]).random(_DRAWS) for i in indices])
+def uniforms(indices, seed: int, place: Clinic) -> np.ndarray:
+    """One row of uniform numbers per patient index, (n, draws); row i depends on the clinic and (seed, indices[i]) alone."""
+    return np.stack([np.random.default_rng([seed, place.number, int(i)]).random(_DRAWS) for i in indices])
 
 # %% ../../nbs/data/11d_scenes.ipynb #a8f133db
 def _columns(u: np.ndarray) -> dict:
@@ -193,7 +194,7 @@ def draw(u: np.ndarray, place: Clinic) -> dict:
     c["ap"] = (1 - ndtr(z_ap) < place.ap) | tube
     return c
 
-# %% ../../nbs/data/11d_scenes.ipynb #e778a3b4
+# %% ../../nbs/data/11d_scenes.ipynb #7207bfd8
 def _compatible(severity: np.ndarray, c: dict) -> np.ndarray:
     """One of pneumonia and consolidation; nodule and mass sizes decide their severity. (n, visits, kinds)"""
     at = KINDS.index
@@ -208,8 +209,8 @@ def _compatible(severity: np.ndarray, c: dict) -> np.ndarray:
 
 
 def _size(kind: str, u):
-    """Diameter in mm: nodules 7 to 30, masses 31 to 75, small ones more often."""
-    return 7 + 22.9 * u**1.3 if kind == "nodule" else 31 + 44 * u**1.5
+    """Diameter in mm: nodules 7 to 29, masses 31 to 75, small ones more often."""
+    return 7 + 22.4 * u**1.3 if kind == "nodule" else 31 + 44 * u**1.5
 
 
 def _pick_each(u: np.ndarray, shares) -> np.ndarray:
@@ -254,7 +255,7 @@ def _acquisitions(c: dict, i: int, t: int, place: Clinic, views) -> tuple[Acquis
     return tuple(Acquisition(v, round(photons, 1), round(rotation, 2), round(inspiration, 3), ap and f["supine"] < .5,
                              round(exposure, 3), int(f["noise"] * 2**30) + n) for n, v in enumerate(views))
 
-# %% ../../nbs/data/11d_scenes.ipynb #e335fc34
+# %% ../../nbs/data/11d_scenes.ipynb #d18b9f4f
 def scenes_of(c: dict, i: int, place: Clinic, views=None) -> list[Scene]:
     """All visits of patient i as scenes, oldest first."""
     p = {n: float(c["person"][n][i]) for n in _PERSON}
@@ -266,7 +267,7 @@ def scenes_of(c: dict, i: int, place: Clinic, views=None) -> list[Scene]:
 
 def sample_patients(indices, seed: int, place: Clinic, views=None) -> list[list[Scene]]:
     """The visits of each patient index; patient i depends on (seed, i) and on the clinic alone."""
-    c = draw(uniforms(indices, seed), place)
+    c = draw(uniforms(indices, seed, place), place)
     return [scenes_of(c, i, place, views) for i in range(len(c["visits"]))]
 
 

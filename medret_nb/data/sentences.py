@@ -79,7 +79,7 @@ def observe(scene: Scene, dice: Dice, dprime=None, observer: Observer = Observer
         errors.append({"error": "overcall", "finding": kind, "side": side})
     return seen, errors
 
-# %% ../../nbs/data/11e2_sentences.ipynb #2970b72f
+# %% ../../nbs/data/11e2_sentences.ipynb #2ff8119e
 def _band(size: float, kind: str) -> int:
     """Severity of a measured nodule or mass."""
     low, high = (12, 20) if kind == "nodule" else (45, 60)
@@ -100,7 +100,7 @@ def noun_phrase(f: Finding, site: str, dice: Dice, brief: bool = False, names=No
     topic = f"{f.name} {'brief' if brief else 'full'}"
     name = dice.pick(f"name {topic}", names or book.NAMES[site][f.name])
     finding = name[2] if len(name) > 2 else f.name
-    word, low, high = ("", 1, 3) if brief and dice.chance(f"no size {topic}", .35) else dice.pick(f"size {topic}", book.SIZES[f.name][f.severity])
+    word, low, high = ("", 1, 3) if brief and dice.chance(f"no size {topic}", .35) else dice.pick(f"size {f.name}", book.SIZES[f.name][f.severity])
     if f.size_mm and dice.chance(f"measure {topic}", .45 if brief else .85):
         word = f"{f.size_mm:.0f} mm" if f.name == "nodule" else f"{f.size_mm / 10:.1f} cm"
         low, high = _band(.9 * f.size_mm, f.name), _band(1.1 * f.size_mm, f.name)

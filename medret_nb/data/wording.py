@@ -62,7 +62,7 @@ SIZES = {"pleural effusion": _SIZE, "pneumothorax": _SIZE, "atelectasis": _COLLA
          "pneumonia": _DENSITY, "edema": _DEGREE, "cardiomegaly": _DEGREE, "nodule": _ROUND, "mass": _ROUND,
          "rib fracture": _BREAK, "pleural thickening": _DEGREE, "enlarged mediastinum": _DEGREE}
 
-# %% ../../nbs/data/11e0_wording.ipynb #71ca5240
+# %% ../../nbs/data/11e0_wording.ipynb #c5377b84
 LABEL = {"pleural effusion": "Pleural Effusion", "pneumothorax": "Pneumothorax", "atelectasis": "Atelectasis",
          "consolidation": "Consolidation", "pneumonia": "Pneumonia", "edema": "Edema", "cardiomegaly": "Cardiomegaly",
          "nodule": "Lung Lesion", "mass": "Lung Lesion", "lung lesion": "Lung Lesion", "rib fracture": "Fracture",
@@ -72,11 +72,11 @@ LABEL = {"pleural effusion": "Pleural Effusion", "pneumothorax": "Pneumothorax",
 
 _OPAQUE = ("opacity", "opacities", "lung opacity")
 NAMES = {
-    "A": {"pleural effusion": [("pleural effusion", "pleural effusions"), ("effusion", "effusions"), ("layering pleural effusion", "layering pleural effusions")],
+    "A": {"pleural effusion": [("pleural effusion", "pleural effusions"), ("effusion", "effusions")],
           "pneumothorax": [("pneumothorax", "pneumothoraces")],
-          "atelectasis": [("atelectasis", ""), ("atelectatic change", "atelectatic changes"), ("volume loss", ""), ("opacity reflecting atelectasis", "opacities reflecting atelectasis"), ("streaky opacity consistent with atelectasis", "streaky opacities consistent with atelectasis")],
+          "atelectasis": [("atelectasis", ""), ("atelectatic change", "atelectatic changes"), ("volume loss", ""), ("platelike atelectasis", ""), ("compressive atelectasis", ""), ("opacity reflecting atelectasis", "opacities reflecting atelectasis"), ("streaky opacity consistent with atelectasis", "streaky opacities consistent with atelectasis")],
           "consolidation": [("consolidation", "consolidations"), ("airspace consolidation", "airspace consolidations"), _OPAQUE, ("airspace opacity", "airspace opacities", "lung opacity")],
-          "pneumonia": [("pneumonia", ""), ("airspace opacity", "airspace opacities", "lung opacity"), _OPAQUE, ("parenchymal opacity", "parenchymal opacities", "lung opacity"), ("heterogeneous consolidation", "heterogeneous consolidations", "consolidation")],
+          "pneumonia": [("pneumonia", ""), ("consolidation", "consolidations", "consolidation"), _OPAQUE, ("parenchymal opacity", "parenchymal opacities", "lung opacity"), ("airspace opacity", "airspace opacities", "lung opacity")],
           "edema": [("pulmonary edema", ""), ("interstitial pulmonary edema", ""), ("interstitial edema", "")],
           "cardiomegaly": [("cardiomegaly", ""), ("enlargement of the cardiac silhouette", ""), ("cardiac enlargement", "")],
           "nodule": [("nodule", "nodules"), ("pulmonary nodule", "pulmonary nodules"), ("nodular opacity", "nodular opacities")],
@@ -164,7 +164,7 @@ BONES = {"A": ["No acute osseous abnormality.", "Osseous structures are intact."
 NOTHING_ACUTE = {"A": ["No acute cardiopulmonary process.", "No acute cardiopulmonary abnormality.", "No acute intrathoracic process.", "No evidence of acute cardiopulmonary disease.", "No radiographic evidence of an acute cardiopulmonary process."],
                  "B": ["No acute cardiopulmonary findings.", "No active disease.", "No acute disease.", "Negative chest.", "No acute cardiopulmonary abnormality."]}
 
-# %% ../../nbs/data/11e0_wording.ipynb #9535697a
+# %% ../../nbs/data/11e0_wording.ipynb #76b97567
 DEVICES = {
     "A": {"endotracheal tube": (["Endotracheal tube terminates {cm} cm above the carina.", "ET tube tip is {cm} cm above the carina.", "Endotracheal tube in standard position."],
                                 ["Endotracheal tube is malpositioned.", "ET tube tip is malpositioned and should be repositioned."]),
@@ -179,12 +179,12 @@ DEVICES = {
           "gastric tube": (["NG tube tip below the diaphragm.", "Feeding tube in the stomach."], ["NG tube tip projects above the diaphragm.", "Feeding tube is too high."]),
           "pacemaker": (["{side}pacemaker noted.", "{side}AICD generator and leads in place."], ["{side}pacemaker lead appears dislodged."])}}
 
-REASONS = {"pneumonia": ["fever and productive cough", "cough and fever, evaluate for pneumonia", "fever, leukocytosis, rule out infection", "chills and cough for one week"],
+REASONS = {"pneumonia": ["fever and productive cough", "cough and fever, suspected pneumonia", "fever and leukocytosis, possible infection", "chills and cough for one week"],
            "consolidation": ["hemoptysis", "witnessed aspiration", "chest trauma", "hypoxia after a near drowning", "known vasculitis with anemia"],
            "edema": ["dyspnea, history of heart failure", "shortness of breath and leg swelling", "volume overload", "orthopnea"],
            "cardiomegaly": ["hypertension", "known cardiomyopathy", "dyspnea on exertion", "heart murmur"],
            "pneumothorax": ["sudden chest pain", "status post line placement", "pleuritic chest pain", "after lung biopsy"],
-           "pleural effusion": ["shortness of breath", "evaluate for effusion", "liver disease and dyspnea", "decreased breath sounds at the base"],
+           "pleural effusion": ["shortness of breath", "suspected effusion", "liver disease and dyspnea", "decreased breath sounds at the base"],
            "atelectasis": ["post-operative day 2", "hypoxia", "status post abdominal surgery", "low oxygen saturation"],
            "nodule": ["weight loss", "smoker, screening", "follow-up of nodule", "history of colon cancer"],
            "mass": ["weight loss and cough", "hoarseness, heavy smoker", "known malignancy", "hemoptysis and weight loss"],

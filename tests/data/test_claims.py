@@ -89,7 +89,7 @@ def test_pneumonia_is_a_consolidation_but_not_the_reverse():
 
 def test_fresh_facts_are_those_of_scenes():
     place, n = clinic("natural", "A"), 300
-    c = draw(uniforms(range(n), 4), place)
+    c = draw(uniforms(range(n), 4, place), place)
     grid = np.zeros((n, len(KINDS), 3, 4), np.int8)
     _fill(grid, c, c["severity"][:, 0])
     assert (grid == facts([scenes_of(c, i, place)[0] for i in range(n)])).all()

@@ -29,6 +29,7 @@ def test_patient_depends_on_seed_and_index_alone():
     assert sample_patients([17], 5, place) == [many[17]]
     assert sample_patients([17, 3], 5, place) == [many[17], many[3]]
     assert sample_patients([17], 6, place) != [many[17]]
+    assert sample_patients([17], 5, clinic(site="B"))[0][0].patient != many[17][0].patient
 
 
 def test_scenes_as_dictionaries_come_back():
@@ -39,7 +40,7 @@ def test_scenes_as_dictionaries_come_back():
 
 def test_arrays_and_scenes_say_the_same():
     place, n = clinic(), 60
-    c = draw(uniforms(range(n), 2), place)
+    c = draw(uniforms(range(n), 2, place), place)
     for i in range(n):
         for t, scene in enumerate(scenes_of(c, i, place)):
             held = {f.kind or f.name for f in scene.findings}
