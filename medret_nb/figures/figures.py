@@ -75,7 +75,7 @@ def plain(text, width: int = 40, lines: int = 3) -> str:
     if len(wrapped) > lines: wrapped = wrapped[:lines - 1] + [wrapped[lines - 1][:width - 2].rstrip() + " …"]
     return "\n".join(wrapped)
 
-# %% ../../nbs/figures/05_figures.ipynb #b7ca5653
+# %% ../../nbs/figures/05_figures.ipynb #38d96f87
 def _show_film(ax, film, title=None, boxes=()):
     "One film (H, W) on `ax`; `boxes`: rows of x0, y0, x1, y1 in fractions of its width and height."
     film = np.asarray(film)
@@ -104,12 +104,13 @@ def film_sheet(films, titles=None, columns: int = 4, width: float = PAGE, boxes=
     titles = [None] * len(films) if titles is None else [plain(t, int(line), 3) for t in titles]
     above = max([0] + [t.count("\n") + 1 for t in titles if t is not None])
     tall = max(np.shape(film)[0] / np.shape(film)[-1] for film in films)
-    fig = Plot(figsize=(width, rows * (width / columns * tall + 0.14 * above)), layout="constrained")
-    fig.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
-    axes = fig.subplots(rows, columns, squeeze=False).ravel()
-    for i, ax in enumerate(axes):
-        if i >= len(films): ax.axis("off"); continue
-        _show_film(ax, films[i], titles[i], () if boxes is None else boxes[i])
+    head, side, gap = 0.13 * above + 0.06, width / columns, 0.05                # inches
+    row = head + (side - gap) * tall + gap
+    fig = Plot(figsize=(width, rows * row))
+    for i, film in enumerate(films):
+        left, bottom = (i % columns) * side + gap / 2, (rows - 1 - i // columns) * row + gap / 2
+        ax = fig.add_axes([left / width, bottom / (rows * row), (side - gap) / width, (side - gap) * tall / (rows * row)])
+        _show_film(ax, film, titles[i], () if boxes is None else boxes[i])
     return fig
 
 # %% ../../nbs/figures/05_figures.ipynb #06b0010d
