@@ -189,3 +189,21 @@ def test_bad_input_is_named():
     for ks in ((), (0, 5), (-1,)):
         with pytest.raises(DataError, match="ks:"):
             quiet(film, text, studies, ks=ks)
+
+
+def test_oracles_on_the_phantom(small_phantom):
+    from medret_nb.data.phantom import load_truth
+    truth, ids = load_truth(small_phantom), small_phantom.studies["study_id"].to_numpy()
+    rng = np.random.default_rng(0)
+    film, text = (Embeddings(ids=ids, study_ids=ids, mu=rng.normal(size=(len(ids), 4)), logvar=None,
+                             meta={"similarity": "cosine", "modality": m, "split": "all"}) for m in ("image", "text"))
+    for reading in ("open", "closed"):
+        fits = truth.fits(reading)
+        results = quiet(film, text, small_phantom, f"fits-{reading}", fits=fits, oracles={"labels": "labels", "scene": fits})
+        for direction, part in results.report["directions"].items():
+            relevant = fits.T if direction == "image-to-text" else fits        # observers err, so some films have no fitting report
+            assert part["excluded"] == (~relevant.any(1)).sum()
+            assert part["metrics"]["R@5"]["chance"] == pytest.approx(ranking.recall_at_k(np.zeros_like(fits), relevant, 5))
+            assert results.report["references"]["scene"][direction]["R@1"]["value"] == 1
+            assert results.report["references"]["scene"][direction]["mAP@R"]["value"] == pytest.approx(1)
+            assert part["metrics"]["R@5"]["chance"] < results.report["references"]["labels"][direction]["R@5"]["value"] <= 1
