@@ -8,7 +8,6 @@ __all__ = ['Pixels', 'cache_folder', 'fingerprint', 'build_cache', 'open_pixels'
 # %% ../../nbs/data/13c_pixels.ipynb #cc425ad9
 import os
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -60,7 +59,7 @@ def fingerprint(image_ids: Sequence[str], paths: Sequence[Path], size: int, fold
     def stamp(path: Path) -> list:
         name = path.relative_to(folder).as_posix() if folder is not None and path.is_relative_to(folder) else str(path)
         try: facts = path.stat()
-        except OSError: return [name]
+        except (OSError, ValueError): return [name]        # a zero byte in a name is a ValueError
         return [name, facts.st_size, facts.st_mtime_ns]
     return hash_of(1, size, list(image_ids), [stamp(path) for path in paths])
 
@@ -75,19 +74,12 @@ def _write_header(file, rows: int, size: int):
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (rows, size, size)})
 
 
-def _sweep(array_path: Path):
-    "Remove what killed builds left behind: temporary arrays that nobody has written to for an hour."
-    for left in array_path.parent.glob(f".{array_path.stem}-*.tmp.npy"):
-        if time.time() - left.stat().st_mtime > 3600: left.unlink(missing_ok=True)
-
-
 def build_cache(image_ids: Sequence[str], paths: Sequence[Path], size: int, array_path: Path, facts_path: Path, mark: str):
     """Decode all films into `array_path` and describe them in `facts_path`; `mark` is the fingerprint.
 
     Films are decoded by threads and written in order, 128 at a time, so that memory stays small. Both files appear by
     renaming, the array first, and the old description is gone before: an interruption leaves no cache or a whole one.
     """
-    _sweep(array_path)
     ids, boxes, unreadable = [], [], {}
     with atomic_write(array_path) as temporary, open(temporary, "wb") as file, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         _write_header(file, len(paths), size)

@@ -10,9 +10,11 @@ __all__ = ['choose_image', 'shipped_data', 'overview', 'overview_text', 'overvie
 # %% ../../nbs/data/10_studies.ipynb #9b00cfa5
 import copy
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import medret_nb
-from .files import DataError, hash_of, read_json, read_parquet, write_json, write_parquet
+from .files import DataError, atomic_write, hash_of, read_json, read_parquet, write_json, write_parquet
 from .tables import (FINDINGS, IMAGE_COLUMNS, REGION_COLUMNS, SECTIONS, SPLITS, STUDY_COLUMNS, VIEWS, assign_splits, check_images,
                                    check_regions, check_splits, check_studies, connected_groups, parse_labels, some, standard_view)
 
@@ -70,7 +72,7 @@ def overview(studies: "StudySet") -> dict:
         "labels": {name: {key: labels[name, value] for key, value in (("present", 1), ("absent", 0), ("uncertain", -1))}
                    for name in names if any(labels[name, value] for value in (1, 0, -1))},
         "duplicate_texts": float(written.duplicated(keep=False).mean()) if len(written) else 0.0, "distinct_texts": int(written.nunique()),
-        "text_leakage": leaks, "missing_images": int(sum(not path.is_file() for path in studies.image_paths())),
+        "text_leakage": leaks, "missing_images": int(sum(not os.path.isfile(path) for path in studies.image_paths())),
         "unreadable_images": _unreadable(studies), "notes": list(studies.notes),
     }
 
@@ -142,6 +144,7 @@ class StudySet:
         self.images = check_images(images, self.studies)
         self.regions = check_regions(regions, self.images)
         check_splits(self.studies)
+        if not isinstance(info or {}, dict): raise DataError(f"{folder}/dataset.json: must hold names and values, not a {type(info).__name__}" if folder else f"info: must be a dict, not a {type(info).__name__}")
         self.info, self.folder = dict(info or {}), Path(folder) if folder is not None else None
         self._whole = self                                  # the set whose pixel cache this one reads
 
@@ -172,16 +175,22 @@ class StudySet:
         """Write the three tables and `dataset.json` to `folder`; from then on this set belongs to that folder.
 
         Images stay where they are: a path below `folder` becomes relative to it, any other absolute.
+        All files are written before the first takes its place, and `studies.parquet`, without which a folder is no
+        StudySet, takes its place last: an interruption never leaves tables of two sets side by side.
         """
         check_splits(self.studies)                          # they may have been assigned since
         folder = Path(folder)
         paths = [path.resolve() for path in self.image_paths()]
         root = folder.resolve()
         self.images["path"] = pd.Series([path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path) for path in paths], index=self.images.index, dtype=object)
-        write_json(self.info, folder / "dataset.json")
-        write_parquet(self.regions, folder / "regions.parquet")
-        write_parquet(self.images, folder / "images.parquet")
-        write_parquet(self.studies.assign(labels=[json.dumps(labels, ensure_ascii=False) for labels in self.studies["labels"]]), folder / "studies.parquet")
+        with ExitStack() as stack:                          # leaving it renames the last file first
+            studies, images, regions, info = (stack.enter_context(atomic_write(folder / name)) for name in (
+                "studies.parquet", "images.parquet", "regions.parquet", "dataset.json"))
+            write_parquet(self.studies.assign(labels=[json.dumps(labels, ensure_ascii=False) for labels in self.studies["labels"]]), studies)
+            write_parquet(self.images, images)
+            write_parquet(self.regions, regions)
+            write_json(self.info, info)
+            (folder / "studies.parquet").unlink(missing_ok=True)
         self.folder, self._whole = folder, self
         return self
 
