@@ -205,14 +205,15 @@ def assign_splits(studies: pd.DataFrame, fractions: dict[str, float] | None = No
 
     `counts` asks for numbers of studies in val and test, `fractions` for shares (default 0.8, 0.1, 0.1); what
     remains is train. A component too large for what is still wanted goes on to the next split, so a count is never
-    exceeded, and it is met exactly where components are single studies. `DataError` if a split that was asked for,
-    or train, would be empty.
+    exceeded, and it is met exactly where components are single studies. With fractions, a split for which every
+    component was too large gets the smallest one. `DataError` if a split that was asked for, or train, would be empty.
     """
     if fractions is not None and counts is not None: raise ValueError("assign_splits: give fractions or counts, not both")
     fractions = fractions or {"train": 0.8, "val": 0.1, "test": 0.1}
     unknown = set(counts or fractions) - set(SPLITS)
     if unknown: raise ValueError(f"assign_splits: unknown split {sorted(unknown)[0]!r}; known: {', '.join(SPLITS)}")
-    if counts is None:
+    exact = counts is not None
+    if not exact:
         if min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6: raise ValueError(f"fractions must be positive and sum to 1, not {fractions}")
         counts = {name: max(1, round(share * len(studies))) for name, share in fractions.items() if name != "train" and share > 0}
     ids, component = as_text(studies["study_id"]).to_numpy(), connected_groups(studies)
@@ -223,6 +224,9 @@ def assign_splits(studies: pd.DataFrame, fractions: dict[str, float] | None = No
         name = next((name for name in room if len(rows) <= room[name]), "train")
         names[rows] = name
         if name != "train": room[name] -= len(rows)
+    for name in (name for name in room if counts.get(name, 0) and not exact and not (names == name).any()):
+        spare = sorted((rows for rows in order if names[rows[0]] == "train"), key=len)
+        if len(spare) > 1: names[spare[0]] = name
     for name in ("train", *(name for name in room if counts.get(name, 0) > 0)):
         if not (names == name).any(): raise DataError(f"the split {name} would be empty: {len(ids)} studies in {len(order)} connected group(s) cannot be split as asked")
     return pd.Series(names, index=studies.index, name="split")

@@ -136,6 +136,12 @@ def test_counts_are_met_exactly_with_one_study_per_patient_and_never_exceeded():
     assert (assign_splits(alone, seed=0) != assign_splits(alone, seed=1)).any()
 
 
+def test_shares_of_few_large_groups_still_give_every_split_something():
+    groups = pd.DataFrame({"study_id": [f"s{i}" for i in range(9)], "patient_id": list("aaabbbccc")})
+    assert assign_splits(groups).value_counts().to_dict() == {"train": 3, "val": 3, "test": 3}
+    with pytest.raises(DataError, match="would be empty: 9 studies in 3"): assign_splits(groups, counts={"test": 2})
+
+
 @pytest.mark.parametrize("arguments, error", [
     ({"fractions": {"train": 0.5, "test": 0.4}}, ValueError), ({"fractions": {"train": 1.5, "test": -0.5}}, ValueError), ({"counts": {"dev": 3}}, ValueError),
     ({"fractions": {"train": 1.0}, "counts": {"test": 1}}, ValueError), ({"counts": {"test": 3}}, DataError), ({"counts": {"test": 1, "val": 1}}, DataError),
