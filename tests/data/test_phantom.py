@@ -9,9 +9,7 @@ from PIL import Image
 import medret_nb.data.phantom as phantom
 from medret_nb.data.claims import FINDINGS
 from medret_nb.data.files import DataError, read_json, read_parquet
-from medret_nb.data.findings import detectability, render
-from medret_nb.data.phantom import counterfactual, load_truth, make_phantom, plan, retell, split_counts
-from medret_nb.data.scenes import Acquisition, Finding, Patient, Scene
+from medret_nb.data.phantom import load_truth, make_phantom, plan, retell, split_counts
 from medret_nb.data.studies import StudySet
 
 TRUTH = ("truth", "visibility", "scenes", "sentences", "assertions", "ambiguity")
@@ -157,37 +155,6 @@ def test_two_processes_make_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(phantom, "CHUNK", 1)
     one, two = make(6, tmp_path / "one"), make(6, tmp_path / "two", workers=2)
     assert one.hash() == two.hash()
-
-
-SCENE = Scene(Patient(5), (Finding("nodule", "right", "mid", 3, 24.0, seed=3), Finding("edema", "bilateral", severity=1, seed=4)), (Acquisition("PA", seed=8),))
-
-
-def test_counterfactual_changes_one_fact():
-    gone = counterfactual(SCENE, 0, remove=True)
-    assert gone.findings == SCENE.findings[1:] and gone.patient == SCENE.patient and gone.acquisitions == SCENE.acquisitions
-    left = counterfactual(SCENE, 0, side="left")
-    assert left.findings[0].side == "left" and left.findings[0].seed == 3 and left.findings[1] == SCENE.findings[1]
-    dim = counterfactual(SCENE, photons=500.0)
-    assert dim.acquisitions[0].photons == 500 and dim.acquisitions[0].seed == 8
-    for bad in ({"finding": 7, "severity": 1}, {"remove": True}, {}):
-        with pytest.raises(ValueError):
-            counterfactual(SCENE, **bad)
-
-
-def test_removed_nodule_leaves_the_rest_of_the_film():
-    a = SCENE.acquisitions[0]
-    with_it, without = (render(s, a, 96).astype(int) for s in (SCENE, counterfactual(SCENE, 0, remove=True)))
-    x0, y0, x1, y1 = phantom.finding_boxes(SCENE, a, 96)[0]
-    inside = np.zeros((96, 96), bool)
-    inside[int(y0 * 96) - 3:int(np.ceil(y1 * 96)) + 3, int(x0 * 96) - 3:int(np.ceil(x1 * 96)) + 3] = True
-    change = np.abs(with_it - without)
-    assert change[~inside].max() <= 2 and change[inside].max() > 10
-
-
-def test_dose_lowers_detectability_by_its_root():
-    a, b = SCENE, counterfactual(SCENE, photons=SCENE.acquisitions[0].photons / 4)
-    d = [detectability(s, s.acquisitions[0], 64) for s in (a, b)]
-    assert all(d[1][i] / d[0][i] == pytest.approx(0.5, abs=0.01) for i in d[0])
 
 
 def test_retelling_the_same_scene_gives_the_report(small_phantom):
