@@ -92,12 +92,11 @@ class _PairScores(torch.autograd.Function):
     def forward(ctx, items, texts, bias, scale, pool):
         words = texts.flatten(0, 1)                                            # (C W, D)
         length = words.norm(dim=1).clamp_min(1e-6)
-        inner = items.new_empty(*items.shape[:2], len(words))                  # S
+        inner = (items.flatten(0, 1) @ words.T).unflatten(0, items.shape[:2])  # S (B, R, C W)
         spread = torch.empty_like(inner)                                       # G e
         top, square = items.new_empty(2, len(items), len(words))               # n and q
         for block in _PairScores.blocks(items, len(words)):
             v, s, ge = items[block], inner[block], spread[block]
-            torch.mm(v.flatten(0, 1), words.T, out=s.flatten(0, 1))
             e = _PairScores.attention(s, bias, scale)[1]
             torch.bmm(v @ v.transpose(1, 2), e, out=ge)
             top[block], square[block] = (e * s).sum(1), (e * ge).sum(1)
@@ -115,7 +114,7 @@ class _PairScores(torch.autograd.Function):
         to_cosine = (heed * (ctx.pool * grad[..., None])).flatten(1)           # (B, C W)
         to_top, to_square = to_cosine / (square.sqrt() * length), -0.5 * to_cosine * cosine / square
         to_words = words * (-(to_cosine * cosine).sum(0) / length.square())[:, None]
-        to_items = torch.empty_like(items)
+        to_items, to_inner = items.new_empty(items.shape), inner.new_empty(inner.shape)       # contiguous
         for block in _PairScores.blocks(items, len(words)):
             v, s = items[block], inner[block]
             share, e = _PairScores.attention(s, bias, ctx.scale)
@@ -123,9 +122,11 @@ class _PairScores(torch.autograd.Function):
             gram = torch.bmm(e * q, e.transpose(1, 2))                         # twice the gradient of G
             to_s = (n * s).addcmul_(q, spread[block]).mul_(e).mul_(share).mul_(ctx.scale)
             by_text = to_s.unflatten(-1, bias.shape).sum(-1, keepdim=True).expand(-1, -1, -1, bias.shape[1]).flatten(2)
-            flat = to_s.addcmul_(share, by_text, value=-1).addcmul_(n, e).flatten(0, 1)
-            to_items[block] = torch.bmm(gram, v).add_((flat @ words).unflatten(0, v.shape[:2]))
-            to_words.addmm_(flat.T, v.flatten(0, 1))
+            torch.addcmul(to_s.addcmul_(share, by_text, value=-1), n, e, out=to_inner[block])
+            torch.bmm(gram, v, out=to_items[block])
+        to_inner = to_inner.flatten(0, 1)
+        to_items.flatten(0, 1).addmm_(to_inner, words)
+        to_words.addmm_(to_inner.T, items.flatten(0, 1))
         return to_items, to_words.unflatten(0, bias.shape), None, None, None
 
 # %% ../../nbs/losses/24_region_word.ipynb #a304acf7
@@ -145,7 +146,7 @@ def region_word_scores(regions: Tensor, words: Tensor, mask: Tensor, region_mask
     -------
     (B, C), higher is better: log of the sum over words of exp(pool_scale * cosine), the cosine being
     that of a word with the regions it attends to. A report without any word gets -pool_scale.
-    Memory is O(B R C W): the inner products, and as many numbers again.
+    Memory is O(B R C W): the inner products, as many numbers again, and in the backward pass a third time.
 
     Source: GLoRIA (Huang et al. 2021) and its code; Gram form and `look="regions"` are ours.
     """

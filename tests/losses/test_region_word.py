@@ -83,6 +83,16 @@ def test_padding_receives_no_gradient_and_an_empty_report_gives_no_nan():
     assert words.grad[~mask].abs().max() == 0 and words.grad[0, :3].abs().min() > 0
 
 
+def test_channels_first_features_give_the_same_gradient():
+    "A convolution's features are a transposed view; nothing may rely on how they lie in memory."
+    regions, words, mask = normal(3, 7, 5), normal(2, 4, 5, seed=1), torch.ones(2, 4, dtype=torch.bool)
+    gradients = []
+    for lay in (lambda x: x.clone(), lambda x: x.transpose(1, 2).contiguous().transpose(1, 2)):
+        leaves = [lay(x).requires_grad_() for x in (regions, words)]
+        gradients.append(torch.autograd.grad(region_word_scores(*leaves, mask).square().sum(), leaves))
+    for x, y in zip(*gradients): torch.testing.assert_close(x, y)
+
+
 def test_score_arguments_are_checked():
     regions, words, mask = normal(2, 4, 5), normal(3, 6, 5), torch.ones(3, 6, dtype=torch.bool)
     with pytest.raises(ValueError, match="look"): region_word_scores(regions, words, mask, look="both")
