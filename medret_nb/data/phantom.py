@@ -120,7 +120,7 @@ def _study_rows(config: PhantomConfig, split: str, index: int, visit: int, scene
             "assertions": [{"study_id": study, **asdict(a)} for a in report.assertions], "images": [], "regions": [], "visibility": []}
     for a, film in zip(scene.acquisitions, films):
         image = f"{study}-{a.view}"
-        with atomic_write(folder / "images" / f"{image}.png") as temporary:
+        with atomic_write(folder / "images" / f"{image}.png", sync=False) as temporary:
             Image.fromarray(film["pixels"]).save(temporary, compress_level=4)
         rows["images"].append({"image_id": image, "study_id": study, "view": a.view, "view_raw": f"{a.view}{' supine' if a.supine else ''}",
                                "path": f"images/{image}.png", "height": config.size, "width": config.size})

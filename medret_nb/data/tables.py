@@ -83,6 +83,13 @@ def as_text(column: pd.Series) -> pd.Series:
     return pd.Series([one(value) for value in column], index=column.index, dtype=object)
 
 
+def _one_each(column: pd.Series, table: str) -> pd.Series:
+    "The column itself; `DataError` names the first row that holds a list, a map or bytes where a text belongs."
+    for row, value in enumerate(column):
+        if isinstance(value, (bytes, list, tuple, dict, set, np.ndarray)): raise DataError(f"{table}, row {row + 1}: {column.name} is of type {type(value).__name__}, not a text")
+    return column
+
+
 def _number(column: pd.Series, table: str, whole: bool = False) -> pd.Series:
     "Numbers, missing ones allowed; `DataError` names the first row that holds something else."
     numbers = pd.to_numeric(column.astype(object).replace("", None), errors="coerce")
@@ -99,11 +106,13 @@ def _table(frame, columns: tuple[str, ...], required: tuple[str, ...], whole: tu
     if not isinstance(frame, pd.DataFrame): raise DataError(f"{table}: expected a pandas DataFrame, not {type(frame).__name__}")
     missing = [name for name in required if name not in frame.columns]
     if missing: raise DataError(f"{table}: the column {missing[0]} is missing; there are: {', '.join(map(str, frame.columns)) or 'none'}")
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice): raise DataError(f"{table}: the column {twice[0]} stands twice")
     frame = frame.reset_index(drop=True)
     frame = frame.reindex(columns=[*columns, *(name for name in frame.columns if name not in columns)])
     for name in columns:
         if name == "labels": continue
-        frame[name] = _number(frame[name], table, name in whole) if name in (*whole, *real) else as_text(frame[name])
+        frame[name] = _number(frame[name], table, name in whole) if name in (*whole, *real) else as_text(_one_each(frame[name], table))
     return frame
 
 
