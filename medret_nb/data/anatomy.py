@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIDES', 'MIDLINE', 'BORDERS', 'NOTHING', 'Changes', 'Frame', 'frame', 'basis', 'tilted', 'pointing', 'cavity',
-           'wall_at', 'body_parts', 'mediastinal_parts', 'rib_curves', 'rib_shapes', 'spine_y', 'clavicles',
+           'wall_at', 'scapula', 'body_parts', 'mediastinal_parts', 'rib_curves', 'rib_shapes', 'spine_y', 'clavicles',
            'other_bones', 'vessel_tree', 'airways', 'Chest', 'build', 'chest_geometry']
 
 # %% ../../nbs/data/11b_anatomy.ipynb #da277214
@@ -29,7 +29,7 @@ class Changes:
     upper_vessels: float = 1.0          # radius of the vessels in the upper zones
     breaks: tuple = ()                  # (side, rib 0-9, angle in degrees from the spine, step in mm)
 
-# %% ../../nbs/data/11b_anatomy.ipynb #aac022db
+# %% ../../nbs/data/11b_anatomy.ipynb #1c4ab3c2
 @dataclass(frozen=True)
 class Frame:
     """Sizes and positions of one patient in one state of breath, mm; all of build's parts are placed by it."""
@@ -42,6 +42,7 @@ class Frame:
     heart: float
     draws: tuple
     dome: tuple                         # z of the domes' tops, right and left
+    base: float                         # z on which the heart rests: the domes' mean before any finding raised one
     supine: bool
 
     @property
@@ -61,15 +62,16 @@ def frame(patient, acquisition, changes=Changes()):
     draws = np.random.default_rng(np.random.SeedSequence([int(patient.seed), 11])).standard_normal(32).clip(-2.2, 2.2)
     female = patient.sex == "F"
     base = 0.94 if female else 1.02
-    sx = base * (1 + 0.03 * draws[0] + 0.01 * patient.habitus)
+    sx = base * (1 + 0.04 * draws[0] + 0.01 * patient.habitus)
     sy = base * (1 + 0.04 * draws[1] + 0.02 * patient.habitus + 0.0008 * (patient.age - 50))
-    sz = base * (1 + 0.03 * draws[2] - 0.025 * patient.habitus)
+    sz = base * (1 + 0.045 * draws[2] - 0.025 * patient.habitus)
     raised = 34.0 * (1 - acquisition.inspiration) + 14.0 * acquisition.supine + 5.0 * max(patient.habitus, 0)
-    right = -82.0 * sz + raised + 3 * draws[3] + changes.dome[0]
-    left = -82.0 * sz + raised + 3 * draws[3] - (11.0 + 2.5 * draws[4]) + changes.dome[1]
+    right = -82.0 * sz + raised + 3 * draws[3]
+    left = right - (11.0 + 2.5 * draws[4])
+    dome = (right + changes.dome[0], left + changes.dome[1])
     wall = max(17.0 + 7.0 * patient.habitus + 2.0 * draws[5], 9.0)
     heart = changes.heart * (1 + 0.05 * patient.heart + 0.0012 * (patient.age - 50)) * (1 + 0.06 * (1 - acquisition.inspiration))
-    return Frame(sx, sy, sz, wall, female, patient.age, heart, tuple(draws.tolist()), (right, left), acquisition.supine)
+    return Frame(sx, sy, sz, wall, female, patient.age, heart, tuple(draws.tolist()), dome, (right + left) / 2, acquisition.supine)
 
 # %% ../../nbs/data/11b_anatomy.ipynb #a026e537
 def basis(first, second, order):
@@ -104,7 +106,16 @@ def wall_at(f, z):
     share = np.sqrt(np.maximum(1 - ((z - c[2]) / semi[2]) ** 2, 0.06))
     return c[0] - 0.05 * (z - c[2]) + semi[0] * share, c[1] - 0.10 * (z - c[2]), semi[1] * share
 
-# %% ../../nbs/data/11b_anatomy.ipynb #26b10ea4
+# %% ../../nbs/data/11b_anatomy.ipynb #ce728b80
+def scapula(f, view, s):
+    """Centre (3,) and axes (3, 3; the first across the blade) of a shoulder blade.
+
+    On PA and LATERAL the arms swing the blades outward, on AP they hang and the blades stay over the lungs.
+    """
+    over = float(view == "AP")
+    center = np.array([s * (136 - 24 * over) * f.sx, -84 * f.sy + 8 * (1 - over), 52 * f.sz])
+    return center, basis((s * (0.75 + 0.2 * over), -0.66 + 0.36 * over, 0.0), (s * -0.18, 0.0, 1.0), (2, 0, 1))
+
 def body_parts(f, view):
     """The skin's inside as convexes: trunk under the trapezius, neck, shoulders and arms cut by the film's edge, breasts.
 
@@ -117,8 +128,10 @@ def body_parts(f, view):
     for s in (-1, 1):
         out.append(Convex("nape", (s * 60 * f.sx, -36 * f.sy, (138 + 2 * f.draws[16]) * f.sz),
                           (88 * f.sx, 34 * f.sy + 0.3 * f.wall, 26 * f.sz + 0.4 * f.wall), pointing((1.0, 0.0, -0.50 * s))))
+        blade, plate = scapula(f, view, s)
+        out.append(Convex("blade's muscles", tuple(blade), (13, 46, 74), plate))
         if view == "LATERAL":
-            out.append(Convex("shoulder", (s * 105 * f.sx, -30 * f.sy, 200 * f.sz), (42 * f.sx, 36 * f.sy, 62 * f.sz)))
+            out.append(Convex("raised arm", (s * 105 * f.sx, -30 * f.sy, 200 * f.sz), (42 * f.sx, 36 * f.sy, 62 * f.sz)))
         else:
             out += [Convex("shoulder", (s * 118 * f.sx, -22 * f.sy, 88 * f.sz), (86 * f.sx + f.wall, 50 * f.sy + 0.3 * f.wall, 52 * f.sz + 0.4 * f.wall),
                            pointing((1.0, 0.0, -0.25 * s))),
@@ -127,15 +140,15 @@ def body_parts(f, view):
             size = (1 + 0.10 * f.draws[6] + 0.012 * (f.wall - 17)) * (0.85 if f.age < 25 else 1.0)
             y = deep - 17 - 6 * f.supine
             out.append(Convex("breast", (s * (80 + 6 * f.supine) * f.sx, y, (-48 - 0.15 * f.age) * f.sz),
-                              (48 * size * f.sx, (19 if f.supine else 22) * size, 80 * size), tilted(0.0, 0.32)))
+                              (43 * size * f.sx, (18 if f.supine else 21) * size, 80 * size), tilted(0.0, 0.32)))
     return out
 
-# %% ../../nbs/data/11b_anatomy.ipynb #72b088d8
+# %% ../../nbs/data/11b_anatomy.ipynb #202a04bf
 def mediastinal_parts(f, changes):
     """Solids between the lungs by name: Convex, mirrored nowhere, moved by changes.shift."""
     h, d, wide = f.heart, changes.shift, changes.mediastinum
-    low = (f.dome[0] + f.dome[1]) / 2 + 90 * f.sz               # 0 at full breath
-    base = (f.dome[0] + f.dome[1]) / 2
+    low = f.base + 90 * f.sz               # 0 at full breath
+    base = f.base
     unfold = 1 + 0.006 * max(f.age - 45, 0) + 0.05 * f.draws[7]
     knob = unfold * changes.knob
     heart_top = base + 8 * f.sz
@@ -210,18 +223,18 @@ def rib_shapes(f, breaks):
     inner = rods(start, end, 2.1, -(BONE - TISSUE) * 1.05 * loss, high - 1.4)
     return join([outer, inner])
 
-# %% ../../nbs/data/11b_anatomy.ipynb #356a6dec
+# %% ../../nbs/data/11b_anatomy.ipynb #c2273732
 def spine_y(f, z):
     """Depth of the vertebral bodies' centres at height z: the thoracic kyphosis."""
     bend = (8 + 0.1 * max(f.age - 60, 0) + 2 * f.draws[9]) * f.sy
     return -56 * f.sy - bend + bend * ((z / f.sz + 10) / 110) ** 2
 
 def clavicles(f, view, n=10):
-    """Centre lines of the clavicles (2, n, 3) mm, right first; they sink where the arms hang."""
+    """Centre lines of the clavicles (2, n, 3) mm, right first; they sink where the arms hang, and fold inward where they are raised."""
     sides = np.array([-1.0, 1.0])[:, None]
     u = np.linspace(0, 1, n)
     high = 104 + 5 * f.draws[10] - (14 if view == "AP" and not f.supine else 0)
-    return np.stack([sides * (15 + 137 * u) * f.sx, (66 - 74 * u + 14 * np.sin(2 * np.pi * u)) * f.sy + 0 * sides,
+    return np.stack([sides * (15 + (60 if view == "LATERAL" else 137) * u) * f.sx, (52 - 60 * u + 9 * np.sin(2 * np.pi * u)) * f.sy + 0 * sides,
                      (high - 6 + 30 * u) * f.sz + 4 * np.sin(2 * np.pi * u) + 0 * sides], -1)
 
 @lru_cache(maxsize=16)
@@ -232,7 +245,7 @@ def other_bones(f, view):
     y = spine_y(f, z)
     zero = np.zeros_like(z)
     body = rods(np.column_stack([zero, y, z - 8.6 * f.sz]), np.column_stack([zero, y, z + 8.6 * f.sz]), 15 * f.sx, 0.42 * loss, 13 * f.sx, up=(0, 1, 0))
-    arch = ellipsoids(np.column_stack([zero, y - 34, z - 8]), [[2.8, 14, 6]], None, 0.8 * loss)
+    arch = ellipsoids(np.column_stack([zero, y - 28, z - 8]), [[2.8, 12, 6]], None, 0.8 * loss)
     pedicles = [ellipsoids(np.column_stack([zero + s * 10 * f.sx, y - 17, z + 3]), [[3.2, 8, 5]], None, loss) for s in (-1, 1)]
     process = [rods(np.column_stack([zero + s * 10, y - 20, z + 2]), np.column_stack([zero + s * 30 * f.sx, y - 30, z + 5]), 4.0, 0.6 * loss) for s in (-1, 1)]
     parts = [body, arch, *pedicles, *process, ellipsoids([[0, f.lung_semi[1] - 1, 15 * f.sz]], [[17, 5, 75 * f.sz]], tilted(0, 0.18), 0.6 * loss)]
@@ -240,11 +253,8 @@ def other_bones(f, view):
     start, end = line[:, :-1].reshape(-1, 3), line[:, 1:].reshape(-1, 3)
     radius = np.tile(5.2 - 1.2 * np.sin(np.pi * np.linspace(0, 1, line.shape[1])[1:]), 2)
     parts += [rods(start, end, radius, 1.2 * loss), rods(start, end, radius - 1.7, -0.7 * loss)]
-    over = float(view == "AP")                                # arms hang: the scapulae stay over the lungs
     for s in (-1, 1):
-        blade = np.array([s * (152 - 40 * over) * f.sx, -86 * f.sy + 14 * (1 - over), 52 * f.sz])
-        lean = np.array([s * (0.75 + 0.2 * over), -0.66 + 0.36 * over, 0.0])
-        plate = basis(lean, (s * -0.18, 0.0, 1.0), (2, 0, 1))
+        blade, plate = scapula(f, view, s)
         parts.append(ellipsoids([blade], [[3.2, 38, 62]], plate, 0.9 * loss))
         edge = blade + [s * -4, 0, 0]
         parts.append(rods([edge + [s * 26, 6, 46]], [edge + [s * 2, 0, -62]], 3.4, 0.9 * loss))
@@ -312,7 +322,7 @@ class Chest:
         """The Lung of a side ("right", "left")."""
         return self.volume.lungs[0 if side == "right" else 1]
 
-# %% ../../nbs/data/11b_anatomy.ipynb #a15bf5c8
+# %% ../../nbs/data/11b_anatomy.ipynb #983767c9
 def build(patient, acquisition, changes=Changes(), coarse=False):
     """The Chest of a patient as one acquisition finds it, without findings other than `changes`.
 
@@ -343,4 +353,5 @@ def chest_geometry(patient, acquisition):
     width = max(2 * half + 62 + 12 * (acquisition.view == "AP"), 330 * f.sz)
     if lateral:
         center, width = center - [0, 0, 8 * f.sz], 312 * f.sz
+    width *= 1 + 0.02 * (1 + draws[17])                       # how tightly this patient was collimated
     return view_geometry(acquisition.view, center, width, gap, acquisition.rotation)

@@ -15,7 +15,7 @@ from .projection import LUNG, TISSUE, Convex, ellipsoids, join, rods
 from .anatomy import SIDES, Changes, build, pointing, tilted, wall_at
 from .scenes import Acquisition
 
-# %% ../../nbs/data/11bb_signs.ipynb #53a90c0b
+# %% ../../nbs/data/11bb_signs.ipynb #f7823d43
 def generator(finding, *more):
     """The finding's own random generator: depends on its seed and nothing else of the scene."""
     return np.random.default_rng(np.random.SeedSequence([int(finding.seed), 37, *more]))
@@ -46,10 +46,10 @@ def changes_of(findings, acquisition):
             knob *= (1.1, 1.25, 1.4)[grade]
         elif f.name == "edema":
             upper *= (1.25, 1.45, 1.6)[grade]
-        elif f.name == "atelectasis" and s:
+        elif f.name == "atelectasis":
             shift += s * ((0, 3, 6) if f.zone == "mid" else (0, 7, 15))[grade]
-            if f.zone != "upper":
-                dome[i] += (6, 14, 22)[grade]
+            for side in sides_of(f) if f.zone != "upper" else ():
+                dome[0 if side == "right" else 1] += (6, 14, 22)[grade]
         elif f.name == "pneumothorax" and s:
             shift -= s * (0, 3, 16)[grade]
             dome[i] -= (0, 2, 12)[grade] + 10 * acquisition.supine
@@ -112,7 +112,7 @@ def add_effusion(chest, finding, acquisition):
             fluid = replace(c, name="fluid", planes=(*c.planes, ((0.0, 0.0, 1.0), level)), minus=lungs_end)
         lung.solids.append(fluid)
 
-# %% ../../nbs/data/11bb_signs.ipynb #52a2829e
+# %% ../../nbs/data/11bb_signs.ipynb #2950236f
 def add_pneumothorax(chest, finding, acquisition):
     """Air around a smaller lung: the pleura as a line, no vessels beyond it; supine it opens the sulcus in front."""
     rng = generator(finding)
@@ -128,7 +128,7 @@ def add_pneumothorax(chest, finding, acquisition):
         lung.solids.append(skin)
         lung.gaps.append(replace(c, name="free air", minus=replace(surface, semi=tuple(semi + 1.3))))
         lung.surface = surface
-        lung.haze.append(((0.05, 0.10, 0.3)[finding.severity - 1], [replace(surface, name="collapsed lung")]))
+        lung.haze.append(((0.02, 0.08, 0.3)[finding.severity - 1], [replace(surface, name="collapsed lung")]))
 
 # %% ../../nbs/data/11bb_signs.ipynb #8c983fa7
 def add_atelectasis(chest, finding, acquisition):
