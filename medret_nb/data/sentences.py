@@ -14,12 +14,12 @@ from .claims import COVERS, Assertion
 from .scenes import Finding, Scene
 from .wording import LABEL, Dice
 
-# %% ../../nbs/data/11e2_sentences.ipynb #0e8bc92f
+# %% ../../nbs/data/11e2_sentences.ipynb #b9653a9d
 @dataclass(frozen=True)
 class Observer:
     """Rates of error. d50: detectability at which half is missed; lapse: missed whatever the film; overcall: share of
     reports with an invented finding on a perfect film; resize: severity off by one; misside: right for left."""
-    d50: float = 6.0
+    d50: float = 10.0
     slope: float = 1.5
     lapse: float = 0.01
     overcall: float = 0.03

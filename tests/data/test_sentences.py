@@ -20,9 +20,9 @@ def errors(scene, n=2000, **settings):
     return {k: v / n for k, v in Counter(e["error"] for one in found for e in one).items()}
 
 
-@pytest.mark.parametrize("dprime", [3.0, 6.0, 20.0, 200.0])
+@pytest.mark.parametrize("dprime", [3.0, 10.0, 30.0, 200.0])
 def test_misses_follow_detectability(dprime):
-    expected = 1 - 0.99 / (1 + (6 / dprime) ** 1.5)
+    expected = 1 - 0.99 / (1 + (10 / dprime) ** 1.5)
     assert errors(Scene(Patient(1), (NODULE,)), dprime=[dprime]).get("missed", 0) == pytest.approx(expected, abs=0.035)
 
 
