@@ -10,6 +10,7 @@ __all__ = ['MOST_BYTES', 'read_table', 'from_csv', 'OpenIReport', 'parse_report'
 import csv
 import io
 import json
+import os
 import re
 import tarfile
 import zlib
@@ -79,7 +80,7 @@ def _place_images(images: pd.DataFrame, root: Path, where: str) -> tuple[pd.Data
     raw = images["view"] if "view" in images else pd.Series("", index=images.index, dtype=object)
     if "view_raw" not in images: images["view_raw"] = raw
     images["view"] = [view if view in VIEWS else standard_view(view) for view in raw]
-    gone = [path for path in images["path"] if not Path(path).is_file()]
+    gone = [path for path in images["path"] if not os.path.isfile(path)]
     if gone and len(gone) == len(images): raise DataError(f"{where}: none of the {len(gone)} image files is there, e.g. {gone[0]}")
     return images, [f"{len(gone)} of {len(images)} image files are not there, e.g. {gone[0]}"] if gone else []
 

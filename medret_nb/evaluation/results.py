@@ -189,6 +189,7 @@ def usable(ks, gallery):
     if not asked or asked[0] < 1:
         raise DataError(f"ks: {tuple(ks)} must be numbers from 1")
     kept = [k for k in asked if k <= gallery]
+    if not kept: raise DataError(f"ks: {', '.join(map(str, asked))} lie above the gallery of {gallery}")
     left = ", ".join(str(k) for k in asked if k not in kept)
     return kept, [f"K = {left} left out: the gallery holds {gallery}"] if left else []
 
@@ -204,6 +205,7 @@ def evaluate(image, text, studyset, protocol="exact", ks=(1, 5, 10, 100), out=No
     out : the folder `evaluation` of a run; the files go to out/<split>/<protocol>/
     Raises DataError for embeddings without their study, a protocol without what it needs, Ks below 1; ValueError for NaN scores.
     """
+    if draws < 1 or seed < 0: raise DataError(f"draws: {draws} must be at least 1" if draws < 1 else f"seed: {seed} must not be negative")
     studies, policy = studyset.studies, policy or text.meta.get("policy") or "findings"
     texts, at = section_text(studyset, policy), {"image": located(image, studies, "image"), "text": located(text, studies, "text")}
     said = [texts[row] for row in at["text"]]

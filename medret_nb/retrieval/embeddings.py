@@ -257,12 +257,17 @@ def embed_films(method, films: Sequence, ids: Sequence[str] | None = None, batch
     if not len(films): raise DataError("films: there is none to embed")
     names = [str(f) if isinstance(f, (str, Path)) else f"film {i + 1}" for i, f in enumerate(films)] if ids is None else list(ids)
     size = method.config.size
+    for name, film in zip(names, films):
+        if not isinstance(film, (str, Path)) and (np.ndim(film) != 2 or np.asarray(film).dtype != np.uint8 or not np.size(film)):
+            raise DataError(f"films: {name} is {np.asarray(film).dtype} {np.shape(film)}, not a grey picture uint8 (H, W)")
     def squares(part): return np.stack([letterbox(read_image(f) if isinstance(f, (str, Path)) else np.asarray(f), size)[0] for f in part])
     return Embeddings(names, names, *_encode_films(method, squares, films, batch, ""), _meta(method, "image"))
 
 
 def embed_texts(method, texts: Sequence[str], ids: Sequence[str] | None = None, batch: int = 64) -> Embeddings:
     "New texts -> Embeddings; ids: by default numbers. Raises DataError for a text without a word."
+    broken = [i for i, text in enumerate(texts) if not isinstance(text, str) or any("\ud800" <= c <= "\udfff" for c in text)]
+    if broken: raise DataError(f"texts: number {broken[0] + 1} is no text, or not in UTF-8")
     empty = [i for i, text in enumerate(texts) if not any(c.isalnum() for c in text)]
     if empty or not len(texts): raise DataError(f"texts: number {empty[0] + 1} holds no word" if empty else "texts: there is none to embed")
     names = [f"text {i + 1}" for i in range(len(texts))] if ids is None else list(ids)

@@ -232,7 +232,7 @@ class Index:
         _fit(queries, self.gallery, self.similarity)
         where = self._check_where(where)
         count = len(self.gallery) if where is None else int(where.sum())
-        if not 1 <= k <= count: raise DataError(f"k: {k} is not between 1 and the {count} candidates" + ("" if where is None else " that `where` leaves"))
+        if not isinstance(k, (int, np.integer)) or not 1 <= k <= count: raise DataError(f"k: {k} is not a whole number between 1 and the {count} candidates" + ("" if where is None else " that `where` leaves"))
         rows = np.arange(len(self.gallery)) if where is None else np.flatnonzero(where)
         allowed = None if where is None else np.unique(self.inverse[rows])
         parts = [self._search(queries.select(slice(i, i + 256)), k, rows, allowed, self.kind) for i in range(0, len(queries), 256)]
