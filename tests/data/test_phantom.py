@@ -8,9 +8,11 @@ from PIL import Image
 
 import medret_nb.data.phantom as phantom
 from medret_nb.data.claims import FINDINGS
+from medret_nb.data.dictation import write_report
 from medret_nb.data.files import DataError, read_json, read_parquet
+from medret_nb.data.findings import render
 from medret_nb.data.phantom import load_truth, make_phantom, plan, retell, split_counts
-from medret_nb.data.studies import StudySet
+from medret_nb.data.studies import StudySet, shipped_data
 
 TRUTH = ("truth", "visibility", "scenes", "sentences", "assertions", "ambiguity")
 
@@ -168,3 +170,21 @@ def test_natural_and_other_site():
     made = make(6, prevalence="natural", site="B")
     assert made.studies["patient_id"].str.startswith("B").all() and made.info["config"]["forms"]["incidental"] == 0.5
     assert "OpenI" in made.info["source"]
+
+
+def test_shipped_set_is_what_its_command_makes_today():
+    """If this fails after a change of the grammar or the drawing, make data/phantom-small anew (data/README.md says how)."""
+    shipped = StudySet.load(shipped_data("phantom-small"))
+    config = phantom.PhantomConfig(split_counts(60), 0, 64)
+    assert read_json(shipped.folder / "phantom.json") == config.record()
+    truth = load_truth(shipped)
+    best = truth.visibility.groupby(["study_id", "index"])["dprime"].max()
+    for row, study in enumerate(shipped.studies.itertuples()):
+        dprime = [best[study.study_id, i] for i in range(len(truth.scenes[row].findings))]
+        report = write_report(truth.scenes[row], truth.keys[row], "A", truth.priors[row], dprime, config.observer, config.forms)
+        assert (report.findings, report.impression) == (study.findings, study.impression)
+    for image, path in list(zip(shipped.images.itertuples(), shipped.image_paths()))[:20:7]:
+        row = shipped.studies.index[shipped.studies["study_id"] == image.study_id][0]
+        a = next(a for a in truth.scenes[row].acquisitions if a.view == image.view)
+        assert np.abs(render(truth.scenes[row], a, 64).astype(int) - np.asarray(Image.open(path))).max() <= 2
+    assert sum(f.stat().st_size for f in shipped.folder.rglob("*") if f.is_file()) < 1.5e6
