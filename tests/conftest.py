@@ -57,7 +57,7 @@ def small_phantom(tmp_path_factory):
 def medret(tmp_path_factory):
     """Run `medret ARGUMENTS` as a user types it: medret("data", "phantom", out) -> CompletedProcess."""
     script = Path(sys.executable).parent / "medret"
-    start = [str(script)] if script.exists() else [sys.executable, "-m", "medret_nb.cli.main"]
+    start = [str(script)] if script.exists() else [sys.executable, "-c", "import sys; from medret_nb.cli.main import main; sys.exit(main())"]
     home = tmp_path_factory.mktemp("medret-cwd")
 
     def run(*arguments, cwd=home, timeout=240, **environment) -> subprocess.CompletedProcess:
