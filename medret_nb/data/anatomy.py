@@ -182,8 +182,8 @@ MIDLINE = ("heart", "left atrium", "upper mediastinum", "pericardial fat", "crur
 BORDERS = {"right": ("right atrium", "ascending aorta", "svc", "right hilar structures", "right hemidiaphragm"),
            "left": ("pulmonary trunk", "aortic arch", "descending aorta", "left hilar structures", "left hemidiaphragm")}
 
-# %% ../../nbs/data/11b_anatomy.ipynb #7faacad3
-def rib_curves(f, n=13):
+# %% ../../nbs/data/11b_anatomy.ipynb #d8e8c092
+def rib_curves(f, n=11):
     """Centre lines of ten pairs of ribs, (2, 10, n, 3) mm, right first, and their angles from the spine (2, 10, n)."""
     k = np.arange(10)
     head = (126 - 22.5 * k) * f.sz
@@ -223,7 +223,7 @@ def rib_shapes(f, breaks):
     inner = rods(start, end, 2.1, -(BONE - TISSUE) * 1.05 * loss, high - 1.4)
     return join([outer, inner])
 
-# %% ../../nbs/data/11b_anatomy.ipynb #c2273732
+# %% ../../nbs/data/11b_anatomy.ipynb #e7d447c5
 def spine_y(f, z):
     """Depth of the vertebral bodies' centres at height z: the thoracic kyphosis."""
     bend = (8 + 0.1 * max(f.age - 60, 0) + 2 * f.draws[9]) * f.sy
@@ -246,9 +246,11 @@ def other_bones(f, view):
     zero = np.zeros_like(z)
     body = rods(np.column_stack([zero, y, z - 8.6 * f.sz]), np.column_stack([zero, y, z + 8.6 * f.sz]), 15 * f.sx, 0.42 * loss, 13 * f.sx, up=(0, 1, 0))
     arch = ellipsoids(np.column_stack([zero, y - 28, z - 8]), [[2.8, 12, 6]], None, 0.8 * loss)
-    pedicles = [ellipsoids(np.column_stack([zero + s * 10 * f.sx, y - 17, z + 3]), [[3.2, 8, 5]], None, loss) for s in (-1, 1)]
-    process = [rods(np.column_stack([zero + s * 10, y - 20, z + 2]), np.column_stack([zero + s * 30 * f.sx, y - 30, z + 5]), 4.0, 0.6 * loss) for s in (-1, 1)]
-    parts = [body, arch, *pedicles, *process, ellipsoids([[0, f.lung_semi[1] - 1, 15 * f.sz]], [[17, 5, 75 * f.sz]], tilted(0, 0.18), 0.6 * loss)]
+    both = np.repeat([-1.0, 1.0], len(z))
+    back, high = np.tile(y, 2), np.tile(z, 2)
+    pedicles = ellipsoids(np.column_stack([both * 10 * f.sx, back - 17, high + 3]), [[3.2, 8, 5]], None, loss)
+    process = rods(np.column_stack([both * 10, back - 20, high + 2]), np.column_stack([both * 30 * f.sx, back - 30, high + 5]), 4.0, 0.6 * loss)
+    parts = [body, arch, pedicles, process, ellipsoids([[0, f.lung_semi[1] - 1, 15 * f.sz]], [[17, 5, 75 * f.sz]], tilted(0, 0.18), 0.6 * loss)]
     line = clavicles(f, view)
     start, end = line[:, :-1].reshape(-1, 3), line[:, 1:].reshape(-1, 3)
     radius = np.tile(5.2 - 1.2 * np.sin(np.pi * np.linspace(0, 1, line.shape[1])[1:]), 2)
@@ -262,32 +264,32 @@ def other_bones(f, view):
             parts.append(ellipsoids([[s * 170 * f.sx, -12, 108 * f.sz]], [[23, 23, 24]], None, 0.4 * loss))
     return join(parts)
 
-# %% ../../nbs/data/11b_anatomy.ipynb #e05e140f
+# %% ../../nbs/data/11b_anatomy.ipynb #d6d8dd69
 @lru_cache(maxsize=16)
 def vessel_tree(f, side, hilum, upper=1.0):
-    """Arteries and veins of one lung: two trees of rods from the hilum that halve six times and thin out.
+    """Arteries and veins of one lung: three trees of rods from the hilum that halve five times and thin out.
 
-    64 end points a tree fill the cavity; sorting them into halves along alternating axes gives the tree, Murray's law
+    32 end points a tree fill the cavity; sorting them into halves along alternating axes gives the tree, Murray's law
     (r^3 of a parent is the sum over its children) the radii.
     """
     s, hilum = SIDES[side], np.array(hilum)
     rng = np.random.default_rng(np.random.SeedSequence([int(abs(f.draws[11]) * 1e9), s + 1]))
-    levels, box = 6, cavity(f, side)
+    levels, box = 5, cavity(f, side)
     points = rng.uniform(-0.95, 0.95, (520, 3))
     points = points[(points ** 2).sum(1) < 0.90] * f.lung_semi @ box.axes + box.center
     points = points[(s * points[:, 0] > 24) & (points[:, 2] > -105 * f.sz)]
-    groups = points[rng.permutation(len(points))[: 2 ** levels * 2] if len(points) >= 2 ** levels * 2 else rng.integers(0, len(points), 2 ** levels * 2)]
-    groups = groups.reshape(2, -1, 3)
-    parent = hilum + [[0.0, 0.0, 0.0], [-6.0 * s, -6.0, -14.0]]
+    n = 3 * 2 ** levels
+    groups = points[rng.permutation(len(points))[:n] if len(points) >= n else rng.integers(0, len(points), n)].reshape(3, -1, 3)
+    parent = hilum + np.array([[0.0, 0.0, 8.0], [4.0 * s, 0.0, -4.0], [-6.0 * s, -6.0, -16.0]])
     start, end, radius = [], [], []
     for level in range(levels):
         order = np.argsort(groups[..., (2, 1, 0)[level % 3]], axis=1)
         groups = np.take_along_axis(groups, order[..., None], 1).reshape(2 * len(groups), -1, 3)
-        reach = (0.26, 0.44, 0.60, 0.76, 0.9, 1.0)[level]
+        reach = (0.28, 0.48, 0.67, 0.85, 1.0)[level]
         nodes = hilum * (1 - reach) + groups.mean(1) * reach + rng.normal(0, 2.0, (len(groups), 3))
         start.append(np.repeat(parent, 2, 0))
         end.append(nodes)
-        radius.append(np.full(len(nodes), 1.2 * 1.28 ** (levels - 1 - level)))
+        radius.append(np.full(len(nodes), 1.35 * 1.3 ** (levels - 1 - level)))
         parent = nodes
     start, end, radius = np.concatenate(start), np.concatenate(end), np.concatenate(radius)
     height = (end[:, 2] - hilum[2]) / (90 * f.sz)

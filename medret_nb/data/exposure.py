@@ -90,7 +90,7 @@ def _lung_integral(lung, geometry, size, out):
     out[window] += local
     return window, free, surface
 
-# %% ../../nbs/data/11aa_exposure.ipynb #70341ec2
+# %% ../../nbs/data/11aa_exposure.ipynb #c1937587
 def _small_integral(groups, windows, geometry, size):
     """What vessels of each lung, air in tissue, and bone with metal add to the line integral, (size, size)."""
     small = soften(join(groups), geometry.field / size * geometry.depth / geometry.distance)
@@ -109,7 +109,9 @@ def line_integral(volume, geometry, size):
     """Attenuation times length along each pixel's ray, (size, size) float32: Beer and Lambert's exponent."""
     su, sw = geometry.slopes(size)
     spans = grid_intervals(volume.body, geometry, su, sw)
-    low, high = np.minimum.reduce([s[0] for s in spans]), np.maximum.reduce([s[1] for s in spans])
+    low, high = spans[0]
+    for entry, leave in spans[1:]:
+        low, high = np.minimum(low, entry), np.maximum(high, leave)
     union = Union(low, high)
     for span in spans:
         union.add(*span)

@@ -61,7 +61,7 @@ def view_geometry(view, center=(0.0, 0.0, 0.0), width=350.0, gap=130.0, rotation
     return Geometry(view, np.array(VIEW_AXES[view], float) @ turn, np.asarray(center, float), distance - gap, distance,
                     width * distance / (distance - gap))
 
-# %% ../../nbs/data/11a_projection.ipynb #74bb84c9
+# %% ../../nbs/data/11a_projection.ipynb #05d46ceb
 @dataclass(frozen=True)
 class Shapes:
     """n ellipsoids as arrays. axes (n, 3, 3) has unit rows, semi (n, 3) mm (inf: a cylinder along that axis),
@@ -106,18 +106,18 @@ def rods(start, end, radius, mu, flat=None, up=(0.0, 0.0, 1.0)):
     """
     start, end = np.atleast_2d(start).astype(float), np.atleast_2d(end).astype(float)
     along = end - start
-    length = np.linalg.norm(along, axis=1, keepdims=True)
+    length = np.sqrt((along * along).sum(1, keepdims=True))
     along = along / np.maximum(length, 1e-9)
     side = cross(along, np.asarray(up, float))
-    weak = np.linalg.norm(side, axis=1) < 0.1
+    weak = (side * side).sum(1) < 0.01
     side[weak] = cross(along[weak], [1.0, 0.3, 0.0])
-    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    side /= np.sqrt((side * side).sum(1, keepdims=True))
     n, radius = len(start), np.asarray(radius, float)
     semi = np.stack([np.full(n, np.inf), np.broadcast_to(radius, (n,)), np.broadcast_to(radius if flat is None else flat, (n,))], 1)
     return Shapes((start + end) / 2, np.stack([along, side, cross(side, along)], 1), semi, length[:, 0] / 2,
                   np.broadcast_to(np.asarray(mu, float), (n,)).copy())
 
-# %% ../../nbs/data/11a_projection.ipynb #ad893d89
+# %% ../../nbs/data/11a_projection.ipynb #523ee011
 def quadratics(shapes, geometry):
     """What of a ray's meeting with each ellipsoid does not depend on the ray (float64, n rows).
 
@@ -168,10 +168,17 @@ def pixel_boxes(limits, geometry, size):
     return np.clip(edges, 0, size).astype(np.int64)
 
 def polynomial(k, du, dw):
-    """k[0] + k[1] u + k[2] w (+ k[3] uu + k[4] ww + k[5] uw) over the grid dw (rows) x du (columns), or flat."""
+    """Each shape's polynomial k (n, 3: 1, u, w; or n, 6: also uu, ww, uw) over its grid dw (n, R) x du (n, C): (n, R, C).
+
+    A polynomial in w whose coefficients are polynomials in u: one small matrix product per shape.
+    """
+    k = k.T[:, :, None]
     if len(k) == 3:
-        return (k[0] + k[1] * du) + k[2] * dw
-    return (k[0] + (k[1] + k[3] * du) * du) + ((k[2] + k[4] * dw) + k[5] * du) * dw
+        by_w = [k[0] + k[1] * du, np.broadcast_to(k[2], du.shape)]
+    else:
+        by_w = [k[0] + (k[1] + k[3] * du) * du, k[2] + k[5] * du, np.broadcast_to(k[4], du.shape)]
+    powers = [np.ones_like(dw), dw, dw * dw][:len(by_w)]
+    return np.stack(powers, 2) @ np.stack(by_w, 1)
 
 # %% ../../nbs/data/11a_projection.ipynb #7466e6d9
 @dataclass
@@ -272,7 +279,7 @@ class Union:
         starts, ends = [*self.starts, self.high], [self.low, *self.ends]
         return [(e, s) for s, e in zip(starts, ends) if (s > e).any()]
 
-# %% ../../nbs/data/11a_projection.ipynb #d8f58f70
+# %% ../../nbs/data/11a_projection.ipynb #3a9f6199
 @dataclass(frozen=True)
 class Convex:
     """An ellipsoid, cut by half-spaces (normal, k): normal . p <= k; and hollow where `minus` is given."""
@@ -296,18 +303,34 @@ def as_shapes(convexes):
     return Shapes(np.array([c.center for c in convexes], float), np.array([np.eye(3) if c.axes is None else c.axes for c in convexes]),
                   np.array([c.semi for c in convexes], float), np.full(len(convexes), np.inf), np.ones(len(convexes)))
 
-def grid_intervals(convexes, geometry, su, sw):
+def grid_intervals(convexes, geometry, su, sw, block=20_000):
     """Entry and exit depth of the rays su (columns) x sw (rows) in each convex: list of (entry, exit) float32 (R, C).
 
-    Where a ray misses, exit equals entry. Hollow ones give two intervals.
+    Where a ray misses, exit equals entry. Hollow ones give two intervals. Arrays hold about `block` numbers at a time:
+    small ones are reused by the allocator and stay in the processor's cache.
     """
     flat = [s for c in convexes for s in ((c, c.minus) if c.minus is not None else (c,))]
     if not flat:
         return []
-    slopes, a, q, m, _ = quadratics(as_shapes(flat), geometry)
-    du = (su - slopes[:, :1]).astype(np.float32)[:, None]
-    dw = (sw - slopes[:, 1:]).astype(np.float32)[:, :, None]
-    a, q, m = (x.T.astype(np.float32)[:, :, None, None] for x in (a, q, m))
+    parts = [part.astype(np.float32) if i else part for i, part in enumerate(quadratics(as_shapes(flat), geometry)[:4])]
+    step = max(1, block // (len(su) * len(sw)))
+    spans = [span for i in range(0, len(flat), step) for span in _block(flat[i:i + step], [p[i:i + step] for p in parts], geometry, su, sw)]
+    out, i = [], 0
+    for convex in convexes:
+        span = spans[i]
+        i += 1
+        if convex.minus is None:
+            out.append(span)
+            continue
+        first = np.clip(spans[i][0], *span)               # a ray that misses the hole has equal ends there
+        out += [(span[0], first), (np.clip(spans[i][1], first, span[1]), span[1])]
+        i += 1
+    return out
+
+def _block(flat, parts, geometry, su, sw):
+    """Intervals of some convexes without their holes: list of (entry, exit) (R, C)."""
+    slopes, a, q, m = parts
+    du, dw = (su - slopes[:, :1]).astype(np.float32), (sw - slopes[:, 1:]).astype(np.float32)
     root = polynomial(q, du, dw)
     np.sqrt(np.maximum(root, 0, out=root), out=root)
     inverse = 1 / polynomial(a, du, dw)
@@ -320,17 +343,7 @@ def grid_intervals(convexes, geometry, su, sw):
         for plane in convex.planes:
             _cut(entry[i], leave[i], plane, geometry, su, sw)
     np.maximum(leave, entry, out=leave)
-    out, i = [], 0
-    for convex in convexes:
-        span = entry[i], leave[i]
-        i += 1
-        if convex.minus is None:
-            out.append(span)
-            continue
-        first = np.clip(entry[i], *span)                  # a ray that misses the hole has equal ends there
-        out += [(span[0], first), (np.clip(leave[i], first, span[1]), span[1])]
-        i += 1
-    return out
+    return list(zip(entry, leave))
 
 def _cut(entry, leave, plane, geometry, su, sw):
     """Cut intervals (R, C), in place, to a half-space."""
