@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from .claims import Assertion, fresh_facts, report_ambiguity, report_fits
 from .dictation import FORMS, Forms, write_report
-from .files import DataError, hash_of, read_json, read_parquet, write_json, write_parquet
+from .files import DataError, atomic_write, hash_of, read_json, read_parquet, sweep, write_json, write_parquet
 from .scenes import Scene, _columns, clinic, sample_patients, scene_from_dict, scene_to_dict, uniforms
 from .sentences import Observer
 from .studies import StudySet
@@ -64,11 +64,11 @@ class PhantomConfig:
 def split_counts(studies) -> dict:
     """Numbers of studies per split: a dict as it is, a number by 0.7, 0.1, 0.2."""
     if isinstance(studies, dict):
-        wrong = [k for k, v in studies.items() if k not in _FIRST or int(v) != v or v < 0]
+        wrong = [k for k, v in studies.items() if k not in _FIRST or not isinstance(v, (int, np.integer)) or v < 0]
         if wrong or not sum(studies.values()):
             raise ValueError(f"studies must give numbers for train, val, test, not {studies!r}")
         return {k: int(studies[k]) for k in _FIRST if studies.get(k)}
-    if int(studies) != studies or studies < 1:
+    if not isinstance(studies, (int, np.integer)) or studies < 1:
         raise ValueError(f"studies must be a positive whole number, not {studies!r}")
     held = {k: int(round(_SHARES[k] * studies)) for k in ("val", "test")}
     return {k: v for k, v in {"train": int(studies) - sum(held.values()), **held}.items() if v}
@@ -120,7 +120,8 @@ def _study_rows(config: PhantomConfig, split: str, index: int, visit: int, scene
             "assertions": [{"study_id": study, **asdict(a)} for a in report.assertions], "images": [], "regions": [], "visibility": []}
     for a, film in zip(scene.acquisitions, films):
         image = f"{study}-{a.view}"
-        Image.fromarray(film["pixels"]).save(folder / "images" / f"{image}.png", compress_level=4)
+        with atomic_write(folder / "images" / f"{image}.png", sync=False) as temporary:
+            Image.fromarray(film["pixels"]).save(temporary, compress_level=4)
         rows["images"].append({"image_id": image, "study_id": study, "view": a.view, "view_raw": f"{a.view}{' supine' if a.supine else ''}",
                                "path": f"images/{image}.png", "height": config.size, "width": config.size})
         rows["regions"] += _region_rows(image, scene, film)
@@ -222,12 +223,13 @@ def _ambiguity(tables: dict, config: PhantomConfig) -> pd.DataFrame:
 def _claim_folder(folder: Path, config: PhantomConfig):
     """Write the configuration into a new folder; refuse a folder that holds another one."""
     note = folder / "phantom.json"
-    if note.exists():
+    sweep(folder)                                             # what a killed call left must not make the folder look used
+    if note.is_file():
         old = read_json(note)
         if old != config.record():
             differ = [k for k in config.record() if old.get(k) != config.record()[k]]
             raise DataError(f"{folder}: holds a phantom of another configuration ({', '.join(differ)} differ); choose an empty folder")
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.is_dir() and any(folder.iterdir()):
         raise DataError(f"{folder}: is not empty and holds no phantom; choose an empty folder")
     else:
         write_json(config.record(), note)
@@ -243,6 +245,12 @@ def _gather(folder: Path, config: PhantomConfig, chunks: int) -> dict:
     return {t: pd.DataFrame(rows[t], columns=_COLUMNS.get(t) if not rows[t] or t in _COLUMNS else None) for t in TABLES}
 
 
+def _check_whole(name: str, value, low: int, high: int):
+    """Refuse what is not a whole number between low and high."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name} must be a whole number between {low} and {high}, not {value!r}")
+
+
 def make_phantom(studies, seed: int = 0, size: int = 128, out=None, prevalence: str = "balanced", site: str = "A", *,
                  one_study_per_patient=False, shortcut: bool = True, views=None, observer: Observer = Observer(),
                  forms: Forms | None = None, workers: int = 1, progress: bool = True) -> StudySet:
@@ -255,8 +263,9 @@ def make_phantom(studies, seed: int = 0, size: int = 128, out=None, prevalence: 
     Deterministic: study i depends on the seed, its patient's number and these settings. Called again with the same
     settings it goes on where it stopped. DataError if the folder holds something else.
     """
-    if size < 16 or size > 4096:
-        raise ValueError(f"size must lie between 16 and 4096 pixels, not {size!r}")
+    _check_whole("seed", seed, 0, 2**63)
+    _check_whole("size", size, 16, 4096)
+    _check_whole("workers", workers, 1, 256)
     counts = split_counts(studies)
     single = tuple(counts) if one_study_per_patient is True else tuple(one_study_per_patient or ())
     config = PhantomConfig(counts, int(seed), int(size), prevalence, site, bool(shortcut), single, tuple(views) if views else None, observer,
@@ -265,6 +274,7 @@ def make_phantom(studies, seed: int = 0, size: int = 128, out=None, prevalence: 
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="medret-phantom-"))
     _claim_folder(folder, config)
     if (folder / "studies.parquet").exists():                 # written last
+        shutil.rmtree(folder / "parts", ignore_errors=True)   # where a call was killed between that and the end
         return StudySet.load(folder)
     for name in ("images", "parts"):
         (folder / name).mkdir(exist_ok=True)
