@@ -134,6 +134,7 @@ WRONG = {
     "size too small": (["data", "phantom", "OUT", "--size", "2"], ["size", "2"]),
     "no such source": (["data", "csv", "NOWHERE", "OUT"], ["NOWHERE"]),
     "no such archive": (["data", "openi", "NOWHERE", "OUT"], ["NOWHERE"]),
+    "no such DICOM folder": (["data", "dicom", "NOWHERE", "OUT"], ["NOWHERE"]),
     "no such studies": (["train", "clip", "--data", "NOWHERE", "--out", "RUN"], ["NOWHERE"]),
     "zero epochs": (["train", "clip", "--data", "OUT", "--out", "RUN", "--epochs", "0"], ["epochs", "0"]),
     "no run": (["embed", "NOWHERE"], ["NOWHERE", "no run"]),

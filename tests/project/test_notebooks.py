@@ -102,3 +102,10 @@ def test_export_is_in_step(tmp_path):
     spare = {f for f in set(kept) - set(made) if not (f.endswith("__init__.py") and not kept[f].strip())}
     assert not set(made) - set(kept) and not spare, (set(made) - set(kept), spare)
     assert not [f for f in made if made[f] != kept[f]], "run nbdev_export"
+
+
+def test_index_leads_to_every_notebook():
+    prose = "\n".join(source for kind, source in cells(ROOT / "nbs" / "index.ipynb") if kind == "markdown")
+    linked = set(re.findall(r"\]\(([^)]+\.ipynb)\)", prose))
+    there = {f.relative_to(ROOT / "nbs").as_posix() for f in LESSONS}
+    assert linked == there, f"not in the index: {sorted(there - linked)}; not there: {sorted(linked - there)}"
