@@ -83,10 +83,13 @@ class MethodConfig:
             if getattr(self, name) <= 0: raise DataError(f"{name}: {getattr(self, name)} must be above 0")
 
 # %% ../../nbs/methods/30b_method.ipynb #f14eb66a
-def save_tensors(tensors: dict[str, Tensor], path: str | Path, metadata: dict[str, str] | None = None) -> None:
-    "Write tensors as safetensors, atomically; `DataError`, naming the file, when the disk is full."
+def save_tensors(tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Write tensors as safetensors, atomically; equal tensors give equal bytes. `DataError`, naming the file, when the disk is full.
+
+    The metadata has one entry: several would be written in a random order.
+    """
     with atomic_write(path) as temporary:
-        try: save_file(tensors, temporary, metadata=metadata)
+        try: save_file(tensors, temporary, metadata={"format": "pt"})
         except SafetensorError as error: raise OSError(str(error)) from error
 
 
@@ -180,7 +183,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
         folder = Path(save_directory)
         write_json(dataclasses.asdict(self.config), folder / "config.json")
         save_tokenizer(self.tokenizer, folder)
-        save_tensors({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors", {"format": "pt", "method": self.name})
+        save_tensors({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
         if push_to_hub: return self.push_to_hub(repo_id or folder.name, **push_to_hub_kwargs)
 
     @classmethod
