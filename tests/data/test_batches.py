@@ -1,0 +1,123 @@
+"Batches: keyed by seed, epoch and study; films and texts as the method asks; regions moved into the square."
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from medret_nb.data.batches import BatchMaker, RegionTable, key_of, shuffle_sentences
+from medret_nb.data.files import DataError
+from medret_nb.data.reports import section_text, train_tokenizer
+from medret_nb.data.studies import FINDINGS, StudySet, choose_image
+
+
+@pytest.fixture(scope="module")
+def tokenizer(small_phantom): return train_tokenizer(section_text(small_phantom, "both"), 300)
+
+
+def maker(studies, tokenizer, **more): return BatchMaker(studies, tokenizer, **{"size": 32, **more})
+
+
+def test_keys_depend_on_their_parts_alone():
+    assert key_of(0, 1, "s") == key_of(0, 1, "s") and 0 <= key_of("x") < 2**63
+    assert len({key_of(s, e, f"s{i}") for s in range(3) for e in range(3) for i in range(50)}) == 450
+
+
+@settings(max_examples=15, deadline=None)
+@given(rows=st.lists(st.integers(0, 40), min_size=2, max_size=8, unique=True), epoch=st.integers(0, 5))
+def test_a_study_looks_the_same_in_any_batch(small_phantom, tokenizer, rows, epoch):
+    made = maker(small_phantom, tokenizer, views=2, sections=2)
+    together = made.batch(rows, epoch)
+    for i, row in enumerate(rows):
+        alone = made.batch([row], epoch)
+        width = alone.tokens.shape[-1]
+        assert torch.allclose(alone.pixels[0], together.pixels[i], atol=1e-6)
+        assert torch.equal(alone.tokens[0], together.tokens[i, :, :width]) and not together.mask[i, :, width:].any()
+
+
+def test_shares_of_processes_make_the_whole(small_phantom, tokenizer):
+    made = maker(small_phantom, tokenizer, seed=4)
+    for step, whole in enumerate(made.epoch(3, 12)):
+        parts = [list(made.epoch(3, 12, rank=r, world=3))[step] for r in range(3)]
+        assert torch.equal(whole.study, torch.cat([p.study for p in parts])) and torch.allclose(whole.pixels, torch.cat([p.pixels for p in parts]))
+
+
+def test_an_epoch_visits_every_study_once_and_can_start_late(small_phantom, tokenizer):
+    made = maker(small_phantom, tokenizer, augmentation=0)
+    seen = torch.cat([b.study for b in made.epoch(0, 4)]).tolist()
+    assert len(seen) == len(set(seen)) == len(made) // 4 * 4
+    assert torch.equal(list(made.epoch(0, 4))[3].study, next(made.epoch(0, 4, start=3)).study)
+    assert seen != torch.cat([b.study for b in made.epoch(1, 4)]).tolist()
+
+
+def test_one_view_is_the_film_that_evaluation_uses(small_phantom, tokenizer):
+    made = maker(small_phantom, tokenizer)
+    rule = dict(zip(*choose_image(small_phantom.images)[["study_id", "image_id"]].to_numpy().T))
+    assert all(made.films(i, epoch) == [rule[study]] for epoch in (0, 1) for i, study in enumerate(made.study_ids))
+
+
+def test_two_views_differ_where_the_study_has_two(small_phantom, tokenizer):
+    made = maker(small_phantom, tokenizer, views=2)
+    batch = made.batch(range(len(made)))
+    several = torch.tensor([len(made.images[s]) > 1 for s in made.study_ids])
+    assert several.any() and not several.all()
+    assert torch.equal(batch.view_mask[:, 1], several) and batch.view_mask[:, 0].all()
+    assert not torch.equal(batch.pixels[~several][:, 0], batch.pixels[~several][:, 1])        # the same film, varied apart
+
+
+def test_two_sections_and_the_missing_one(small_phantom, tokenizer):
+    made = maker(small_phantom, tokenizer, sections=2)
+    for i, parts in enumerate(made.parts):
+        first, second = made.words(i, 0)
+        if parts.get("findings") and parts.get("impression"): assert (first, second) == (parts["findings"], parts["impression"])
+        else: assert sorted(first.split()) == sorted(second.split())
+
+
+def test_shuffled_sentences_are_the_same_sentences():
+    text = "One is here. Two is there. Three is gone."
+    assert {tuple(sorted(shuffle_sentences(text, k).split())) for k in range(20)} == {tuple(sorted(text.split()))}
+    assert len({shuffle_sentences(text, k) for k in range(40)}) == 6
+
+
+def test_labels_and_groups(small_phantom, tokenizer):
+    batch = maker(small_phantom, tokenizer, augmentation=0).batch(range(20))
+    made = maker(small_phantom, tokenizer)
+    table = small_phantom.studies.set_index("study_id")["labels"]
+    for row in range(20):
+        expected = [table[made.study_ids[row]].get(name) for name in FINDINGS]
+        assert [None if v != v else int(v) for v in batch.labels[row].tolist()] == expected
+        for other in range(20): assert (batch.text_group[row] == batch.text_group[other]).item() == (made.text_group[row] == made.text_group[other])
+
+
+def test_boxes_move_with_the_letterbox():
+    import pandas as pd
+    regions = pd.DataFrame({"image_id": ["i"], "region": ["left lung"], "label": [None], "value": [None], "kind": ["anatomy"], "x0": [0.5], "y0": [0.0], "x1": [1.0], "y1": [0.5]})
+    table = RegionTable(type("Set", (), {"regions": regions})(), ["right lung", "left lung"])
+    boxes, mask, _ = table.take(["i", "other"], np.array([[0.0, 0.25, 1.0, 0.75]] * 2))          # a film twice as wide as high
+    assert mask.tolist() == [[False, True], [False, False]]
+    assert boxes[0, 1].tolist() == [0.5, 0.25, 1.0, 0.5]
+
+
+def test_regions_come_only_when_asked_for(small_phantom, tokenizer):
+    names = ["left lung", "right lung", "cardiac silhouette"]
+    batch = maker(small_phantom, tokenizer, regions=names, augmentation=0).batch([0, 1])
+    assert batch.boxes.shape == (2, 1, 3, 4) and batch.box_mask.all() and batch.region_labels.shape == (2, 1, 3, len(FINDINGS))
+    left, right = batch.boxes[:, 0, 0], batch.boxes[:, 0, 1]
+    assert (left[:, 0] > right[:, 0]).all()                      # the patient's left is on the film's right
+    assert maker(small_phantom, tokenizer).batch([0]).boxes is None
+
+
+def test_studies_that_cannot_be_used_are_counted(small_phantom, tokenizer):
+    silent = small_phantom.studies.copy()
+    silent.loc[0, ["findings", "impression", "note"]] = ""
+    part = StudySet(silent, small_phantom.images, small_phantom.regions, small_phantom.info, small_phantom.folder)
+    made, whole = maker(part, tokenizer), maker(small_phantom, tokenizer)
+    had_text = bool(section_text(small_phantom, "both")[0])
+    assert made.without == whole.without + had_text and len(made) + made.without == len(silent)
+    silent[["findings", "impression", "note"]] = ""
+    with pytest.raises(DataError, match="no study has both"):
+        maker(StudySet(silent, small_phantom.images, None, None, small_phantom.folder), tokenizer)
+
+
+def test_moving_to_another_device(small_phantom, tokenizer):
+    batch = maker(small_phantom, tokenizer).batch([0, 1]).to("meta")
+    assert batch.pixels.device.type == batch.labels.device.type == "meta" and batch.boxes is None and len(batch) == 2

@@ -1,0 +1,55 @@
+"Pretraining: what is asked, that it is learned, that each modality is trained alone, and that the shipped pair is what its record says."
+import numpy as np
+import pytest
+import torch
+
+from medret_nb.data.files import DataError, read_json
+from medret_nb.data.scenes import Finding, Patient, Scene, sample_scenes
+from medret_nb.data.studies import shipped_data
+from medret_nb.methods.encoders import TINY_SIZE, load_backbone
+from medret_nb.training.pretrain import PretrainConfig, answers, draw_films, pretrain, questions_of, write_texts
+
+TINY = PretrainConfig(studies=30, image_steps=25, text_steps=25, batch_size=16, vocabulary=300, workers=1, seed=3)
+
+
+def test_questions_of_a_scene():
+    scene = Scene(Patient(seed=0), (Finding("nodule", "left", "upper", 1), Finding("device", "", "", 1, kind="pacemaker")))
+    assert {"nodule", "nodule|left", "nodule|upper", "nodule|left|upper", "nodule|1", "pacemaker"} <= questions_of(scene)
+    assert questions_of(Scene(Patient(seed=0))) == set()
+
+
+def test_rare_questions_are_not_asked():
+    scenes = sample_scenes(300, 1)
+    all_of_them, frequent = answers(scenes, 0.0), answers(scenes, 0.05)
+    assert set(frequent[1]) < set(all_of_them[1]) and (frequent[0].mean(0) >= 0.05).all()
+    assert frequent[0].shape == (300, len(frequent[1]))
+
+
+def test_films_and_answers_belong_together():
+    films, table = draw_films(TINY, progress=False)
+    scenes = sample_scenes(TINY.studies, TINY.seed)
+    assert films.shape == (sum(len(s.acquisitions) for s in scenes), TINY_SIZE, TINY_SIZE) and len(table) == len(films)
+
+
+def test_reports_are_of_other_patients_than_the_films():
+    films = {scene.patient.seed for scene in sample_scenes(TINY.studies, TINY.seed)}
+    texts = {scene.patient.seed for scene in sample_scenes(TINY.studies, TINY.seed + 1)}
+    assert not films & texts and len(write_texts(TINY)) > TINY.studies
+
+
+def test_a_small_pair_from_end_to_end(tmp_path):
+    record = pretrain(tmp_path / "pair", TINY, progress=False)
+    assert record == read_json(tmp_path / "pair" / "made_by.json")
+    for kind in ("image", "text"):
+        backbone = load_backbone(str(tmp_path / "pair" / kind), kind)
+        assert all(torch.isfinite(v).all() for v in backbone.state_dict().values())
+    assert record["image_loss"] < 1.1 * record["guessing"] and record["text_loss"] < np.log(300)
+    with pytest.raises(DataError, match="holds a pair already"): pretrain(tmp_path / "pair", TINY)
+
+
+def test_the_shipped_pair_is_what_its_record_says():
+    folder = shipped_data("tiny")
+    record = read_json(folder / "made_by.json")
+    assert record["command"] == "medret pretrain" and {k: record[k] for k in PretrainConfig.__dataclass_fields__} == PretrainConfig().__dict__
+    assert record["image_loss"] < 0.75 * record["guessing"]
+    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 5e6
