@@ -1,7 +1,7 @@
 """Notebooks run in JupyterLab, in a browser without a network, as a reader runs them."""
 import pytest
 
-NOTEBOOKS = ["losses/20_contrastive.ipynb"]
+NOTEBOOKS = ["index.ipynb", "losses/20_contrastive.ipynb"]
 
 
 @pytest.mark.browser
