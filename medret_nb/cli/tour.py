@@ -117,28 +117,38 @@ def headline(found: Results, metric: str = "R@10", direction: str = "image-to-te
             f"ties: {report['ties']})")
 
 # %% ../../nbs/cli/80_tour.ipynb #c86f4317
-def ask_with_films(points: dict[str, Embeddings], studies: StudySet, size: int, policy: str, many: int = 4, k: int = 5) -> list[dict]:
-    "Blocks for the page: `many` films at equal steps through the set, and the `k` nearest reports of each."
+def ask_with_films(points: dict[str, Embeddings], studies: StudySet, size: int, policy: str, many: int = 4, k: int = 5, show: bool | None = None) -> list[dict]:
+    """Blocks for the page: `many` films at equal steps through the set, and the `k` nearest reports of each.
+
+    show : put films and texts on the page, not ids alone; by default unless the set is restricted.
+    """
+    show = not studies.restricted if show is None else show
     texts, films = dict(zip(studies.studies["study_id"], section_text(studies, policy))), studies.pixels(size)
     image, text, blocks = points["image"], points["text"], []
     hits = build_index(text).search(image, min(k, len(text)))
     for i in range(0, len(image), max(1, len(image) // many))[:many]:
         own = texts[image.study_ids[i]]
-        found = [{"text": texts[text.study_ids[p]], "note": f"{rank}, cosine {s:.2f}",
+        found = [{"text": texts[text.study_ids[p]] if show else f"study {text.study_ids[p]}", "note": f"{rank}, cosine {s:.2f}",
                   "hit": normalise_text(texts[text.study_ids[p]]) == normalise_text(own)}
                  for rank, (p, s) in enumerate(zip(hits.positions[i], hits.scores[i]), 1)]
-        question = {"film": films.take([image.ids[i]])[0], "text": own, "note": f"study {image.study_ids[i]}; below, what its own report says (the model does not see it)"}
+        question = {"film": films.take([image.ids[i]])[0], "text": own, "note": f"study {image.study_ids[i]}; below, what its own report says (the model does not see it)"
+                    } if show else {"note": f"study {image.study_ids[i]}"}
         blocks.append(answers(question, found, f"Film {i + 1} of {len(image)}, and the reports found for it. A hit is a report with the same words as its own."))
     return blocks
 
 
-def ask_with_sentences(method: Method, points: dict[str, Embeddings], studies: StudySet, size: int, k: int = 5) -> list[dict]:
-    "Blocks for the page: each of `SENTENCES`, and the `k` nearest films with the findings that their reports name."
+def ask_with_sentences(method: Method, points: dict[str, Embeddings], studies: StudySet, size: int, k: int = 5, show: bool | None = None) -> list[dict]:
+    """Blocks for the page: each of `SENTENCES`, and the `k` nearest films with the findings that their reports name.
+
+    show : put films and findings on the page, not ids alone; by default unless the set is restricted.
+    """
+    show = not studies.restricted if show is None else show
     named = {row.study_id: ", ".join(n for n, v in row.labels.items() if v == 1) or "nothing" for row in studies.studies.itertuples()}
     image, films, blocks = points["image"], studies.pixels(size), []
     hits = build_index(image).search(embed_texts(method, list(SENTENCES)), min(k, len(image)))
     for i, sentence in enumerate(SENTENCES):
         found = [{"film": films.take([image.ids[p]])[0], "note": f"{rank}, cosine {s:.2f}", "text": f"report names: {named[image.study_ids[p]]}"}
+                 if show else {"note": f"{rank}, cosine {s:.2f}", "text": f"study {image.study_ids[p]}"}
                  for rank, (p, s) in enumerate(zip(hits.positions[i], hits.scores[i]), 1)]
         blocks.append(answers({"text": sentence}, found, "A sentence, and the films found for it, with the findings that their own reports name."))
     return blocks
@@ -150,8 +160,12 @@ def recall_table(results: dict[str, Results]) -> pd.DataFrame:
                          for d, part in found.report["directions"].items() for metric, number in part["metrics"].items() if metric.startswith("R@")])
 
 
-def draw_figures(folder: Path, run: Run, results: dict[str, Results], studies: StudySet, size: int) -> dict[str, str]:
-    "Save the tour's figures in `folder`; returns name -> address inside the page."
+def draw_figures(folder: Path, run: Run, results: dict[str, Results], studies: StudySet, size: int, show: bool | None = None) -> dict[str, str]:
+    """Save the tour's figures in `folder`; returns name -> address inside the page.
+
+    show : also a sheet of films; by default unless the set is restricted.
+    """
+    show = not studies.restricted if show is None else show
     train = studies.split("train")
     shown = train.images[train.images["view"].isin(["PA", "AP", "LATERAL"])].head(8)
     exact = results["CLIP, exact"]
@@ -159,8 +173,8 @@ def draw_figures(folder: Path, run: Run, results: dict[str, Results], studies: S
     made = {"recall": recall_figure(recall_table(results)),
             "ranks": rank_histogram(ranks["rank"], exact.report["directions"]["image-to-text"]["gallery"]),
             "training": loss_figure(run.log, ["loss"], [c for c in ("val_recall",) if c in run.log]),
-            "films": film_sheet(studies.pixels(size).take(shown["image_id"]), [f"{v}, {s}" for v, s in zip(shown["view"], shown["study_id"])], columns=4),
             "studies": studies.overview_figure()}
+    if show: made["films"] = film_sheet(studies.pixels(size).take(shown["image_id"]), [f"{v}, {s}" for v, s in zip(shown["view"], shown["study_id"])], columns=4)
     return {name: figure_uri(figure, folder, name) for name, figure in made.items()}
 
 # %% ../../nbs/cli/80_tour.ipynb #a80a0bcf
@@ -214,7 +228,7 @@ def report_sections(plan: Plan, studies: StudySet, run: Run, results: dict[str, 
         "What was found": found,
         "How training went": [picture(uris["training"], "Loss at each step (nats), and recall on the validation studies after each epoch (mean of R@1, 5 and 10 in both directions).", 480),
                               facts({"epochs": plan.training.epochs, "steps": int(run.log["step"].max()), **speed(run.log)})],
-        "The studies": [picture(uris["films"], "Simulated films of the training set. PA: taken from behind, standing; AP: from the front, in bed; LATERAL: from the side."),
+        "The studies": [*([picture(uris["films"], "Simulated films of the training set. PA: taken from behind, standing; AP: from the front, in bed; LATERAL: from the side.")] if "films" in uris else []),
                         picture(uris["studies"], "What the studies hold."), 
                         facts(overview_facts(studies))],
         "How it was made": [facts({**{f"plan: {k}": v for k, v in asdict(plan).items()}, **marks, "versions": json.dumps(exact.report["fingerprint"]["versions"])}),

@@ -278,7 +278,10 @@ def from_dicom(folder: str | Path, reports: str | Path | None = None, out: str |
     """
     folder, out = Path(folder), Path(out)
     if not folder.is_dir(): raise DataError(f"{folder}: there is no such folder")
-    if (out / "studies.parquet").exists(): raise DataError(f"{out}: already holds a StudySet; choose another folder")
+    if (out / "studies.parquet").exists():
+        if not (out / ".importing").is_dir(): raise DataError(f"{out}: already holds a StudySet; choose another folder")
+        shutil.rmtree(out / ".importing")                   # killed when all was written: only the salt was left to throw away
+        return StudySet.load(out)
     if longest < 8: raise ValueError(f"longest must be at least 8 pixels, it is {longest}")
     paths = _candidates(folder)
     if not paths: raise DataError(f"{folder}: there is no DICOM file in it")

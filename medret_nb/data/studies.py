@@ -62,7 +62,7 @@ def overview(studies: "StudySet") -> dict:
     labels = Counter((name, value) for entry in table["labels"] for name, value in entry.items())
     names = [*FINDINGS, *sorted({name for name, _ in labels} - set(FINDINGS))]
     return {
-        "name": studies.info.get("name", ""), "restricted": bool(studies.info.get("restricted", False)),
+        "name": studies.info.get("name", ""), "restricted": studies.restricted,
         "studies": len(table), "patients": int(table["patient_id"].nunique()), "groups": int(connected_groups(table).max(initial=-1)) + 1,
         "images": len(images), "regions": len(studies.regions),
         "studies_without_image": int((~table["study_id"].isin(images["study_id"])).sum()), "studies_without_text": int((texts == "").sum()),
@@ -156,6 +156,11 @@ class StudySet:
         notes = [f"{name}: kept unknown column(s) {', '.join(columns)}" for name, columns in extra.items() if columns]
         bare = int((~self.studies["study_id"].isin(self.images["study_id"])).sum())
         return notes + ([f"{bare} studies have no image"] if bare else [])
+
+    @property
+    def restricted(self) -> bool:
+        "Whether texts and films may leave this set only when they are asked for by name."
+        return bool(self.info.get("restricted", False))
 
     def __len__(self) -> int: return len(self.studies)
 

@@ -212,6 +212,10 @@ def test_killed_and_called_again_gives_the_same_files(archive):
     assert names == sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file()) and len(whole.images) == 12
     assert all((out / name).read_bytes() == (archive / "whole" / name).read_bytes() for name in names)
     assert len(before) == 7 and all((out / "images" / name).stat().st_mtime_ns == time for name, time in before.items())
+    (out / ".importing").mkdir()                                              # killed when only the salt was left to throw away
+    (out / ".importing" / "salt").write_text("secret")
+    assert from_dicom(archive / "in", out=out, salt="salt", longest=32, quiet=True).hash() == whole.hash() and not (out / ".importing").exists()
+    with pytest.raises(DataError, match="already holds"): from_dicom(archive / "in", out=out, salt="salt", longest=32, quiet=True)
 
 
 def test_repeated_films_and_missing_ids_are_counted_or_replaced(tmp_path, capsys):
