@@ -57,10 +57,10 @@ def _entropy(table: np.ndarray) -> float:
 @dataclass
 class PretrainConfig:
     "How the tiny pair is made."
-    studies: int = 8000          # simulated studies
+    studies: int = 7000          # simulated studies
     seed: int = 20_231_113       # of the patients: no experiment uses it
-    image_steps: int = 3000
-    text_steps: int = 1500
+    image_steps: int = 2400
+    text_steps: int = 700
     batch_size: int = 64
     lr: float = 1e-3
     hidden_words: float = 0.2    # share, whole words
