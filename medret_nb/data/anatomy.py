@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['SIDES', 'MIDLINE', 'BORDERS', 'NOTHING', 'Changes', 'Frame', 'frame', 'basis', 'tilted', 'pointing', 'cavity',
            'wall_at', 'scapula', 'body_parts', 'mediastinal_parts', 'rib_curves', 'rib_shapes', 'spine_y', 'clavicles',
-           'other_bones', 'vessel_tree', 'airways', 'Chest', 'build', 'chest_geometry']
+           'other_bones', 'vessel_tree', 'airways', 'bones', 'Chest', 'build', 'chest_geometry']
 
 # %% ../../nbs/data/11b_anatomy.ipynb #da277214
 import math
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 import numpy as np
 from .projection import BONE, LUNG, TISSUE, Convex, Shapes, ellipsoids, join, rods, view_geometry
 from .exposure import Lung, Volume
@@ -57,9 +57,20 @@ class Frame:
     def floor(self):
         return min(self.dome) - 75.0 * self.sz
 
+    @cached_property
+    def still(self):
+        """The frame of all that neither breath nor a finding moves: one for all of a patient's films."""
+        return replace(self, heart=1.0, dome=(0.0, 0.0), base=0.0)
+
+@lru_cache(maxsize=256)
+def _draws(seed):
+    """What only a patient's seed knows: 32 clipped normal numbers."""
+    return tuple(np.random.default_rng(np.random.SeedSequence([seed, 11])).standard_normal(32).clip(-2.2, 2.2).tolist())
+
+@lru_cache(maxsize=256)
 def frame(patient, acquisition, changes=Changes()):
     """The Frame of a patient at an acquisition: sex, age, habitus and breath, and what only the seed knows."""
-    draws = np.random.default_rng(np.random.SeedSequence([int(patient.seed), 11])).standard_normal(32).clip(-2.2, 2.2)
+    draws = _draws(int(patient.seed))
     female = patient.sex == "F"
     base = 0.94 if female else 1.02
     sx = base * (1 + 0.04 * draws[0] + 0.01 * patient.habitus)
@@ -71,7 +82,7 @@ def frame(patient, acquisition, changes=Changes()):
     dome = (right + changes.dome[0], left + changes.dome[1])
     wall = max(17.0 + 7.0 * patient.habitus + 2.0 * draws[5], 9.0)
     heart = changes.heart * (1 + 0.05 * patient.heart + 0.0012 * (patient.age - 50)) * (1 + 0.06 * (1 - acquisition.inspiration))
-    return Frame(sx, sy, sz, wall, female, patient.age, heart, tuple(draws.tolist()), dome, (right + left) / 2, acquisition.supine)
+    return Frame(sx, sy, sz, wall, female, patient.age, heart, draws, dome, (right + left) / 2, acquisition.supine)
 
 # %% ../../nbs/data/11b_anatomy.ipynb #a026e537
 def basis(first, second, order):
@@ -93,6 +104,7 @@ def pointing(direction):
     """Axes (3, 3) with the first along `direction` and the third as upright as can be."""
     return basis(direction, (0.0, 0.0, 1.0), (0, 2, 1))
 
+@lru_cache(maxsize=64)
 def cavity(f, side, shift=0.0):
     """The pleural cavity of a side ("right", "left"): an ellipsoid leaning back and inward, cut at midline and floor."""
     s = SIDES[side]
@@ -116,6 +128,7 @@ def scapula(f, view, s):
     center = np.array([s * (136 - 24 * over) * f.sx, -84 * f.sy + 8 * (1 - over), 52 * f.sz])
     return center, basis((s * (0.75 + 0.2 * over), -0.66 + 0.36 * over, 0.0), (s * -0.18, 0.0, 1.0), (2, 0, 1))
 
+@lru_cache(maxsize=64)
 def body_parts(f, view):
     """The skin's inside as convexes: trunk under the trapezius, neck, shoulders and arms cut by the film's edge, breasts.
 
@@ -144,6 +157,7 @@ def body_parts(f, view):
     return out
 
 # %% ../../nbs/data/11b_anatomy.ipynb #202a04bf
+@lru_cache(maxsize=64)
 def mediastinal_parts(f, changes):
     """Solids between the lungs by name: Convex, mirrored nowhere, moved by changes.shift."""
     h, d, wide = f.heart, changes.shift, changes.mediastinum
@@ -297,6 +311,7 @@ def vessel_tree(f, side, hilum, upper=1.0):
     return rods(start, end, radius, TISSUE - LUNG)
 
 # %% ../../nbs/data/11b_anatomy.ipynb #bd259ac5
+@lru_cache(maxsize=64)
 def airways(f, shift):
     """Air inside tissue: trachea, main bronchi, stomach bubble; and the carina's place (3,)."""
     carina = np.array([3.0 + shift, -20 * f.sy, 44 * f.sz])
@@ -307,6 +322,11 @@ def airways(f, shift):
     bronchi = rods([carina, carina], [carina + [-30 * f.sx, -4, -26 * f.sz], carina + [36 * f.sx, -6, -20 * f.sz]], [6.0, 5.3], TISSUE)
     bubble = ellipsoids([[(58 + 6 * f.draws[12]) * f.sx, 4, f.dome[1] - 24]], [[(26 + 7 * f.draws[13]) * f.sx, 34, 13]], tilted(0.0, 0.0), TISSUE)
     return join([tube, bronchi, bubble]), carina
+
+@lru_cache(maxsize=64)
+def bones(f, breaks, view):
+    """All bones of one film."""
+    return join([rib_shapes(f, breaks), other_bones(f, view)])
 
 NOTHING = ellipsoids(np.zeros((0, 3)), np.zeros((0, 3)), mu=np.zeros(0))
 
@@ -331,18 +351,19 @@ def build(patient, acquisition, changes=Changes(), coarse=False):
     coarse: without bones, vessels and air, which is all that scatter and exposure need.
     """
     f = frame(patient, acquisition, changes)
-    parts = mediastinal_parts(f, changes)
+    parts = dict(mediastinal_parts(f, replace(changes, upper_vessels=1.0, breaks=())))
     air, carina = airways(f, changes.shift)
+    body = list(body_parts(f.still, acquisition.view))
     lungs = []
     for side in SIDES:
         hilum = parts[f"{side} hilar structures"].center
         lungs.append(Lung(cavity(f, side, changes.shift), [parts[n] for n in (*MIDLINE, *BORDERS[side])], [], [],
-                          NOTHING if coarse else vessel_tree(f, side, hilum, changes.upper_vessels)))
+                          NOTHING if coarse else vessel_tree(f.still, side, hilum, changes.upper_vessels)))
     if coarse:
-        return Chest(f, Volume(body_parts(f, acquisition.view), lungs, NOTHING, NOTHING), parts, {"carina": carina}, changes, patient)
-    bones = join([rib_shapes(f, changes.breaks), other_bones(f, acquisition.view)])
-    return Chest(f, Volume(body_parts(f, acquisition.view), lungs, air, bones), parts, {"carina": carina}, changes, patient)
+        return Chest(f, Volume(body, lungs, NOTHING, NOTHING), parts, {"carina": carina}, changes, patient)
+    return Chest(f, Volume(body, lungs, air, bones(f.still, changes.breaks, acquisition.view)), parts, {"carina": carina}, changes, patient)
 
+@lru_cache(maxsize=64)
 def chest_geometry(patient, acquisition):
     """The view's geometry for a patient: the field is set by the anatomy without findings, as a radiographer would."""
     f = frame(patient, acquisition)

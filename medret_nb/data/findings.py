@@ -60,10 +60,10 @@ def surroundings(patient, acquisition):
     return _surroundings(patient, acquisition.view, acquisition.rotation, acquisition.inspiration, acquisition.supine)
 
 # %% ../../nbs/data/11c_findings.ipynb #f02e2074
-def expected(scene, acquisition, size, without=None):
-    """Mean photon counts (size, size) of a film of the scene, and the geometry."""
+def expected(scene, acquisition, size, without=None, known=None):
+    """Mean photon counts (size, size) of a film of the scene, and the geometry. known: see `line_integral`."""
     around = surroundings(scene.patient, acquisition)
-    attenuation = line_integral(compose(scene, acquisition, without).volume, around.geometry, size)
+    attenuation = line_integral(compose(scene, acquisition, without).volume, around.geometry, size, known)
     scatter = scatter_field(around.coarse, around.share, size)
     return expected_photons(attenuation, scatter, acquisition.photons, around.geometry), around.geometry
 
@@ -71,9 +71,9 @@ def noise_field(acquisition, size):
     """Standard normal noise (size, size) of an acquisition's seed."""
     return np.random.default_rng(np.random.SeedSequence([int(acquisition.seed), size])).standard_normal((size, size), dtype=np.float32)
 
-def render(scene, acquisition, size=128):
+def render(scene, acquisition, size=128, known=None):
     """The film of a scene: uint8 (size, size), the patient's right on the left (PA, AP), the front on the left (LATERAL)."""
-    mean, geometry = expected(scene, acquisition, size)
+    mean, geometry = expected(scene, acquisition, size, known=known)
     log = log_film(count_photons(mean, noise_field(acquisition, size)), acquisition.photons, geometry)
     around = surroundings(scene.patient, acquisition)
     middle, half = sum(around.window) / 2, (around.window[1] - around.window[0]) / 2 / acquisition.exposure
@@ -85,18 +85,18 @@ def detectability(scene, acquisition, size=128):
 
     An upper bound for any reader, because patient and background are taken as known. Returns index -> d'.
     """
-    with_all = expected(scene, acquisition, size)[0].astype(float)
-    out = {}
+    out, known = {}, {}
+    with_all = expected(scene, acquisition, size, known=known)[0].astype(float)
     for i in range(len(scene.findings)):
-        l0 = expected(scene, acquisition, size, i)[0]
+        l0 = expected(scene, acquisition, size, i, known)[0]
         out[i] = float(np.sqrt(((with_all - l0) ** 2 / l0).sum()))
     return out
 
 # %% ../../nbs/data/11c_findings.ipynb #32a4cbbf
-def region_boxes(scene, acquisition):
+def region_boxes(scene, acquisition, known=None):
     """Boxes of Chest ImaGenome's regions on one film: name -> (x0, y0, x1, y1), fractions from the top left, clipped."""
     chest = build(scene.patient, acquisition, changes_of(scene.findings, acquisition), coarse=True)
-    return chest_regions(chest, chest_geometry(scene.patient, acquisition))
+    return chest_regions(chest, chest_geometry(scene.patient, acquisition), known=known)
 
 def finding_boxes(scene, acquisition, size=128):
     """Boxes of the findings on one film: index -> (x0, y0, x1, y1), where leaving the finding out changes the rays.
@@ -104,9 +104,9 @@ def finding_boxes(scene, acquisition, size=128):
     The change counts where the line integral moves by more than a tenth of its largest move; None when nowhere.
     """
     geometry = chest_geometry(scene.patient, acquisition)
-    full = line_integral(compose(scene, acquisition).volume, geometry, size)
-    out = {}
+    out, known = {}, {}
+    full = line_integral(compose(scene, acquisition).volume, geometry, size, known)
     for i in range(len(scene.findings)):
-        move = np.abs(full - line_integral(compose(scene, acquisition, i).volume, geometry, size))
+        move = np.abs(full - line_integral(compose(scene, acquisition, i).volume, geometry, size, known))
         out[i] = mask_box(move > max(0.1 * move.max(), 0.01))
     return out

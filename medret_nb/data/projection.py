@@ -9,6 +9,7 @@ __all__ = ['AIR', 'LUNG', 'TISSUE', 'BONE', 'VIEW_AXES', 'DISTANCE', 'Geometry',
 
 # %% ../../nbs/data/11a_projection.ipynb #e07e4cb3
 from dataclasses import dataclass, replace
+from functools import cached_property
 import numpy as np
 
 # %% ../../nbs/data/11a_projection.ipynb #821d0406
@@ -77,6 +78,11 @@ class Shapes:
     def __len__(self):
         return len(self.mu)
 
+    @cached_property
+    def key(self):
+        """Equal for equal shapes; a key for dictionaries."""
+        return tuple(np.ascontiguousarray(v).tobytes() for v in (self.center, self.axes, self.semi, self.cut, self.mu))
+
     def take(self, index):
         """The shapes of an index or a mask."""
         return Shapes(self.center[index], self.axes[index], self.semi[index], self.cut[index], self.mu[index])
@@ -95,9 +101,11 @@ def ellipsoids(center, semi, axes=None, mu=TISSUE):
 
 def cross(a, b):
     """Cross product of vectors (..., 3); np.cross spends most of its time on generality."""
-    a, b = np.broadcast_arrays(np.asarray(a, float), np.asarray(b, float))
-    a0, a1, a2, b0, b1, b2 = a[..., 0], a[..., 1], a[..., 2], b[..., 0], b[..., 1], b[..., 2]
-    return np.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], -1)
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    out = np.empty(np.broadcast_shapes(a.shape, b.shape))
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        out[..., i] = a[..., j] * b[..., k] - a[..., k] * b[..., j]
+    return out
 
 def rods(start, end, radius, mu, flat=None, up=(0.0, 0.0, 1.0)):
     """Shapes of straight pieces from start (n, 3) to end (n, 3): cylinders of `radius` (n,), cut at both ends.
@@ -110,12 +118,15 @@ def rods(start, end, radius, mu, flat=None, up=(0.0, 0.0, 1.0)):
     along = along / np.maximum(length, 1e-9)
     side = cross(along, np.asarray(up, float))
     weak = (side * side).sum(1) < 0.01
-    side[weak] = cross(along[weak], [1.0, 0.3, 0.0])
+    if weak.any():
+        side[weak] = cross(along[weak], [1.0, 0.3, 0.0])
     side /= np.sqrt((side * side).sum(1, keepdims=True))
-    n, radius = len(start), np.asarray(radius, float)
-    semi = np.stack([np.full(n, np.inf), np.broadcast_to(radius, (n,)), np.broadcast_to(radius if flat is None else flat, (n,))], 1)
-    return Shapes((start + end) / 2, np.stack([along, side, cross(side, along)], 1), semi, length[:, 0] / 2,
-                  np.broadcast_to(np.asarray(mu, float), (n,)).copy())
+    n = len(start)
+    semi, axes, excess = np.empty((n, 3)), np.empty((n, 3, 3)), np.empty(n)
+    semi[:, 0], semi[:, 1], semi[:, 2] = np.inf, radius, radius if flat is None else flat
+    axes[:, 0], axes[:, 1], axes[:, 2] = along, side, cross(side, along)
+    excess[:] = mu
+    return Shapes((start + end) / 2, axes, semi, length[:, 0] / 2, excess)
 
 # %% ../../nbs/data/11a_projection.ipynb #523ee011
 def quadratics(shapes, geometry):
@@ -129,14 +140,18 @@ def quadratics(shapes, geometry):
     A = np.einsum("nki,nk,nkj->nij", frame, 1.0 / shapes.semi ** 2, frame)
     Ac = np.einsum("nij,nj->ni", A, c)
     cAc, depth = (c * Ac).sum(1), c[:, 2]
-    square = np.stack([A[:, 0, 0], A[:, 1, 1], 2 * A[:, 0, 1]], 1)
-    product = np.stack([Ac[:, 0] ** 2, Ac[:, 1] ** 2, 2 * Ac[:, 0] * Ac[:, 1]], 1)
-    first = np.stack([cAc / depth ** 2, 2 * Ac[:, 0] / depth, 2 * Ac[:, 1] / depth], 1)
+    a, q, m, slab = (np.empty((len(c), n)) for n in (6, 6, 3, 5))
+    a[:, 0], a[:, 1], a[:, 2] = cAc / depth ** 2, 2 * Ac[:, 0] / depth, 2 * Ac[:, 1] / depth
+    a[:, 3], a[:, 4], a[:, 5] = A[:, 0, 0], A[:, 1, 1], 2 * A[:, 0, 1]
+    q[:, :3] = a[:, :3]
+    q[:, 3], q[:, 4], q[:, 5] = Ac[:, 0] ** 2, Ac[:, 1] ** 2, 2 * Ac[:, 0] * Ac[:, 1]
+    q[:, 3:] -= (cAc[:, None] - 1) * a[:, 3:]
     slopes = c[:, :2] / depth[:, None]
+    m[:, 0], m[:, 1:] = cAc / depth, Ac[:, :2]
     along = frame[:, 0]
-    slab = np.column_stack([(along[:, :2] * slopes).sum(1) + along[:, 2], along[:, :2], depth, shapes.cut])
-    return (slopes, np.hstack([first, square]), np.hstack([first, product - (cAc[:, None] - 1) * square]),
-            np.column_stack([cAc / depth, Ac[:, :2]]), slab)
+    slab[:, 0] = (along[:, :2] * slopes).sum(1) + along[:, 2]
+    slab[:, 1:3], slab[:, 3], slab[:, 4] = along[:, :2], depth, shapes.cut
+    return slopes, a, q, m, slab
 
 def boxes(shapes, geometry):
     """Slopes u0, u1, w0, w1 (n, 4) between which each shape is seen. Exact tangents for whole ellipsoids."""
@@ -168,17 +183,15 @@ def pixel_boxes(limits, geometry, size):
     return np.clip(edges, 0, size).astype(np.int64)
 
 def polynomial(k, du, dw):
-    """Each shape's polynomial k (n, 3: 1, u, w; or n, 6: also uu, ww, uw) over its grid dw (n, R) x du (n, C): (n, R, C).
+    """Polynomials k (p, n, 6: 1, u, w, uu, ww, uw) of n shapes over their grids dw (n, R) x du (n, C): (p, n, R, C).
 
-    A polynomial in w whose coefficients are polynomials in u: one small matrix product per shape.
+    A polynomial in w whose coefficients are polynomials in u: one small matrix product each.
     """
-    k = k.T[:, :, None]
-    if len(k) == 3:
-        by_w = [k[0] + k[1] * du, np.broadcast_to(k[2], du.shape)]
-    else:
-        by_w = [k[0] + (k[1] + k[3] * du) * du, k[2] + k[5] * du, np.broadcast_to(k[4], du.shape)]
-    powers = [np.ones_like(dw), dw, dw * dw][:len(by_w)]
-    return np.stack(powers, 2) @ np.stack(by_w, 1)
+    k = k.transpose(2, 0, 1)[..., None]
+    by_w, powers = np.empty((*k.shape[1:3], 3, du.shape[1]), du.dtype), np.empty((*dw.shape, 3), dw.dtype)
+    by_w[:, :, 0], by_w[:, :, 1], by_w[:, :, 2] = k[0] + (k[1] + k[3] * du) * du, k[2] + k[5] * du, k[4]
+    powers[..., 0], powers[..., 1], powers[..., 2] = 1, dw, dw * dw
+    return powers @ by_w
 
 # %% ../../nbs/data/11a_projection.ipynb #7466e6d9
 @dataclass
@@ -290,6 +303,11 @@ class Convex:
     planes: tuple = ()
     minus: "Convex | None" = None
 
+    @cached_property
+    def key(self):
+        """Equal where the ellipsoid and its cuts are; a key for dictionaries. The hole has a key of its own."""
+        return tuple(self.center), tuple(self.semi), None if self.axes is None else self.axes.tobytes(), tuple((*n, k) for n, k in self.planes)
+
     def holds(self, points):
         """Which points (n, 3) lie inside: bool (n,)."""
         local = (np.asarray(points, float) - self.center) @ (np.eye(3) if self.axes is None else self.axes).T
@@ -298,24 +316,34 @@ class Convex:
             inside &= points @ np.asarray(normal, float) <= k
         return inside & ~self.minus.holds(points) if self.minus is not None else inside
 
+_UPRIGHT = np.eye(3)
+
 def as_shapes(convexes):
     """The whole ellipsoids of convexes as Shapes."""
-    return Shapes(np.array([c.center for c in convexes], float), np.array([np.eye(3) if c.axes is None else c.axes for c in convexes]),
+    return Shapes(np.array([c.center for c in convexes], float), np.array([_UPRIGHT if c.axes is None else c.axes for c in convexes]),
                   np.array([c.semi for c in convexes], float), np.full(len(convexes), np.inf), np.ones(len(convexes)))
 
-def grid_intervals(convexes, geometry, su, sw, block=20_000):
+def grid_intervals(convexes, geometry, su, sw, known=None, block=20_000):
     """Entry and exit depth of the rays su (columns) x sw (rows) in each convex: list of (entry, exit) float32 (R, C).
 
-    Where a ray misses, exit equals entry. Hollow ones give two intervals. Arrays hold about `block` numbers at a time:
-    small ones are reused by the allocator and stay in the processor's cache.
+    Where a ray misses, exit equals entry. Hollow ones give two intervals. known: a dict that keeps the intervals of
+    these very rays by `Convex.key`, so that a second volume asks only for what is new. Arrays hold about `block` numbers
+    at a time: small ones are reused by the allocator and stay in the processor's cache.
     """
     flat = [s for c in convexes for s in ((c, c.minus) if c.minus is not None else (c,))]
     if not flat:
         return []
-    parts = [part.astype(np.float32) if i else part for i, part in enumerate(quadratics(as_shapes(flat), geometry)[:4])]
-    step = max(1, block // (len(su) * len(sw)))
-    spans = [span for i in range(0, len(flat), step) for span in _block(flat[i:i + step], [p[i:i + step] for p in parts], geometry, su, sw)]
-    out, i = [], 0
+    known = {} if known is None else known
+    new = list({c.key: c for c in flat if c.key not in known}.values())
+    if new:
+        slopes, a, q, m, _ = quadratics(as_shapes(new), geometry)
+        three = np.zeros((3, len(new), 6), np.float32)
+        three[0], three[1], three[2, :, :3] = q, a, m
+        step = max(1, block // (len(su) * len(sw)))
+        for i in range(0, len(new), step):
+            some = slice(i, i + step)
+            known.update(zip([c.key for c in new[some]], _block(new[some], slopes[some], three[:, some], geometry, su, sw)))
+    spans, out, i = [known[c.key] for c in flat], [], 0
     for convex in convexes:
         span = spans[i]
         i += 1
@@ -327,14 +355,12 @@ def grid_intervals(convexes, geometry, su, sw, block=20_000):
         i += 1
     return out
 
-def _block(flat, parts, geometry, su, sw):
-    """Intervals of some convexes without their holes: list of (entry, exit) (R, C)."""
-    slopes, a, q, m = parts
+def _block(flat, slopes, three, geometry, su, sw):
+    """Intervals of some convexes without their holes, from q, a and m in `three` (3, n, 6): list of (entry, exit) (R, C)."""
     du, dw = (su - slopes[:, :1]).astype(np.float32), (sw - slopes[:, 1:]).astype(np.float32)
-    root = polynomial(q, du, dw)
+    root, inverse, middle = polynomial(three, du, dw)
     np.sqrt(np.maximum(root, 0, out=root), out=root)
-    inverse = 1 / polynomial(a, du, dw)
-    middle = polynomial(m, du, dw)
+    np.divide(1, inverse, out=inverse)
     middle *= inverse
     root *= inverse
     entry = middle - root

@@ -9,6 +9,7 @@ __all__ = ['ZONES', 'mask_box', 'shape_box', 'clip_box', 'lung_masks', 'around',
 # %% ../../nbs/data/11ba_regions.ipynb #f9ef48c2
 import numpy as np
 from .projection import Union, as_shapes, boxes, ellipsoids, grid_intervals, join, rods
+from .exposure import covering
 from .anatomy import SIDES, clavicles, wall_at
 
 # %% ../../nbs/data/11ba_regions.ipynb #6c7fd9c1
@@ -31,17 +32,22 @@ def clip_box(box):
     return (x0, y0, x1, y1) if x1 - x0 > 0.01 and y1 - y0 > 0.01 else None
 
 # %% ../../nbs/data/11ba_regions.ipynb #434ff1a4
-def lung_masks(chest, geometry, size=128, least=12.0):
-    """Where each lung is seen: bool (size, size) per side, rays with more than `least` mm of its cavity free of solids."""
+def lung_masks(chest, geometry, size=128, least=12.0, known=None):
+    """Where each lung is seen: bool (size, size) per side, rays with more than `least` mm of its cavity free of solids.
+
+    known: as for `line_integral`; a film of this size has met the same rays before.
+    """
     su, sw = geometry.slopes(size)
-    out = {}
+    out, known = {}, {} if known is None else known
     for side in SIDES:
         lung = chest.lung(side)
-        spans = grid_intervals([lung.cavity, *lung.solids], geometry, su, sw)
+        rows, cols = covering([lung.cavity], geometry, size)
+        spans = grid_intervals([lung.cavity, *lung.solids], geometry, su[cols], sw[rows], known.setdefault((size, lung.cavity.key), {}))
         union = Union(*spans[0])
         for span in spans[1:]:
             union.add(*span)
-        out[side] = spans[0][1] - spans[0][0] - union.length() > least
+        out[side] = np.zeros((size, size), bool)
+        out[side][rows, cols] = spans[0][1] - spans[0][0] - union.length() > least
     return out
 
 def around(center, semi, geometry):
@@ -87,9 +93,9 @@ def middle_regions(chest, geometry):
     out["mediastinum"] = (min(wide[0], heart[0]), top, max(wide[2], heart[2]), heart[3])
     return out
 
-def chest_regions(chest, geometry, size=128):
+def chest_regions(chest, geometry, size=128, known=None):
     """Boxes of Chest ImaGenome's regions on one film: name -> (x0, y0, x1, y1), fractions from the top left, clipped."""
-    lungs = {side: mask_box(mask) for side, mask in lung_masks(chest, geometry, size).items()}
+    lungs = {side: mask_box(mask) for side, mask in lung_masks(chest, geometry, size, known=known).items()}
     out = middle_regions(chest, geometry)
     for side, box in lungs.items():
         if box is not None:

@@ -309,7 +309,8 @@ def device_shapes(chest, finding):
 
 def add_device(chest, finding, acquisition):
     """A device adds its metal or plastic to what is there already."""
-    chest.volume.extra = join([chest.volume.extra, device_shapes(chest, finding)])
+    metal, shapes = chest.volume.metal, device_shapes(chest, finding)
+    chest.volume.metal = shapes if metal is None else join([metal, shapes])
 
 # %% ../../nbs/data/11bb_signs.ipynb #f8457e02
 ADD = {"pleural effusion": add_effusion, "pneumothorax": add_pneumothorax, "atelectasis": add_atelectasis,

@@ -21,16 +21,19 @@ from .sentences import Observer
 READING_SIZE = 64
 
 
-def measure(scene: Scene, a, size: int = READING_SIZE) -> tuple[dict, dict]:
-    """d' (four digits) and box of each finding on one film: as `detectability` and `finding_boxes`, from one set of rays."""
+def measure(scene: Scene, a, size: int = READING_SIZE, known: dict | None = None) -> tuple[dict, dict]:
+    """d' (four digits) and box of each finding on one film: as `detectability` and `finding_boxes`, from one set of rays.
+
+    known: what the film's rays met so far, as `line_integral` keeps it.
+    """
     if not scene.findings:
         return {}, {}
-    around, dprime, boxes = surroundings(scene.patient, a), {}, {}
+    around, dprime, boxes, known = surroundings(scene.patient, a), {}, {}, {} if known is None else known
     scatter = scatter_field(around.coarse, around.share, size)
-    full = line_integral(compose(scene, a).volume, around.geometry, size)
+    full = line_integral(compose(scene, a).volume, around.geometry, size, known)
     l1 = expected_photons(full, scatter, a.photons, around.geometry).astype(float)
     for i in range(len(scene.findings)):
-        without = line_integral(compose(scene, a, i).volume, around.geometry, size)
+        without = line_integral(compose(scene, a, i).volume, around.geometry, size, known)
         l0, move = expected_photons(without, scatter, a.photons, around.geometry), np.abs(full - without)
         dprime[i] = float(f"{np.sqrt(((l1 - l0) ** 2 / l0).sum()):.4g}")
         boxes[i] = mask_box(move > max(0.1 * move.max(), 0.01))
@@ -41,8 +44,9 @@ def examine(scene: Scene, size: int) -> list[dict]:
     """For each film of the scene: pixels uint8 (size, size), dprime {finding index: d'}, boxes of findings and regions."""
     out = []
     for a in scene.acquisitions:
-        dprime, boxes = measure(scene, a)
-        out.append({"pixels": render(scene, a, size), "dprime": dprime, "findings": boxes, "regions": region_boxes(scene, a)})
+        known = {}                                            # shared by all that one film needs
+        pixels, (dprime, boxes) = render(scene, a, size, known), measure(scene, a, known=known)
+        out.append({"pixels": pixels, "dprime": dprime, "findings": boxes, "regions": region_boxes(scene, a, known)})
     return out
 
 
