@@ -186,14 +186,15 @@ def data_of(run: Path, data: Path | None):
 
 
 def points_of(run: Path, studies, split: str) -> dict:
-    "Embeddings of one split, made by the run's model, or read when there are embeddings and no model."
+    "Embeddings of one split (or all), made by the run's model, or read when there are embeddings and no model."
     from medret_nb.methods.table import load_method
     from medret_nb.retrieval.embeddings import Embeddings, embed
-    if (run / "config.json").is_file(): return embed(load_method(run), studies, split or None, out=run / "embeddings")
-    files = {kind: run / "embeddings" / f"{split or 'all'}-{kind}.parquet" for kind in ("image", "text")}
-    if not any(file.is_file() for file in files.values()): raise DataError(f"{run}: no run, it has neither config.json nor {files['image'].relative_to(run)}")
+    if (run / "config.json").is_file(): return embed(load_method(run), studies, None if split == "all" else split, out=run / "embeddings")
+    files = {kind: run / "embeddings" / f"{split}-{kind}.parquet" for kind in ("image", "text")}
+    if not any(file.is_file() for file in files.values()):
+        raise DataError(f"{run}: no run, it has neither config.json nor {files['image'].relative_to(run)}")
     points = {kind: Embeddings.load(file) for kind, file in files.items()}
-    for found in points.values(): found.meta.setdefault("split", split or "all")
+    for found in points.values(): found.meta.setdefault("split", split)
     return points
 
 
@@ -208,8 +209,7 @@ class Embed(Command):
     "train, val, test, or all."
 
     def run(self) -> None:
-        split = "" if self.split == "all" else self.split
-        for kind, points in points_of(self.run_folder, data_of(self.run_folder, self.data), split).items():
+        for kind, points in points_of(self.run_folder, data_of(self.run_folder, self.data), self.split).items():
             print(f"{kind}: {len(points)} points of {points.mu.shape[1]} dimensions in {self.run_folder / 'embeddings' / f'{self.split}-{kind}.parquet'}")
 
 
@@ -229,8 +229,8 @@ class Evaluate(Command):
 
     def run(self) -> None:
         from medret_nb.cli.tour import measure
-        studies, split = data_of(self.run_folder, self.data), "" if self.split == "all" else self.split
-        points, part = points_of(self.run_folder, studies, split), studies.split(split) if split else studies
+        studies = data_of(self.run_folder, self.data)
+        points, part = points_of(self.run_folder, studies, self.split), studies if self.split == "all" else studies.split(self.split)
         for protocol in dict.fromkeys(self.protocol):
             print()
             measure(points, part, protocol, self.k, self.run_folder / "evaluation")
@@ -262,7 +262,7 @@ class Search(Command):
         method = load_method(self.run_folder)
         question = embed_texts(method, [self.text]) if self.image is None else embed_films(method, [self.image])
         studies = data_of(self.run_folder, self.data)
-        gallery = points_of(self.run_folder, studies, "" if self.split == "all" else self.split)["image" if self.image is None else "text"]
+        gallery = points_of(self.run_folder, studies, self.split)["image" if self.image is None else "text"]
         if self.k > len(gallery): print(f"-k: there are only {len(gallery)} candidates", file=sys.stderr)
         hits = build_index(gallery).search(question, min(self.k, len(gallery)))
         show_hits(hits, gallery, studies, method.config.policy, films=self.image is None)
@@ -344,8 +344,7 @@ def split_command(words: list[str]) -> tuple[str, list[str]]:
     "The command that the words begin with, and the words that are left. DataError, with the nearest name, for none."
     for length in (2, 1):
         if (name := " ".join(words[:length])) in COMMANDS: return name, words[length:]
-    typed = " ".join(words[:2] if words[0] == "data" else words[:1])
-    near = difflib.get_close_matches(typed, COMMANDS, 1)
+    near = difflib.get_close_matches(typed := " ".join(words[:2] if words[0] == "data" else words[:1]), COMMANDS, 1)
     raise DataError(f"{printable(typed)!r} is no command{f'; did you mean {near[0]}?' if near else ''} (medret --help lists them)")
 
 # %% ../../nbs/cli/82_main.ipynb #f4956914
@@ -383,11 +382,9 @@ def main(words: list[str] | None = None) -> int:
     words: the arguments, by default those that were typed.
     """
     words = sys.argv[1:] if words is None else words
-    if not words or words[0] in ("-h", "--help") or words == ["data"] or words[:1] == ["data"] and words[1] in ("-h", "--help"):
-        print(overview("data" if words[:1] == ["data"] else ""))
-        return 0
-    if words == ["--version"]:
-        print(medret_nb.__version__)
+    group = "data" if words[:1] == ["data"] else ""
+    if words[bool(group):][:1] in ([], ["-h"], ["--help"]) or words == ["--version"]:
+        print(medret_nb.__version__ if words == ["--version"] else overview(group))
         return 0
     try:
         read_arguments(*split_command(words)).run()
