@@ -41,7 +41,7 @@ class Plan:
     test: int = 400
     seed: int = 4_021           # of the simulated patients; the tiny encoders have seen others
     size: int = 64              # pixels per side
-    training: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=16, batch_size=64))
+    training: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=10, batch_size=64))
     ks: tuple = (1, 5, 10, 100)
 
 

@@ -83,6 +83,11 @@ class MethodConfig:
             if getattr(self, name) <= 0: raise DataError(f"{name}: {getattr(self, name)} must be above 0")
 
 # %% ../../nbs/methods/30b_method.ipynb #f14eb66a
+def _description(backbone: nn.Module) -> dict:
+    "The configuration of a backbone, without the place from which it was loaded."
+    return {key: value for key, value in backbone.config.to_dict().items() if key != "_name_or_path"}
+
+
 def save_tensors(tensors: dict[str, Tensor], path: str | Path) -> None:
     """Write tensors as safetensors, atomically; equal tensors give equal bytes. `DataError`, naming the file, when the disk is full.
 
@@ -129,7 +134,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
             if not own:
                 text_backbone.resize_token_embeddings(len(tokenizer))
                 nn.init.normal_(text_backbone.get_input_embeddings().weight, std=0.02)
-            settings = dataclasses.replace(config, image_backbone=image_backbone.config.to_dict(), text_backbone=text_backbone.config.to_dict())
+            settings = dataclasses.replace(config, image_backbone=_description(image_backbone), text_backbone=_description(text_backbone))
             method = cls(settings, tokenizer)
         method.image_encoder.backbone.load_state_dict(image_backbone.state_dict(), strict=False)
         method.text_encoder.backbone.load_state_dict(text_backbone.state_dict(), strict=False)

@@ -110,15 +110,14 @@ def validate(method: Method, studies: StudySet, split: str = "val") -> dict[str,
     "Recall at 1, 5 and 10 in both directions on a split; `recall` is the mean of the six."
     found = embed(method, studies, split, progress=False)
     image, text = found["image"], found["text"]
-    table = studies.studies.set_index("study_id").loc[image.study_ids]
-    groups = text_groups(section_text(table.reset_index(), method.config.policy))
-    relevant = groups[:, None] == groups[None, :]
+    texts = dict(zip(studies.studies["study_id"], section_text(studies, method.config.policy)))
+    groups = text_groups([texts[study] for study in [*image.study_ids, *text.study_ids]])
+    relevant = groups[:len(image)], groups[len(image):]
     scores = score_matrix(image, text)
-    ks = (1, 5, 10) if len(groups) >= 10 else (1,)
+    ks = [k for k in (1, 5, 10) if k <= min(scores.shape)]
     result = {}
-    for direction, s in (("i2t", scores), ("t2i", scores.T)):
-        hits = recall_at_k(s, relevant, ks)
-        result |= {f"{direction}_r{k}": float(hit) for k, hit in zip(ks, hits)}
+    for direction, s, r in (("i2t", scores, relevant), ("t2i", scores.T, relevant[::-1])):
+        result |= {f"{direction}_r{k}": float(hit) for k, hit in zip(ks, recall_at_k(s, r, ks))}
     return {"recall": float(np.mean(list(result.values()))), **result}
 
 # %% ../../nbs/training/60_loop.ipynb #2bf1699e
