@@ -186,7 +186,7 @@ def _archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
                 if member.size > MOST_BYTES: raise DataError(f"{path}: the member {member.name!r} has {member.size} bytes, too many for a report")
                 yield member.name, archive.extractfile(member).read()
     except _ARCHIVE_ERRORS as error:
-        raise DataError(f"{path}: not a readable tar archive, or cut off ({str(error) or type(error).__name__})") from None
+        raise DataError(f"{path}: not a readable tar archive, or cut off ({(str(error) or type(error).__name__).splitlines()[0].rstrip(':')})") from None
 
 
 def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:

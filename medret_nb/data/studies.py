@@ -14,7 +14,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import medret_nb
-from .files import DataError, atomic_write, hash_of, read_json, read_parquet, write_json, write_parquet
+from .files import DataError, hash_of, read_json, read_parquet, write_together
 from .tables import (FINDINGS, IMAGE_COLUMNS, REGION_COLUMNS, SECTIONS, SPLITS, STUDY_COLUMNS, VIEWS, assign_splits, check_images,
                                    check_regions, check_splits, check_studies, connected_groups, parse_labels, some, standard_view)
 
@@ -188,14 +187,8 @@ class StudySet:
         paths = [path.resolve() for path in self.image_paths()]
         root = folder.resolve()
         self.images["path"] = pd.Series([path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path) for path in paths], index=self.images.index, dtype=object)
-        with ExitStack() as stack:                          # leaving it renames the last file first
-            studies, images, regions, info = (stack.enter_context(atomic_write(folder / name)) for name in (
-                "studies.parquet", "images.parquet", "regions.parquet", "dataset.json"))
-            write_parquet(self.studies.assign(labels=[json.dumps(labels, ensure_ascii=False) for labels in self.studies["labels"]]), studies)
-            write_parquet(self.images, images)
-            write_parquet(self.regions, regions)
-            write_json(self.info, info)
-            (folder / "studies.parquet").unlink(missing_ok=True)
+        studies = self.studies.assign(labels=[json.dumps(labels, ensure_ascii=False) for labels in self.studies["labels"]])
+        write_together(folder, {"studies.parquet": studies, "images.parquet": self.images, "regions.parquet": self.regions, "dataset.json": self.info})
         self.folder, self._whole = folder, self
         return self
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from medret_nb.data import files
-from medret_nb.data.files import DataError, atomic_write, folder_hash, hash_of, read_json, read_parquet, sweep, write_json, write_parquet
+from medret_nb.data.files import DataError, atomic_write, folder_hash, hash_of, read_json, read_parquet, sweep, write_json, write_parquet, write_together
 
 
 def names(folder): return sorted(path.name for path in folder.iterdir())
@@ -98,3 +98,20 @@ def test_hashes_tell_contents_apart(tmp_path):
     (tmp_path / "a.py").write_text("x"); one = folder_hash(tmp_path)
     (tmp_path / "note.txt").write_text("y"); assert folder_hash(tmp_path) == one
     (tmp_path / "a.py").rename(tmp_path / "b.py"); assert folder_hash(tmp_path) != one
+
+
+@pytest.mark.parametrize("kill_at", range(5))
+def test_files_that_belong_together_are_never_mixed(tmp_path, kill_at):
+    both = lambda word: {"a.parquet": pd.DataFrame({"x": [word]}), "b.json": {"x": word}, "c.json": {"x": word}}
+    write_together(tmp_path / "set", both("old"))
+    code = ("import os, sys, pandas as pd\nfrom medret_nb.data import files\nreal, left = os.replace, [int(sys.argv[2])]\n"
+            "def counted(*names):\n    if left[0] == 0: os.kill(os.getpid(), 9)\n    left[0] -= 1; real(*names)\n"
+            "os.replace = counted\n"
+            "files.write_together(sys.argv[1], {'a.parquet': pd.DataFrame({'x': ['new']}), 'b.json': {'x': 'new'}, 'c.json': {'x': 'new'}})")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "set"), str(kill_at)], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    assert done.returncode == (-9 if kill_at < 3 else 0)
+    if (tmp_path / "set" / "a.parquet").exists():                # the seal: what stands beside it is of the same writing
+        words = {read_parquet(tmp_path / "set" / "a.parquet")["x"][0], *(read_json(tmp_path / "set" / name)["x"] for name in ("b.json", "c.json"))}
+        assert words == ({"new"} if kill_at >= 3 else {"old"})
+    write_together(tmp_path / "set", both("third"))
+    assert names(tmp_path / "set") == ["a.parquet", "b.json", "c.json"] and read_json(tmp_path / "set" / "c.json") == {"x": "third"}
