@@ -319,7 +319,7 @@ CASES = [
     ("XML of something else", lambda w: w.openi({"1.xml": "<html/>"}), ("1.xml", "not an OpenI report"), "refused"),
     ("the same report twice", lambda w: w.openi({"1.xml": report(1), "b/1.xml": report(1)}), ("CXR1", "twice"), "refused"),
     ("an archive with ../", lambda w: w.openi({"../1.xml": report(1)}), ("../1.xml", "leads out"), "refused"),
-    ("an archive with an absolute path", lambda w: w.openi({"/tmp/1.xml": report(1)}), ("/tmp/1.xml", "leads out"), "refused"),
+    ("an archive with an absolute path", lambda w: w.openi({"/1.xml": report(1)}), ("/1.xml", "leads out"), "refused"),
     ("an archive with a symbolic link", lambda w: w.openi({"1.xml": link("1.xml", tarfile.SYMTYPE)}), ("1.xml", "a link"), "refused"),
     ("an archive with a hard link", lambda w: w.openi({"1.xml": link("1.xml", tarfile.LNKTYPE)}), ("1.xml", "a link"), "refused"),
     ("an archive cut off", lambda w: [cut(w.home, w.archive({f"{k}.xml": report(k, "word " * 500) for k in range(9)}).name), from_openi(w.home / "reports.tgz", w.home / "new")], ("reports.tgz", "cut off"), "refused"),
