@@ -9,16 +9,26 @@ __all__ = ['softmax_matching', 'group_means', 'info_nce']
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 # %% ../../nbs/losses/20_contrastive.ipynb #296527d4
-def softmax_matching(scores: Tensor, targets: Tensor) -> Tensor:
+def _matching_sums(scores: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+    "What a tile of rows adds: row losses and their count, and per column log-sum-exp, sum of target * score, sum of targets."
+    total = targets.sum(1)
+    each = (torch.logsumexp(scores, 1) * total - (targets * scores).sum(1)) / total.clamp_min(1e-12)
+    kept = (total > 0).to(scores.dtype)
+    return (each * kept).sum(), kept.sum(), torch.logsumexp(scores, 0), (targets * scores).sum(0), targets.sum(0)
+
+
+def softmax_matching(scores, targets, rows: int | None = None, tile: int = 1024) -> Tensor:
     """Symmetric cross-entropy between soft targets and the softmax of `scores`.
 
     Parameters
     ----------
-    scores : (N, M) logits, already scaled.
-    targets : (N, M), not negative. Each row is divided by its sum for the row direction, each
-        column by its sum for the column direction; a row or column of zeros is left out.
+    scores : (N, M) logits, already scaled; or a function (start, stop) -> those rows of them.
+    targets : (N, M), not negative, or such a function. Each row is divided by its sum for the row direction,
+        each column by its sum for the column direction; a row or column of zeros is left out.
+    rows : N, when functions are given. Then `tile` rows are held at a time, and computed again in the backward pass.
 
     Returns
     -------
@@ -26,12 +36,15 @@ def softmax_matching(scores: Tensor, targets: Tensor) -> Tensor:
 
     Source: InfoNCE in the symmetric form of CLIP (Radford et al. 2021) with soft targets.
     """
-    def one_direction(logits, weights):
-        total = weights.sum(1)
-        loss = -(weights * F.log_softmax(logits, 1)).sum(1) / total.clamp_min(1e-12)
-        kept = (total > 0).to(loss.dtype)
-        return (loss * kept).sum() / kept.sum().clamp_min(1)
-    return 0.5 * (one_direction(scores, targets) + one_direction(scores.T, targets.T))
+    if rows is None: parts = [_matching_sums(scores, targets)]
+    else:
+        parts = [checkpoint(lambda a, b: _matching_sums(scores(a, b), targets(a, b)), start, min(start + tile, rows), use_reentrant=False)
+                 for start in range(0, rows, tile)]
+    loss, count, normaliser, right, total = (torch.stack(column) for column in zip(*parts))
+    total = total.sum(0)
+    each = (torch.logsumexp(normaliser, 0) * total - right.sum(0)) / total.clamp_min(1e-12)
+    kept = (total > 0).to(each.dtype)
+    return 0.5 * (loss.sum() / count.sum().clamp_min(1) + (each * kept).sum() / kept.sum().clamp_min(1))
 
 # %% ../../nbs/losses/20_contrastive.ipynb #072daf75
 class _TiledLogSumExp(torch.autograd.Function):

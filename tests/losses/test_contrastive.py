@@ -1,5 +1,7 @@
 "InfoNCE and soft matching against a naive loop, gradcheck, the dense form, and the meta device."
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -52,6 +54,22 @@ def test_tiled_equals_dense_in_value_and_gradient():
         assert torch.allclose(x, y, atol=1e-6)
 
 
+@settings(max_examples=15, deadline=None)
+@given(n=st.integers(1, 9), m=st.integers(1, 9), tile=st.integers(1, 10), seed=st.integers(0, 10**6))
+def test_soft_matching_in_tiles_equals_its_dense_form(n, m, tile, seed):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(n, m, generator=generator, dtype=torch.double, requires_grad=True)
+    targets = torch.rand(n, m, generator=generator, dtype=torch.double) * (torch.rand(n, m, generator=generator) < 0.5)
+    dense = softmax_matching(scores, targets)
+    tiled = softmax_matching(lambda a, b: scores[a:b], lambda a, b: targets[a:b], rows=n, tile=tile)
+    rows = [-(targets[i] / targets[i].sum() * F.log_softmax(scores[i], 0)).sum() for i in range(n) if targets[i].sum() > 0]
+    columns = [-(targets[:, j] / targets[:, j].sum() * F.log_softmax(scores[:, j], 0)).sum() for j in range(m) if targets[:, j].sum() > 0]
+    naive = sum(torch.stack(part).mean() / 2 for part in (rows, columns) if part) if rows else torch.tensor(0.0, dtype=torch.double)
+    assert torch.allclose(tiled, dense, atol=1e-10) and torch.allclose(dense, naive, atol=1e-10)
+    if rows:
+        for x, y in zip(torch.autograd.grad(tiled, scores), torch.autograd.grad(dense, scores)): assert torch.allclose(x, y, atol=1e-10)
+
+
 def test_order_of_the_batch_does_not_matter():
     a, b = pair(20)
     groups, order = torch.randint(0, 9, (20,)), torch.randperm(20)
@@ -87,18 +105,22 @@ def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"\(3, 4\).*\(2, 4\)"): info_nce(torch.ones(3, 4), torch.ones(2, 4), 1.0)
 
 
-def test_memory_of_a_large_batch(tmp_path):
+CALLS = {"info_nce": "info_nce(a, b, 14.0, torch.arange(16384) // 2)",
+         "softmax_matching": "softmax_matching(lambda i, j: 14 * a[i:j] @ b.T, lambda i, j: (same[i:j, None] == same).float(), rows=16384)"}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_memory_of_a_large_batch(call):
     "A batch of 16,384 at 512 dimensions stays under 1.5 GB beyond inputs and their gradients (measured in a process of its own)."
-    import subprocess, sys
-    code = """
+    code = f"""
 import resource, torch
 from torch.nn import functional as F
-from medret_nb.losses.contrastive import info_nce
+from medret_nb.losses.contrastive import info_nce, softmax_matching
 a, b = (F.normalize(torch.randn(16384, 512), dim=1).requires_grad_() for _ in range(2))
-a.grad, b.grad = torch.zeros_like(a), torch.zeros_like(b)
+a.grad, b.grad, same = torch.zeros_like(a), torch.zeros_like(b), torch.arange(16384) // 2
 torch.mm(torch.ones(64, 64), torch.ones(64, 64))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-info_nce(a, b, 14.0, torch.arange(16384) // 2).backward()
+{CALLS[call]}.backward()
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
 """
     extra = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
