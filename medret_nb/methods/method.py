@@ -121,16 +121,16 @@ class Method(nn.Module, PyTorchModelHubMixin):
 
         image, text : "tiny", "tiny-random", a folder or an id of the Hugging Face Hub.
         tokenizer : by default that of the text backbone; another vocabulary starts with new word vectors.
-        seed : of the untrained heads (and of any new word vectors).
+        seed : of everything untrained: the heads, new word vectors, backbones without weights. The global generator is left alone.
         """
-        config = config or cls.Config()
-        image_backbone, text_backbone = load_backbone(image, "image"), load_backbone(text, "text")
-        own = tokenizer is None
-        tokenizer = load_tokenizer(shipped_data("tiny/text") if text in ("tiny", "tiny-random") else text) if own else tokenizer
-        limit = getattr(text_backbone.config, "max_position_embeddings", config.max_words)
-        if config.max_words > limit: raise DataError(f"max_words: {config.max_words} is more than the {limit} positions of the text backbone {text!r}")
+        config, own = config or cls.Config(), tokenizer is None
         with torch.random.fork_rng():
             torch.manual_seed(seed)
+            image_backbone, text_backbone = load_backbone(image, "image"), load_backbone(text, "text")
+            if own: tokenizer = load_tokenizer(shipped_data("tiny/text") if text in ("tiny", "tiny-random") else text)
+            limit = getattr(text_backbone.config, "max_position_embeddings", config.max_words)
+            if config.max_words > limit: raise DataError(f"max_words: {config.max_words} is more than the {limit} positions of the text backbone {text!r}")
+            torch.manual_seed(seed)                                    # the heads are the same whatever the backbones drew
             if not own:
                 text_backbone.resize_token_embeddings(len(tokenizer))
                 nn.init.normal_(text_backbone.get_input_embeddings().weight, std=0.02)
