@@ -193,7 +193,7 @@ def compact(results: dict[str, Results]) -> pd.DataFrame:
                 rows.append({"protocol": found.report["protocol"], "direction": d, "metric": metric, "CLIP": text(number, metric),
                              "95 % interval": f"{show(number['low'], metric)} to {show(number['high'], metric)}", "chance": show(number["chance"], metric),
                              "ceiling": ceiling, "control": text(control.value(metric, d), metric) if ceiling is not None else "", **others})
-    return pd.DataFrame(rows).fillna("")
+    return pd.DataFrame(rows).astype(object).fillna("")
 
 
 def in_words(found: Results) -> str:

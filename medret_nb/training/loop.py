@@ -24,6 +24,7 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast, set_seed
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -190,6 +191,7 @@ class Run:
 class Trainer:
     "One training of one method. Use `fit`."
     def __init__(self, method: Method, studies: StudySet, config: TrainConfig, folder: Path, on_log: Callable | None, progress: bool):
+        AcceleratorState._reset_state()                                # an earlier training here may have had another precision
         self.accelerator = Accelerator(mixed_precision=config.precision, gradient_accumulation_steps=config.accumulate)
         set_seed(config.seed + self.accelerator.process_index)
         self.config, self.folder, self.studies, self.on_log, self.progress = config, folder, studies, on_log, progress

@@ -160,7 +160,7 @@ def test_the_search_finds_what_is_there(exported, tmp_path):
 
 
 def test_no_text_no_pixel_and_no_tag_leaves_a_restricted_set(exported):
-    studies, out, _ = exported
+    studies, out = exported
     assert studies.restricted and len(list(out.rglob("*.parquet"))) >= 8
     tags = {name: value.split("^")[0].encode() for name, value in TAGS.items()}
     uids = {f"uid {k}": f"1.2.826.0.1.99.{k}.".encode() for k in range(COUNT)}

@@ -160,9 +160,9 @@ def test_arrays_as_queries():
 
 
 BAD = {
-    "k above the gallery": (dict(k=11), "k: 11 is not between 1 and the 10 candidates$"),
+    "k above the gallery": (dict(k=11), "k: 11 is not a whole number between 1 and the 10 candidates$"),
     "k of zero": (dict(k=0), "k: 0"),
-    "k above what where leaves": (dict(k=4, where=np.arange(10) < 3), "k: 4 is not between 1 and the 3 candidates that `where` leaves"),
+    "k above what where leaves": (dict(k=4, where=np.arange(10) < 3), "k: 4 is not a whole number between 1 and the 3 candidates that `where` leaves"),
     "nobody left": (dict(k=1, where=np.zeros(10, bool)), "the 0 candidates"),
     "where too short": (dict(k=1, where=np.ones(9, bool)), "where: must be bool .10,."),
     "where of positions": (dict(k=1, where=np.arange(10)), "where: must be bool .10,."),

@@ -17,8 +17,8 @@ def found(small_phantom, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     small_phantom.pixels(64)
     one, two = folder / "one.safetensors", folder / "two.safetensors"
-    for launcher, out in (([], one), (["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"], two)):
-        done = subprocess.run([sys.executable, *launcher, SCRIPT, str(small_phantom.folder), str(out)], capture_output=True, text=True)
+    for launcher, out in (([], one), (["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"], two)):
+        done = subprocess.run([sys.executable, *launcher, SCRIPT, str(small_phantom.folder), str(out)], capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr[-2000:]
     return load_file(one), load_file(two)
 
