@@ -125,9 +125,9 @@ def everything(folder):
 
 
 def holds(folder, needles: dict[str, bytes]) -> list[tuple[str, str]]:
-    "(file, needle) for each needle that is found, whatever its case."
-    wanted = {name: needle.lower() for name, needle in needles.items()}
-    return sorted({(file, name) for file, piece in everything(folder) for low in [piece.lower()] for name, needle in wanted.items() if needle in low})
+    "(file, needle) for each needle that is found, whatever its case; a date must stand alone, for longer numbers hold any digits by chance."
+    wanted = {name: re.compile(rb"(?<![\d.])" + needle + rb"(?!\d)" if needle.isdigit() else re.escape(needle.lower())) for name, needle in needles.items()}
+    return sorted({(file, name) for file, piece in everything(folder) for low in [piece.lower()] for name, needle in wanted.items() if needle.search(low)})
 
 
 def text_needles() -> dict[str, bytes]:
