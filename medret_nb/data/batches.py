@@ -37,6 +37,7 @@ class Batch:
     word_ids: Tensor                     # (B, S, W) which word a piece belongs to, -1 for none
     study: Tensor                        # (B,) number of the study in the set
     text_group: Tensor                   # (B,) equal for identical texts
+    section_group: Tensor                # (B, S) equal where two texts hold the same sentences, in whatever order
     labels: Tensor                       # (B, L) 1, 0, -1 (uncertain), nan (not mentioned)
     boxes: Tensor | None = None          # (B, V, R, 4) x0 y0 x1 y1 in fractions of the square
     box_mask: Tensor | None = None       # (B, V, R)
@@ -113,7 +114,8 @@ class BatchMaker:
         self.texts = [texts[i] for i in usable]
         self.text_group = text_groups(self.texts)
         parts = report_sections(studies)
-        self.parts = [parts[i] for i in usable]
+        self.parts = [[parts[i][name] for name in ("findings", "impression") if parts[i].get(name)] or [texts[i]] for i in usable]
+        self.section_group = self._group_sections()
         self.images = {study: rows["image_id"].tolist() for study, rows in readable.sort_values("image_id").groupby("study_id")}
         self.view_of = dict(zip(readable["image_id"], readable["view"]))
         self.first = [chosen[study] for study in self.study_ids]
@@ -129,6 +131,12 @@ class BatchMaker:
 
     def __len__(self): return len(self.study_ids)
 
+    def _group_sections(self) -> np.ndarray:
+        "Numbers (N, S), one numbering over all sections: equal where the same sentences stand, in whatever order."
+        shown = [[found[s % len(found)] for s in range(self.sections)] if self.sections > 1 else [text] for found, text in zip(self.parts, self.texts)]
+        ordered = [". ".join(sorted(split_sentences(text))) for row in shown for text in row]
+        return text_groups(ordered).reshape(len(shown), self.sections)
+
     def films(self, i: int, epoch: int) -> list[str]:
         "The V images of study number `i` in this epoch."
         mine = self.images[self.study_ids[i]]
@@ -142,7 +150,7 @@ class BatchMaker:
     def words(self, i: int, epoch: int) -> list[str]:
         "The S texts of study number `i` in this epoch."
         if self.sections == 1: return [self.texts[i]]
-        found = [self.parts[i][name] for name in ("findings", "impression") if self.parts[i].get(name)] or [self.texts[i]]
+        found = self.parts[i]
         return [found[s] if s < len(found) else shuffle_sentences(found[s % len(found)], key_of(self.seed, epoch, self.study_ids[i], "text", s))
                 for s in range(self.sections)]
 
@@ -166,6 +174,7 @@ class BatchMaker:
                      tokens=tokens.unflatten(0, (len(rows), self.sections)), mask=mask.unflatten(0, (len(rows), self.sections)),
                      word_ids=word_ids.unflatten(0, (len(rows), self.sections)),
                      study=torch.as_tensor(rows, device=device), text_group=torch.as_tensor(self.text_group[rows], device=device),
+                     section_group=torch.as_tensor(self.section_group[rows], device=device),
                      labels=torch.as_tensor(self.labels[rows], device=device),
                      **{} if boxes is None else dict(boxes=boxes.unflatten(0, shape), box_mask=box_mask.unflatten(0, shape),
                                                      region_labels=region_labels.unflatten(0, shape)))

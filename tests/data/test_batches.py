@@ -68,7 +68,7 @@ def test_two_sections_and_the_missing_one(small_phantom, tokenizer):
     made = maker(small_phantom, tokenizer, sections=2)
     for i, parts in enumerate(made.parts):
         first, second = made.words(i, 0)
-        if parts.get("findings") and parts.get("impression"): assert (first, second) == (parts["findings"], parts["impression"])
+        if len(parts) == 2: assert [first, second] == parts
         else: assert sorted(first.split()) == sorted(second.split())
 
 
@@ -121,3 +121,18 @@ def test_studies_that_cannot_be_used_are_counted(small_phantom, tokenizer):
 def test_moving_to_another_device(small_phantom, tokenizer):
     batch = maker(small_phantom, tokenizer).batch([0, 1]).to("meta")
     assert batch.pixels.device.type == batch.labels.device.type == "meta" and batch.boxes is None and len(batch) == 2
+
+
+def test_a_section_is_numbered_by_its_sentences(small_phantom, tokenizer):
+    studies = small_phantom.studies.copy()
+    studies.loc[0, ["findings", "impression"]] = ["No effusion. Clear lungs.", "No acute disease."]
+    studies.loc[1, ["findings", "impression"]] = ["Clear lungs. No effusion.", "Small left effusion."]
+    studies.loc[2, ["findings", "impression"]] = [None, "No acute disease."]
+    changed = StudySet(studies, small_phantom.images, small_phantom.regions, small_phantom.info, small_phantom.folder)
+    first, second, third = maker(changed, tokenizer, sections=2).batch([0, 1, 2]).section_group.tolist()
+    assert first[0] == second[0] and first[1] != second[1]                 # the same findings in another order, other impressions
+    assert third == [first[1], first[1]]                                   # a missing section repeats the other one
+    alone = maker(changed, tokenizer).batch([0, 1, 2])
+    assert alone.section_group.shape == (3, 1)
+    for a in range(3):                                                     # what is identical as a text has the same sentences
+        for b in range(3): assert alone.section_group[a, 0] == alone.section_group[b, 0] or alone.text_group[a] != alone.text_group[b]
