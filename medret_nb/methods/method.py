@@ -104,6 +104,8 @@ class Method(nn.Module, PyTorchModelHubMixin):
     similarity: str = "cosine"         # how search ranks: cosine, csd or mls
     views: int = 1                     # films per study in a training batch
     sections: int = 1                  # texts per study in a training batch
+    regions: tuple[str, ...] = ()      # names of the regions whose boxes it wants: batches carry them, `embed` gives them to encode_image
+    stored: tuple[str, ...] = ()       # keys of `Embedding.local` that `embed` keeps beside the points
     Config = MethodConfig
 
     def __init__(self, config: MethodConfig, tokenizer):

@@ -6,8 +6,9 @@
 __all__ = ['SIMILARITIES', 'Embeddings', 'method_hash', 'embed', 'embed_films', 'embed_texts']
 
 # %% ../../nbs/retrieval/40_embeddings.ipynb #d555dc49
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ import pyarrow.parquet as pq
 import torch
 from tqdm.auto import tqdm
 
+from ..data.batches import RegionTable
 from ..data.files import DataError, hash_of, write_parquet
 from ..data.images import letterbox, read_image
 from ..data.reports import section_text
 from ..data.studies import StudySet, choose_image
+from .local import check_local, read_local, write_local
 
 # %% ../../nbs/retrieval/40_embeddings.ipynb #79feac93
 SIMILARITIES = ("cosine", "csd", "mls")
@@ -82,20 +85,22 @@ class Embeddings:
 
     ids (N,) and study_ids (N,) texts; mu (N, D) float32; logvar (N, D) float32 (log-variance) or None;
     meta: similarity ("cosine", "csd", "mls"), logit_scale, shift, modality ("image", "text"), split, fingerprint, policy;
-    numbers that a method does not have are absent. Raises DataError, naming the row, for NaN, infinite numbers, repeated
-    ids and shapes that disagree.
+    numbers that a method does not have are absent; local: local features by name, (N, ...) float32 or bool, in memory or
+    mapped from a file. Raises DataError, naming the row, for NaN, infinite numbers, repeated ids and shapes that disagree.
     """
     ids: np.ndarray
     study_ids: np.ndarray
     mu: np.ndarray
     logvar: np.ndarray | None = None
     meta: dict = field(default_factory=dict)
+    local: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self):
         self.ids, self.study_ids = (np.array([str(i) for i in given], dtype=object) for given in (self.ids, self.study_ids))
         self.mu = np.ascontiguousarray(self.mu, dtype=np.float32)
         if self.logvar is not None: self.logvar = np.ascontiguousarray(self.logvar, dtype=np.float32)
         _check(self.ids, self.study_ids, self.mu, self.logvar, "embeddings")
+        self.local = check_local(self.local, self.ids, "embeddings")
 
     def __len__(self) -> int: return len(self.mu)
 
@@ -103,24 +108,32 @@ class Embeddings:
     def similarity(self) -> str: return self.meta.get("similarity", "cosine")
 
     def select(self, rows) -> "Embeddings":
-        "The given rows (positions, slice or bool)."
-        return Embeddings(self.ids[rows], self.study_ids[rows], self.mu[rows], None if self.logvar is None else self.logvar[rows], dict(self.meta))
+        "The given rows (positions, slice or bool), local features included."
+        return Embeddings(self.ids[rows], self.study_ids[rows], self.mu[rows], None if self.logvar is None else self.logvar[rows], dict(self.meta),
+                          {key: values[rows] for key, values in self.local.items()})
+
+    def without_local(self) -> "Embeddings":
+        "The same points without their local features."
+        return replace(self, local={})
 
     def save(self, path: str | Path) -> Path:
-        "Write one Parquet file, atomically. Returns its path."
+        "Write one Parquet file, atomically, after the arrays of local features beside it. Returns its path."
         def lists(values):
             if values is None: return pa.nulls(len(self), pa.list_(pa.float32(), self.mu.shape[1]))
             return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
         table = pa.table({"id": pa.array(self.ids, pa.string()), "study_id": pa.array(self.study_ids, pa.string()),
                           "mu": lists(self.mu), "logvar": lists(self.logvar)})
-        write_parquet(table, path, {"similarity": self.similarity, **{k: v for k, v in self.meta.items() if v is not None}})
+        meta = {"similarity": self.similarity, **{k: v for k, v in self.meta.items() if v is not None}}
+        if self.local: meta["local"] = json.dumps(write_local(self.local, Path(path)))
+        write_parquet(table, path, meta)
         return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> "Embeddings":
         """Read a Parquet file with the columns id, mu and, if there are any, study_id and logvar, by whatever program.
 
-        A folder stands for the one Parquet file in it. Raises DataError, naming file and row, for anything else.
+        A folder stands for the one Parquet file in it. Local features come as mapped arrays, if they are those that were
+        written with the file. Raises DataError, naming file and row, for anything else.
         """
         path = _the_file(Path(path))
         try: table = pq.read_table(path)
@@ -136,7 +149,10 @@ class Embeddings:
         if "study_id" in table.column_names: study_ids = np.array([str(i) for i in table["study_id"].to_pylist()], dtype=object)
         else: study_ids = ids; print(f"{path}: there is no column study_id: each id is taken for its study")
         _check(ids, study_ids, mu, logvar, str(path))
-        return cls(ids, study_ids, mu, logvar, _read_meta(table.schema.metadata, str(path)))
+        meta = _read_meta(table.schema.metadata, str(path))
+        try: record = dict(json.loads(meta.pop("local", "{}")))
+        except (ValueError, TypeError): raise DataError(f"{path}: what it says about local features is no JSON") from None
+        return cls(ids, study_ids, mu, logvar, meta, read_local(record, path, len(ids)))
 
 
 def _the_file(path: Path) -> Path:
@@ -148,41 +164,56 @@ def _the_file(path: Path) -> Path:
     raise DataError(f"{path}: name one of its files: {', '.join(p.name for p in inside)}" if inside else f"{path}: holds no Parquet file")
 
 # %% ../../nbs/retrieval/40_embeddings.ipynb #830a5fa0
-def _run(method, items: Sequence, encode: Callable, batch: int, label: str) -> tuple[np.ndarray, np.ndarray | None]:
-    "`encode(items of one batch) -> Embedding` over all items -> mu (N, D) and logvar (N, D) or None, on the CPU in float32."
-    training = method.training
+def _keep(kept: dict, key: str, part: torch.Tensor, start: int, count: int):
+    "Put one batch's `part` into the array `key` of `kept`, which is made for all `count` items at the first batch."
+    values = part.cpu().numpy() if part.dtype == torch.bool else part.float().cpu().numpy()
+    if key not in kept: kept[key] = np.empty((count, *values.shape[1:]), values.dtype)
+    if kept[key].shape[1:] != values.shape[1:]: raise DataError(f"{key}: the method gives {kept[key].shape[1:]} for some items and {values.shape[1:]} for others; only equal shapes can be stored")
+    kept[key][start:start + len(values)] = values
+
+
+def _run(method, items: Sequence, encode: Callable, batch: int, label: str) -> dict[str, np.ndarray]:
+    "`encode(items of one batch) -> Embedding` over all items -> mu, logvar if there is one, and what the method stores, on the CPU."
+    training, kept = method.training, {}
     method.eval()
-    centres, widths = [], []
     try:
         with torch.inference_mode(), tqdm(total=len(items), desc=label, disable=not label or len(items) <= batch) as bar:
             for start in range(0, len(items), batch):
                 out = encode(items[start:start + batch])
-                centres.append(out.mu.float().cpu().numpy())
-                if out.logvar is not None: widths.append(out.logvar.float().cpu().numpy())
-                bar.update(len(centres[-1]))
+                stored = {key: out.local[key] for key in getattr(method, "stored", ()) if key in out.local}
+                for key, part in {"mu": out.mu, "logvar": out.logvar, **stored}.items():
+                    if part is not None: _keep(kept, key, part, start, len(items))
+                bar.update(len(out.mu))
     finally: method.train(training)
-    return np.concatenate(centres), np.concatenate(widths) if widths else None
+    return kept
+
+
+def _as_embeddings(ids, study_ids, kept: dict[str, np.ndarray], meta: dict) -> Embeddings:
+    "What `_run` gave, as Embeddings; all but mu and logvar is local."
+    return Embeddings(ids, study_ids, kept["mu"], kept.get("logvar"), meta, {key: values for key, values in kept.items() if key not in ("mu", "logvar")})
 
 
 def _device(method) -> torch.device:
     return next((p.device for p in method.parameters()), torch.device("cpu"))
 
 
-def _encode_films(method, films: Callable, items: Sequence, batch: int, label: str):
-    "`films(items of a batch) -> uint8 (B, S, S)`, encoded."
+def _encode_films(method, films: Callable, items: Sequence, batch: int, label: str, boxes: Callable | None = None) -> dict[str, np.ndarray]:
+    "`films(items of a batch) -> uint8 (B, S, S)` and, for methods with regions, `boxes(items) -> (B, R, 4)`, encoded."
     device = _device(method)
-    return _run(method, items, lambda part: method.encode_image(method.prepare_pixels(films(part)).to(device)), batch, label)
+    def encode(part):
+        more = () if boxes is None else (torch.from_numpy(boxes(part)).to(device),)
+        return method.encode_image(method.prepare_pixels(films(part)).to(device), *more)
+    return _run(method, items, encode, batch, label)
 
 
-def _encode_texts(method, texts: Sequence[str], batch: int, label: str):
+def _encode_texts(method, texts: Sequence[str], batch: int, label: str) -> dict[str, np.ndarray]:
     """Texts, encoded; each distinct text once, so that identical texts have identical points, bit for bit."""
     device = _device(method)
     distinct, place = np.unique(np.array(texts, dtype=object).astype(str), return_inverse=True)
     def encode(part):
         tokens, mask = method.prepare_text(part)
         return method.encode_text(tokens.to(device), mask.to(device))
-    mu, logvar = _run(method, distinct.tolist(), encode, batch, label)
-    return mu[place.ravel()], None if logvar is None else logvar[place.ravel()]
+    return {key: values[place.ravel()] for key, values in _run(method, distinct.tolist(), encode, batch, label).items()}
 
 # %% ../../nbs/retrieval/40_embeddings.ipynb #69c894c4
 def method_hash(method) -> str:
@@ -199,6 +230,16 @@ def _meta(method, modality: str, **more) -> dict:
     meta = {"similarity": method.similarity, "logit_scale": number(getattr(method, "logit_scale", None)), "shift": number(getattr(method, "shift", None)),
             "modality": modality, "policy": method.config.policy, "method": getattr(method, "name", type(method).__name__), **more}
     return {k: v for k, v in meta.items() if v is not None}
+
+
+def _boxes_of(method, studies: StudySet, pixels) -> Callable | None:
+    "For a method with `regions`: image ids (B) -> their boxes in the letterboxed square (B, R, 4), NaN where there is none."
+    if not getattr(method, "regions", ()): return None
+    table = RegionTable(studies, list(method.regions))
+    def take(image_ids):
+        boxes, known, _ = table.take(image_ids, pixels.boxes[[pixels.rows[i] for i in image_ids]])
+        return np.where(known[..., None], boxes, np.float32(np.nan))
+    return take
 
 
 def _pairs(studies: StudySet, rows: dict, policy: str, every_image: bool):
@@ -221,7 +262,8 @@ def embed(method, studies: StudySet, split: str | None = None, batch: int = 64, 
 
     split: its name, None for all studies; batch: how many at a time; every_image: all films of a study instead of one by rule;
     out: a folder for <split>-image.parquet and <split>-text.parquet, each written when it is done and used again while its
-    fingerprint holds. Studies without a readable film or without a text are left out and counted. Raises DataError for
+    fingerprint holds, with its local features (the keys in `method.stored`) beside it. A method that names `regions` is
+    given their boxes. Studies without a readable film or without a text are left out and counted. Raises DataError for
     a split without studies, for nothing to embed, and if the method gives NaN.
     """
     if batch < 1: raise ValueError(f"batch: {batch} must be at least 1")
@@ -230,13 +272,15 @@ def embed(method, studies: StudySet, split: str | None = None, batch: int = 64, 
     images, texts, note = _pairs(part, pixels.rows, method.config.policy, every_image)
     if note: print(note)
     name, mark, found = split or "all", [method_hash(method), studies.hash(), split, every_image, sorted(images["image_id"])], {}
-    jobs = {"image": lambda label: (images["image_id"], images["study_id"], *_encode_films(method, pixels.take, images["image_id"].tolist(), batch, label)),
-            "text": lambda label: (list(texts), list(texts), *_encode_texts(method, list(texts.values()), batch, label))}
+    if getattr(method, "stored", ()): mark.append([list(method.stored), list(getattr(method, "regions", ()))])
+    jobs = {"image": lambda label: (images["image_id"], images["study_id"],
+                                    _encode_films(method, pixels.take, images["image_id"].tolist(), batch, label, _boxes_of(method, part, pixels))),
+            "text": lambda label: (list(texts), list(texts), _encode_texts(method, list(texts.values()), batch, label))}
     for modality, job in jobs.items():
         path, fingerprint = None if out is None else Path(out) / f"{name}-{modality}.parquet", hash_of(*mark, modality)
         found[modality] = _still_good(path, fingerprint)
         if found[modality] is None:
-            found[modality] = Embeddings(*job(f"{name} {modality}s" if progress else ""), _meta(method, modality, split=name, fingerprint=fingerprint))
+            found[modality] = _as_embeddings(*job(f"{name} {modality}s" if progress else ""), _meta(method, modality, split=name, fingerprint=fingerprint))
             if path is not None: found[modality].save(path)
     return found
 
@@ -261,7 +305,7 @@ def embed_films(method, films: Sequence, ids: Sequence[str] | None = None, batch
         if not isinstance(film, (str, Path)) and (np.ndim(film) != 2 or np.asarray(film).dtype != np.uint8 or not np.size(film)):
             raise DataError(f"films: {name} is {np.asarray(film).dtype} {np.shape(film)}, not a grey picture uint8 (H, W)")
     def squares(part): return np.stack([letterbox(read_image(f) if isinstance(f, (str, Path)) else np.asarray(f), size)[0] for f in part])
-    return Embeddings(names, names, *_encode_films(method, squares, films, batch, ""), _meta(method, "image"))
+    return _as_embeddings(names, names, _encode_films(method, squares, films, batch, ""), _meta(method, "image"))
 
 
 def embed_texts(method, texts: Sequence[str], ids: Sequence[str] | None = None, batch: int = 64) -> Embeddings:
@@ -271,4 +315,4 @@ def embed_texts(method, texts: Sequence[str], ids: Sequence[str] | None = None, 
     empty = [i for i, text in enumerate(texts) if not any(c.isalnum() for c in text)]
     if empty or not len(texts): raise DataError(f"texts: number {empty[0] + 1} holds no word" if empty else "texts: there is none to embed")
     names = [f"text {i + 1}" for i in range(len(texts))] if ids is None else list(ids)
-    return Embeddings(names, names, *_encode_texts(method, list(texts), batch, ""), _meta(method, "text"))
+    return _as_embeddings(names, names, _encode_texts(method, list(texts), batch, ""), _meta(method, "text"))
