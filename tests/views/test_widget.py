@@ -1,0 +1,175 @@
+"""The machinery of the views: what is packed arrives, hostile texts stay texts, pages need no network and no kernel."""
+import base64
+import json
+import re
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from medret_nb.data.studies import NOT_FOR_SHARING
+from medret_nb.views.widget import Pictures, View, colour_codes, make_view, pack, points_view, safe_json, script, style, thumbnails, view_html
+
+HOSTILE = ["</script><script>document.title='caught'</script>", "<img src=http://127.0.0.1:9/x onerror=\"document.title='caught'\">",
+           "\"'`&amp;&lt;b&gt;", "\u202eright to left\u2066\u200f", "<!--<script>", "\ud800 half a pair", "word " * 2000, "{{constructor}} ${1} \\u003cscript\\u003e"]
+
+
+def payload_of(path) -> dict:
+    "What lies in a page's payload element, as JSON reads it."
+    return json.loads(re.search(r'<script id="medret-payload" type="application/json">(.*?)</script>', path.read_text(encoding="utf-8"), re.S)[1])["payload"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(width=32, allow_nan=True, allow_infinity=True), max_size=20), st.lists(st.integers(-2**31, 2**31 - 1), max_size=20))
+def test_arrays_arrive_as_they_left(floats, whole):
+    made = pack({"f": np.array(floats, np.float64), "i": np.array(whole, np.int64)})
+    for key, wanted in (("f", np.array(floats, np.float32)), ("i", np.array(whole))):
+        back = np.frombuffer(made[key]["data"], made[key]["$array"]).reshape(made[key]["shape"])
+        np.testing.assert_array_equal(back, wanted)
+
+
+@pytest.mark.parametrize("value, kind", [(np.array([0, 255]), "uint8"), (np.array([256]), "uint16"), (np.array([-1]), "int32"), (np.array([True]), "uint8"),
+                                         (np.zeros((2, 3)), "float32"), (np.array([], int), "uint8")])
+def test_the_narrowest_type_is_taken(value, kind):
+    assert pack(value)["$array"] == kind and pack(value)["shape"] == list(value.shape)
+
+
+def test_what_cannot_be_sent_is_refused():
+    with pytest.raises(ValueError, match="32 bits"): pack(np.array([2**40]))
+    with pytest.raises(ValueError, match="cannot send a set"): pack({"x": {1}})
+    assert pack([float("nan"), np.float64("inf"), np.int64(3), None, True]) == [None, None, 3, None, True]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.text(max_size=80))
+def test_no_text_leaves_its_element(text):
+    made = safe_json({"t": [text]})
+    assert json.loads(made) == {"t": [text]} and not set(made) & set("<>&") and made.isascii()
+
+
+def test_pictures_know_which_are_missing():
+    films = [np.full((40, 20), 7, np.uint8), None, np.zeros((128, 128), np.uint8)]
+    made = thumbnails(films, size=32)
+    assert isinstance(made, Pictures) and len(made) == 3 and made.ends[0] == made.ends[1] < made.ends[2] == len(made.data)
+    for wrong in (np.zeros((3, 3)), np.zeros((2, 2, 3), np.uint8)):
+        with pytest.raises(ValueError, match="uint8"): thumbnails([wrong])
+
+
+def test_seven_labels_get_a_colour():
+    codes = colour_codes([c for i, c in enumerate("abcdefghij") for _ in range(20 - i)])
+    assert codes["names"] == list("abcdefg") and codes["colour"].max() == 7 and codes["others"] == "others"
+    assert colour_codes(None) == {} and colour_codes(["x"])["others"] is None
+
+
+@pytest.mark.parametrize("x, words, empty", [([], "no points", True), ([np.nan] * 2, "all are NaN", True), ([1.0], "only one", False),
+                                             ([1.0, 1.0], "same place", False), ([1.0, np.nan, 2.0], "1 of 3", False)])
+def test_odd_inputs_are_told(x, words, empty):
+    view = points_view(x, x)
+    assert words in " ".join(view.payload["says"]) and view.payload["empty"] == empty
+
+
+def test_lengths_must_agree():
+    with pytest.raises(ValueError, match="texts: 1 for 2 points"): points_view([0, 1], [0, 1], texts=["a"])
+
+
+def test_a_request_is_answered_and_a_failure_is_told():
+    def fail(asked): raise OSError("disk")
+    view = make_view("points", "t", {"x": np.zeros(1), "y": np.zeros(1)}, answers={"half": lambda asked: {"half": np.array([asked["value"] / 2])}, "fail": fail})
+    assert view.payload["asks"] == ["fail", "half"]
+    view.request = {"id": 1, "kind": "half", "value": 3}
+    assert view.answer["id"] == 1 and np.frombuffer(view.answer["half"]["data"], np.float32)[0] == 1.5
+    view.request = {"id": 2, "kind": "fail"}
+    assert view.answer == {"id": 2, "error": "OSError: disk"}
+    view.choose(chosen=0); view.choose(more="x")
+    assert view.state == {"chosen": 0, "more": "x"} and isinstance(view, View)
+
+
+def test_a_restricted_page_holds_neither_text_nor_film(tmp_path):
+    films = [np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)] * 2
+    view = points_view([0, 1], [0, 1], ["quiet", "loud"], ["s1", "s2"], ["Philomena one", "Philomena two"], films, "R", restricted=True)
+    image = base64.b64encode(thumbnails(films).data).decode()[40:80]
+    closed, opened = view_html(view, tmp_path / "a.html"), view_html(view, tmp_path / "b.html", show=True)
+    assert "Philomena" not in closed.read_text() and image not in closed.read_text() and "s1" in closed.read_text()
+    assert "Philomena" in opened.read_text() and image in opened.read_text()
+    assert all(NOT_FOR_SHARING in path.read_text() for path in (closed, opened)) and payload_of(closed)["private"] == {}
+
+
+def test_a_page_is_the_same_each_time(tmp_path):
+    first, second = (view_html(points_view(np.arange(9.0), np.arange(9.0), list("abcabcabc")), tmp_path / n).read_bytes() for n in ("a.html", "b.html"))
+    assert first == second
+
+
+def test_the_script_sets_texts_as_texts_only():
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|fetch\(|XMLHttpRequest|https?://(?!www\.w3\.org/2000/svg)|</script", script())
+    assert "url(" not in style() and "@import" not in style()
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_the_static_files(root, tmp_path):
+    import subprocess
+    import sys
+    done = subprocess.run([sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, root], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    assert {f"medret_nb/views/static/{p.name}" for p in (root / "medret_nb/views/static").iterdir()} <= set(names)
+
+
+def opened(page, path, width=1200, scheme="light"):
+    "Open a page from disk and wait until its map has been drawn."
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(path.as_uri())
+    page.wait_for_selector("#medret-view[data-ready]")
+
+
+@pytest.mark.browser
+def test_hostile_texts_are_texts(page, tmp_path):
+    n = len(HOSTILE)
+    view = points_view(np.arange(n), np.zeros(n), HOSTILE, HOSTILE, HOSTILE, None, HOSTILE[0])
+    opened(page, view_html(view, tmp_path / "p.html"))
+    page.locator(".stage").focus()
+    seen = set()
+    for _ in range(3 * n):
+        page.keyboard.press("ArrowRight"); page.keyboard.press("Enter")
+        seen.add(page.evaluate("document.querySelector('.card .report')?.textContent ?? ''"))
+    for _ in range(3 * n):
+        page.keyboard.press("ArrowLeft"); page.keyboard.press("Enter")
+        seen.add(page.evaluate("document.querySelector('.card .report')?.textContent ?? ''"))
+    wanted = {text.replace("\ud800", "?") for text in HOSTILE}             # half a surrogate pair is no character
+    assert wanted <= seen, wanted - seen
+    assert page.title() == HOSTILE[0] and not page.outside and not page.errors, page.errors
+    assert page.locator("script").count() == 2 and page.locator("img").count() == 0
+
+
+@pytest.mark.browser
+def test_a_page_answers_without_a_kernel(page, tmp_path):
+    rng = np.random.default_rng(0)
+    films = [rng.integers(0, 256, (64, 64), dtype=np.uint8) for _ in range(30)]
+    view = points_view(rng.normal(size=30), rng.normal(size=30), ["even", "odd"] * 15, [f"study {i}" for i in range(30)], [f"report {i}" for i in range(30)], films, "Thirty")
+    path = view_html(view, tmp_path / "p.html")
+    for width, scheme in ((1200, "light"), (360, "dark")):
+        opened(page, path, width, scheme)
+        page.wait_for_function("document.querySelector('.map').dataset.drawn > 0")
+        page.locator(".stage").focus()
+        page.keyboard.press("ArrowRight"); page.keyboard.press("Enter")
+        assert re.fullmatch(r"report \d+", page.locator(".card .report").inner_text()) and page.locator(".card img").evaluate("i => i.decode().then(() => i.naturalWidth)") == 64
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        drawn = page.evaluate("Number(document.querySelector('.map').dataset.drawn)")
+        page.get_by_role("button", name="zoom in").click()
+        page.wait_for_function("n => Number(document.querySelector('.map').dataset.drawn) > n", arg=drawn)
+    assert not page.outside and not page.errors, page.errors
+
+
+@pytest.mark.browser
+def test_hover_on_many_points_is_quick(page, tmp_path):
+    import time
+    rng = np.random.default_rng(0)
+    opened(page, view_html(points_view(rng.normal(size=100_000), rng.normal(size=100_000)), tmp_path / "p.html"))
+    page.wait_for_function("document.querySelector('.map').dataset.drawn > 0")
+    box = page.locator(".stage").bounding_box()
+    for k in range(3):
+        begun = time.perf_counter()
+        page.mouse.move(box["x"] + box["width"] / 2 + 9 * k, box["y"] + box["height"] / 2)
+        page.wait_for_function("k => document.querySelector('.map').dataset.hover !== String(k)", arg=-1)
+        assert time.perf_counter() - begun < 3                   # the promise is 0.3 s; a busy machine may take longer
