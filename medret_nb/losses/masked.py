@@ -118,7 +118,14 @@ def unpatchify(rows: Tensor, height: int, width: int) -> Tensor:
     return grid.reshape(len(rows), 1, height, width)
 
 
-def masked_pixel_loss(predicted: Tensor, pixels: Tensor, hidden: Tensor, patch: int, normalise: bool = True) -> Tensor:
+def _reduced(each: Tensor, hidden: Tensor, reduction: str) -> Tensor:
+    "The mean of `each` over the hidden places, or `each` itself with zeros elsewhere."
+    if reduction not in ("mean", "none"): raise ValueError(f"reduction: {reduction!r} is neither mean nor none")
+    each = each * hidden
+    return each if reduction == "none" else each.sum() / hidden.sum().clamp_min(1)
+
+
+def masked_pixel_loss(predicted: Tensor, pixels: Tensor, hidden: Tensor, patch: int, normalise: bool = True, reduction: str = "mean") -> Tensor:
     """Mean squared error of the painted pixels of hidden patches.
 
     Parameters
@@ -126,36 +133,37 @@ def masked_pixel_loss(predicted: Tensor, pixels: Tensor, hidden: Tensor, patch: 
     predicted : (B, N, patch * patch). pixels : (B, 1, H, W), the film that was hidden.
     hidden : (B, N), True for the patches that count.
     normalise : take mean and standard deviation out of each target patch.
+    reduction : "mean" over all hidden patches, or "none".
 
     Returns
     -------
     Scalar; 1 is what a decoder that paints zeros gets on textured patches. 0 if nothing is hidden.
+    With reduction "none" (B, N): the error of each patch, 0 for those that do not count.
 
     Source: MAE (He et al. 2022), with norm-pix.
     """
     target = patchify(pixels, patch)
     if normalise:
         target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
-    each = (predicted - target).square().mean(-1)
-    return (each * hidden).sum() / hidden.sum().clamp_min(1)
+    return _reduced((predicted - target).square().mean(-1), hidden, reduction)
 
 # %% ../../nbs/losses/23_masked.ipynb #0dcfabe2
-def masked_word_loss(logits: Tensor, tokens: Tensor, hidden: Tensor) -> Tensor:
+def masked_word_loss(logits: Tensor, tokens: Tensor, hidden: Tensor, reduction: str = "mean") -> Tensor:
     """Cross-entropy of the hidden pieces.
 
     Parameters
     ----------
     logits : (..., W, vocabulary). tokens : (..., W) the true ids. hidden : (..., W), True where it counts.
+    reduction : "mean" over all hidden pieces, or "none".
 
     Returns
     -------
-    Scalar in nats per hidden piece; 0 if nothing is hidden.
+    Scalar in nats per hidden piece; 0 if nothing is hidden. With reduction "none" (..., W): the loss of each piece,
+    0 for those that do not count.
 
     Source: BERT (Devlin et al. 2019).
     """
-    each = F.cross_entropy(logits.flatten(0, -2), tokens.flatten(), reduction="none")
-    weight = hidden.flatten().to(each.dtype)
-    return (each * weight).sum() / weight.sum().clamp_min(1)
+    return _reduced(F.cross_entropy(logits.flatten(0, -2), tokens.flatten(), reduction="none").view(tokens.shape), hidden, reduction)
 
 # %% ../../nbs/losses/23_masked.ipynb #9da8936c
 def masked_mean(features: Tensor, mask: Tensor | None = None) -> Tensor:

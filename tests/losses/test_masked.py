@@ -124,6 +124,18 @@ def test_word_loss_is_the_cross_entropy_of_hidden_pieces():
     assert masked_word_loss(logits, tokens, torch.zeros_like(hidden)) == 0
 
 
+def test_errors_of_single_places_add_up_to_the_means():
+    films, painted, hidden = torch.rand(3, 1, 4, 6), torch.randn(3, 6, 4), torch.rand(3, 6) < 0.5
+    errors = masked_pixel_loss(painted, films, hidden, 2, reduction="none")
+    assert errors.shape == (3, 6) and (errors[~hidden] == 0).all()
+    torch.testing.assert_close(errors.sum() / hidden.sum(), masked_pixel_loss(painted, films, hidden, 2))
+    logits, tokens, gone = torch.randn(2, 3, 7, 11), torch.randint(0, 11, (2, 3, 7)), torch.rand(2, 3, 7) < 0.4
+    nats = masked_word_loss(logits, tokens, gone, "none")
+    assert nats.shape == (2, 3, 7) and (nats[~gone] == 0).all()
+    torch.testing.assert_close(nats.sum() / gone.sum().clamp_min(1), masked_word_loss(logits, tokens, gone))
+    with pytest.raises(ValueError, match="reduction"): masked_word_loss(logits, tokens, gone, "sum")
+
+
 def test_means_equal_the_loop_and_ignore_padding():
     features, query = torch.randn(4, 6, 5, dtype=torch.double), torch.randn(5, dtype=torch.double)
     mask = torch.arange(6) < torch.tensor([6, 2, 0, 4])[:, None]
