@@ -139,6 +139,7 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, md5: str | None
             wrong = _verdict(part, sha256, md5)
             if not wrong: break
             part.unlink()
+            note.unlink(missing_ok=True)
             if not (glued and again): raise DataError(f"{url}: what arrived is not the file, {wrong}; it was removed")
         os.replace(part, path)
         note.unlink(missing_ok=True)

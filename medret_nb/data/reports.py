@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REPORT_SECTIONS', 'SECTION_POLICIES', 'SPECIAL', 'MOST_LETTERS', 'split_report', 'sections', 'section_text',
-           'split_sentences', 'normalise_text', 'text_groups', 'duplicate_share', 'train_tokenizer', 'save_tokenizer',
-           'load_tokenizer', 'tokenize', 'truncated']
+           'split_sentences', 'normalise_text', 'text_groups', 'duplicate_share', 'train_tokenizer', 'shared_words',
+           'save_tokenizer', 'load_tokenizer', 'tokenize', 'truncated']
 
 # %% ../../nbs/data/12_reports.ipynb #4f03926c
 import re
@@ -181,6 +181,19 @@ def train_tokenizer(texts: list[str], size: int = 2000) -> PreTrainedTokenizerFa
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
     return PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIAL)
+
+# %% ../../nbs/data/12_reports.ipynb #615e69c1
+def shared_words(texts: list[str], patients, least: int) -> list[str]:
+    """The texts, lower-cased, without the words that reports of fewer than `least` patients hold.
+
+    patients : one id per text. A tokenizer learned from the result holds no word of fewer patients; their letters may
+    occur, for other words have them.
+    """
+    backend, owners = _wordpiece({"[UNK]": 0}), {}
+    split = [[word for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))] for text in texts]
+    for words, patient in zip(split, patients, strict=True):
+        for word in words: owners.setdefault(word, set()).add(patient)
+    return [" ".join(word for word in words if len(owners[word]) >= least) for words in split]
 
 # %% ../../nbs/data/12_reports.ipynb #58a08f81
 def save_tokenizer(tok: PreTrainedTokenizerFast, folder: str | Path):

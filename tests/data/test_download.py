@@ -222,3 +222,14 @@ def test_download_openi_names_the_file_and_checks_what_is_known(server, tmp_path
 def test_the_known_checksum_is_that_of_the_archive_we_count(shared_data):
     path = shared_data / "openi" / "NLMCXR_reports.tgz"
     assert checksum(path) == KNOWN_SHA256[path.name]
+
+
+def test_the_command_fetches_and_goes_on(server, medret, tmp_path):
+    server.cut, server.cuts = 70_000, 1
+    done = medret("data", "download", tmp_path / "new", "--url", server.url, "--sha256", SHA, no_proxy="127.0.0.1")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "new" / "films.tgz").read_bytes() == DATA and server.asked == [None, "bytes=70000-"]
+    assert "checksum right" in done.stdout and "CC BY-NC-ND" in done.stdout
+    wrong = medret("data", "download", tmp_path / "other", "--url", server.url, "--sha256", "0" * 64, no_proxy="127.0.0.1")
+    assert wrong.returncode == 2 and wrong.stderr.strip().splitlines()[-1].startswith("medret: ") and "Traceback" not in wrong.stderr
+    assert names(tmp_path / "other") == []

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medret_nb.data.files import DataError
-from medret_nb.data.reports import (SECTION_POLICIES, duplicate_share, load_tokenizer, normalise_text, save_tokenizer, section_text, sections,
+from medret_nb.data.reports import (SECTION_POLICIES, duplicate_share, load_tokenizer, normalise_text, save_tokenizer, section_text, shared_words, sections,
                                     split_report, split_sentences, text_groups, tokenize, train_tokenizer, truncated)
 
 CORPUS = ["The heart is normal in size.", "Small left pleural effusion.", "No pneumothorax or effusion.", "Right lower lobe opacity, 1.5 cm."] * 3
@@ -163,6 +163,13 @@ def test_same_pieces_in_another_process(tok):
 def test_training_needs_words_and_room():
     with pytest.raises(DataError, match="hold no word"): train_tokenizer(["", "  "])
     with pytest.raises(ValueError, match="size: 10 word pieces are too few"): train_tokenizer(CORPUS, size=10)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.sampled_from(["Heart", "lung", "Quill", "no"]))), min_size=1), st.integers(1, 3))
+def test_shared_words_are_those_of_enough_patients(said, least):
+    texts, patients = [" ".join(words) for _, words in said], [patient for patient, _ in said]
+    owners = {word: {patient for patient, words in said if word in words} for _, words in said for word in words}
+    assert shared_words(texts, patients, least) == [" ".join(w.lower() for w in words if len(owners[w]) >= least) for _, words in said]
 
 
 def test_saved_tokenizer_comes_back(tok, tmp_path):
