@@ -36,6 +36,7 @@ class Batch:
     mask: Tensor                         # (B, S, W) True where there is a piece
     word_ids: Tensor                     # (B, S, W) which word a piece belongs to, -1 for none
     study: Tensor                        # (B,) number of the study in the set
+    key: Tensor                          # (B, V) int64, the key of each film: of seed, epoch, study and which film
     text_group: Tensor                   # (B,) equal for identical texts
     section_group: Tensor                # (B, S) equal where two texts hold the same sentences, in whatever order
     labels: Tensor                       # (B, L) 1, 0, -1 (uncertain), nan (not mentioned)
@@ -164,16 +165,15 @@ class BatchMaker:
         if self.regions:
             content = self.pixels.boxes[[self.pixels.rows[image] for image in flat]]
             boxes, box_mask, region_labels = (torch.from_numpy(x).to(device) for x in self.regions.take(flat, content))
-        if self.augmentation:
-            keys = np.array([key_of(self.seed, epoch, self.study_ids[i], "film", v) for i in rows for v in range(self.views)], np.int64)
-            pixels, boxes = augment(pixels, keys, boxes, self.augmentation)
+        keys = np.array([key_of(self.seed, epoch, self.study_ids[i], "film", v) for i in rows for v in range(self.views)], np.int64)
+        if self.augmentation: pixels, boxes = augment(pixels, keys, boxes, self.augmentation)
         tokens, mask, word_ids = (x.to(device) for x in tokenize(self.tokenizer, [t for i in rows for t in self.words(i, epoch)], self.max_words))
         shape = (len(rows), self.views)
         return Batch(pixels=((pixels - self.mean) / self.std).unflatten(0, shape),
                      view_mask=torch.tensor([[image not in study[:v] for v, image in enumerate(study)] for study in films], device=device),
                      tokens=tokens.unflatten(0, (len(rows), self.sections)), mask=mask.unflatten(0, (len(rows), self.sections)),
                      word_ids=word_ids.unflatten(0, (len(rows), self.sections)),
-                     study=torch.as_tensor(rows, device=device), text_group=torch.as_tensor(self.text_group[rows], device=device),
+                     study=torch.as_tensor(rows, device=device), key=torch.as_tensor(keys, device=device).view(shape), text_group=torch.as_tensor(self.text_group[rows], device=device),
                      section_group=torch.as_tensor(self.section_group[rows], device=device),
                      labels=torch.as_tensor(self.labels[rows], device=device),
                      **{} if boxes is None else dict(boxes=boxes.unflatten(0, shape), box_mask=box_mask.unflatten(0, shape),

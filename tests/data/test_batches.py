@@ -34,6 +34,13 @@ def test_a_study_looks_the_same_in_any_batch(small_phantom, tokenizer, rows, epo
         assert torch.equal(alone.tokens[0], together.tokens[i, :, :width]) and not together.mask[i, :, width:].any()
 
 
+def test_a_key_per_film_of_seed_epoch_study_and_view(small_phantom, tokenizer):
+    made = maker(small_phantom, tokenizer, views=2, augmentation=0, seed=6)
+    keys = made.batch([3, 1], 2).key
+    assert keys.tolist() == [[key_of(6, 2, made.study_ids[i], "film", v) for v in range(2)] for i in (3, 1)]
+    assert keys.dtype == torch.int64 and len(torch.cat([keys, made.batch([3, 1], 4).key]).unique()) == 8
+
+
 def test_shares_of_processes_make_the_whole(small_phantom, tokenizer):
     made = maker(small_phantom, tokenizer, seed=4)
     for step, whole in enumerate(made.epoch(3, 12)):
