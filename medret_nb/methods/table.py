@@ -10,11 +10,13 @@ from pathlib import Path
 
 from ..data.files import DataError, read_json
 from .clip import CLIP
+from .cxr_clip import CXRCLIP
 from .method import Method
 
 # %% ../../nbs/methods/39_table.ipynb #694c0656
 METHODS: dict[str, type[Method]] = {
     "clip": CLIP,
+    "cxr_clip": CXRCLIP,
 }
 
 
