@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medret_nb.data.files import DataError
-from medret_nb.data.images import MAX_PIXELS, augment, boxes_in_square, letterbox, normalise, read_image, stretch
+from medret_nb.data.images import MAX_PIXELS, augment, boxes_in_square, letterbox, mix, normalise, read_image, stretch
 
 GREY = np.add.outer(np.arange(40) * 3, np.arange(30) * 4).astype(np.uint8)
 
@@ -156,3 +156,21 @@ def test_strength_and_keys_are_checked_and_zero_changes_nothing():
     assert torch.equal(augment(films, torch.arange(2), strength=0)[0], films) and augment(films, torch.arange(2))[1] is None
     with pytest.raises(ValueError, match="strength"): augment(films, torch.arange(2), strength=-1)
     with pytest.raises(ValueError, match="keys"): augment(films, torch.arange(3))
+
+
+def test_mixed_films_hold_the_share_that_is_stated_and_depend_on_their_keys_alone():
+    white, black, keys = torch.ones(60, 1, 24, 36), torch.zeros(60, 1, 24, 36), torch.arange(60)
+    mixed, share = mix(white, black, keys)
+    assert torch.allclose(mixed.mean((1, 2, 3)), share, atol=1e-5) and (share > 0).all() and (share <= 1).all()
+    pasted = ((mixed == 0) | (mixed == 1)).all((1, 2, 3))
+    assert 15 < pasted.sum() < 45                                       # both kinds, each about half of the time
+    for picture in mixed[pasted]:                                       # what is pasted is one rectangle
+        rows, columns = torch.where(picture[0] == 0)
+        if len(rows): assert (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1) == len(rows)
+    again, other = mix(white[:3], black[:3], keys[[41, 2, 17]])
+    assert torch.equal(again, mixed[[41, 2, 17]]) and torch.equal(other, share[[41, 2, 17]])
+
+
+def test_mixing_checks_its_arguments():
+    with pytest.raises(ValueError, match="keys"): mix(torch.ones(2, 1, 8, 8), torch.ones(2, 1, 8, 8), torch.arange(3))
+    with pytest.raises(ValueError, match="alpha"): mix(torch.ones(2, 1, 8, 8), torch.ones(2, 1, 8, 8), torch.arange(2), alpha=0.0)
