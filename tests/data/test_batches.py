@@ -143,3 +143,34 @@ def test_a_section_is_numbered_by_its_sentences(small_phantom, tokenizer):
     assert alone.section_group.shape == (3, 1)
     for a in range(3):                                                     # what is identical as a text has the same sentences
         for b in range(3): assert alone.section_group[a, 0] == alone.section_group[b, 0] or alone.text_group[a] != alone.text_group[b]
+
+
+def test_mixed_films_are_the_same_on_any_number_of_processes(small_phantom, tokenizer):
+    made = maker(small_phantom, tokenizer, mixing=0.5, views=2, seed=2)
+    whole = next(made.epoch(1, 24))
+    parts = [next(made.epoch(1, 24, rank=r, world=3)) for r in range(3)]
+    for name in ("pixels", "partner", "share"): assert torch.allclose(getattr(whole, name), torch.cat([getattr(p, name) for p in parts]), atol=1e-6)
+    assert set(whole.partner.tolist()) <= set(whole.study.tolist())
+    apart = whole.partner != whole.study
+    assert 4 < apart.sum() < 20 and (whole.share[~apart] == 1).all()
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
+    again = made.batch(whole.study[order].numpy(), 1)
+    assert torch.equal(again.partner, whole.partner[order]) and torch.allclose(again.pixels, whole.pixels[order], atol=1e-6)
+
+
+def test_a_mixed_film_is_made_of_the_two_as_each_would_be_seen(small_phantom, tokenizer):
+    made, plain = maker(small_phantom, tokenizer, mixing=1.0), maker(small_phantom, tokenizer)
+    mixed, clear = made.batch(range(12), 2), plain.batch(range(12), 2)
+    low, high = (torch.stack([clear.pixels, clear.pixels[mixed.partner]]).sort(0).values)
+    assert ((mixed.pixels >= low - 1e-5) & (mixed.pixels <= high + 1e-5)).all() and (mixed.partner != mixed.study).all()
+    own = ((mixed.pixels - clear.pixels).abs() < 1e-5).flatten(1).all(1)
+    assert torch.equal(own, mixed.share == 1)
+
+
+def test_nothing_is_mixed_without_augmentation_alone_or_when_not_asked_for(small_phantom, tokenizer):
+    assert maker(small_phantom, tokenizer).batch([0, 1]).partner is None
+    assert maker(small_phantom, tokenizer, mixing=1.0, augmentation=0).batch([0, 1]).share is None
+    lone = maker(small_phantom, tokenizer, mixing=1.0).batch([3])
+    assert lone.partner.tolist() == [3] and lone.share.tolist() == [1]
+    for wrong in (dict(mixing=1.5), dict(mixing=0.2, regions=["cardiac silhouette"])):
+        with pytest.raises(ValueError, match="mixing"): maker(small_phantom, tokenizer, **wrong)
