@@ -151,9 +151,10 @@ def body_parts(f, view):
                     Convex("arm", (s * (half + 44), -10, -10 * f.sz), (38 + 0.5 * f.wall, 44, 190 * f.sz), tilted(s * 0.25, 0.0))]
         if f.female:
             size = (1 + 0.10 * f.draws[6] + 0.012 * (f.wall - 17)) * (0.85 if f.age < 25 else 1.0)
-            y = deep - 17 - 6 * f.supine
-            out.append(Convex("breast", (s * (80 + 6 * f.supine) * f.sx, y, (-48 - 0.15 * f.age) * f.sz),
-                              (43 * size * f.sx, (18 if f.supine else 21) * size, 80 * size), tilted(0.0, 0.32)))
+            lifted = view == "LATERAL"                        # raised arms draw the breast up and flat
+            y = deep - 17 - 6 * f.supine - 6 * lifted
+            out.append(Convex("breast", (s * (80 + 6 * f.supine) * f.sx, y, (-48 + 14 * lifted - 0.15 * f.age) * f.sz),
+                              (43 * (0.42 if lifted else 1.0) * size * f.sx, (18 if f.supine else 21) * size, 80 * size), tilted(0.0, 0.32)))
     return out
 
 # %% ../../nbs/data/11b_anatomy.ipynb #202a04bf

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['ADD', 'MOVED', 'generator', 'sides_of', 'rib_breaks', 'changes_of', 'heights', 'reference', 'place', 'add_effusion',
            'add_pneumothorax', 'add_atelectasis', 'lobe_planes', 'patches', 'bronchogram', 'add_consolidation',
-           'add_edema', 'add_lesion', 'add_thickening', 'curve', 'wire', 'device_shapes', 'add_device', 'add']
+           'add_edema', 'add_lesion', 'add_thickening', 'add_fracture', 'curve', 'wire', 'skin', 'device_shapes',
+           'add_device', 'add']
 
 # %% ../../nbs/data/11bb_signs.ipynb #e6d05756
 from dataclasses import replace
 from functools import lru_cache
 import numpy as np
 from .projection import LUNG, TISSUE, Convex, ellipsoids, join, rods
-from .anatomy import SIDES, Changes, build, pointing, tilted, wall_at
+from .anatomy import SIDES, Changes, build, pointing, rib_curves, tilted, wall_at
 from .scenes import Acquisition
 
 # %% ../../nbs/data/11bb_signs.ipynb #f7823d43
@@ -29,7 +30,7 @@ def rib_breaks(finding):
     rng = generator(finding)
     side = finding.side if finding.side in SIDES else ("right", "left")[rng.integers(2)]
     first = {"upper": 2, "mid": 4, "lower": 6}.get(finding.zone, 5) + int(rng.integers(2))
-    angle, step = rng.uniform(28, 52), (6.0, 9.0, 12.0)[finding.severity - 1]
+    angle, step = rng.uniform(28, 52), (7.0, 11.0, 15.0)[finding.severity - 1]
     return [(side, first + i, angle + 4 * i, step) for i in range((1, 1, 2)[finding.severity - 1])]
 
 def changes_of(findings, acquisition):
@@ -251,6 +252,17 @@ def add_thickening(chest, finding, acquisition):
             inner = replace(c, planes=(), semi=tuple(np.array(c.semi) - [thick, 0.5 * thick, 0]))
             lung.solids.append(Convex("plaque", spot, (thick * 1.5 + 4, 60, long), None))
 
+def add_fracture(chest, finding, acquisition):
+    """Blood that bulges from a broken rib into the lung's field, a spindle along the rib; the break itself is the rib's."""
+    curves, angles = rib_curves(chest.frame.still)
+    grade = finding.severity - 1
+    for side, rib, at, step in rib_breaks(finding):
+        i = 0 if side == "right" else 1
+        here, ahead = (np.array([np.interp(np.radians(at + more), angles[i, rib], axis) for axis in curves[i, rib].T]) for more in (0, 1))
+        along, inward = (ahead - here) / np.linalg.norm(ahead - here), chest.lung(side).cavity.center - here
+        inward = inward * [1, 1, 0] / np.hypot(*inward[:2])
+        chest.lung(side).solids.append(Convex("hematoma", tuple(here + 4 * inward - [0, 0, step / 2]), ((20, 25, 30)[grade], (7, 9, 11)[grade], (9, 11, 13)[grade]), pointing(along)))
+
 # %% ../../nbs/data/11bb_signs.ipynb #4acc00ba
 def curve(points, n=24):
     """A smooth line (n, 3) through a few points (m, 3): Catmull and Rom's cubic."""
@@ -265,6 +277,12 @@ def wire(points, radius, mu, n=24):
     """A tube or wire along a smooth line as rods."""
     line = curve(points, n)
     return rods(line[:-1], line[1:], radius, mu)
+
+def skin(trunk, x, z):
+    """The front-to-back position y (mm) of a trunk's skin in front, above a place x (to the left), z (up) of the chest."""
+    u = trunk.axes[:, 1] / trunk.semi
+    v = trunk.axes @ [x - trunk.center[0], 0.0, z - trunk.center[2]] / trunk.semi
+    return trunk.center[1] + (np.sqrt(max((u @ v) ** 2 - u @ u * (v @ v - 1), 0.0)) - u @ v) / (u @ u)
 
 def device_shapes(chest, finding):
     """Tubes, lines and generators (Shapes, excess attenuation per mm) with their tips where they end."""
@@ -288,8 +306,9 @@ def device_shapes(chest, finding):
         return wire(path, 1.5, 0.20, 34)
     if finding.kind == "pacemaker":
         s = SIDES.get(finding.side, 1)
-        box = np.array([s * (92 + 5 * jitter[0]) * x, 88 * y, (80 + 5 * jitter[1]) * z])
-        vein = [box + [-s * 12, -6, 24], [s * 70 * x, 45 * y, 112 * z], [s * 28 * x, 30 * y, 98 * z], [-17 * x + d, 10 * y, 70 * z], [-24 * x + d, 8 * y, 20 * z]]
+        box = np.array([s * (92 + 5 * jitter[0]) * x, 0.0, (80 + 5 * jitter[1]) * z])
+        box[1] = skin(chest.volume.body[0], box[0] + s * 6, box[2] + 6) - 6             # under the skin
+        vein = [box + [-s * 12, -3, 24], [s * 70 * x, min(45 * y, box[1] - 4), 112 * z], [s * 28 * x, 30 * y, 98 * z], [-17 * x + d, 10 * y, 70 * z], [-24 * x + d, 8 * y, 20 * z]]
         heart = np.array(chest.parts["heart"].center)
         atrium = vein + [[-28 * x + d, 18, -8 * z], [-24 * x + d, 34, 4 * z]]
         right = vein + [[-20 * x + d, 18, -38 * z], heart + [2, 8, -22 * f.heart], heart + [(12 if finding.misplaced else 44) * x * f.heart, 16, -28 * f.heart]]
@@ -315,9 +334,9 @@ def add_device(chest, finding, acquisition):
 # %% ../../nbs/data/11bb_signs.ipynb #f8457e02
 ADD = {"pleural effusion": add_effusion, "pneumothorax": add_pneumothorax, "atelectasis": add_atelectasis,
        "consolidation": add_consolidation, "pneumonia": add_consolidation, "edema": add_edema, "nodule": add_lesion,
-       "mass": add_lesion, "pleural thickening": add_thickening, "device": add_device}
+       "mass": add_lesion, "pleural thickening": add_thickening, "rib fracture": add_fracture, "device": add_device}
 
-MOVED = ("cardiomegaly", "rib fracture", "enlarged mediastinum")     # findings that only change the anatomy
+MOVED = ("cardiomegaly", "enlarged mediastinum")     # findings that only change the anatomy
 
 def add(chest, finding, acquisition):
     """Put one finding's own structures into a built chest, in place. ValueError for an unknown name."""

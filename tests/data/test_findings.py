@@ -11,7 +11,7 @@ from medret_nb.data.exposure import line_integral
 from medret_nb.data.findings import compose, detectability, expected, finding_boxes, region_boxes, render
 from medret_nb.data.projection import LUNG, TISSUE, boxes
 from medret_nb.data.scenes import DEVICE_KINDS, FINDING_KINDS, Acquisition, Finding, Patient, Scene
-from medret_nb.data.signs import add, changes_of, device_shapes
+from medret_nb.data.signs import add, changes_of, device_shapes, rib_breaks
 
 PATIENT = Patient(11, "M", 60)
 SIDED = [Finding("pleural effusion", "right", "", 2), Finding("pneumothorax", "right", "", 1), Finding("consolidation", "right", "mid", 2, seed=3),
@@ -110,6 +110,25 @@ def test_boxes_from_projection_and_from_films(view):
     differs = np.abs(render(scene, acquisition, size).astype(int) - render(Scene(PATIENT), acquisition, size)) > 1
     rows, cols = np.flatnonzero(differs.any(1)), np.flatnonzero(differs.any(0))
     np.testing.assert_allclose([cols[0] / size, rows[0] / size, (cols[-1] + 1) / size, (rows[-1] + 1) / size], known, atol=2.6 / size)
+
+
+@pytest.mark.parametrize("side", ("right", "left"))
+def test_a_pacemaker_lies_under_the_skin(side):
+    for seed in range(6):
+        patient = Patient(seed, "FM"[seed % 2], 30 + 10 * seed, seed / 2 - 1)
+        chest = compose(Scene(patient, (Finding("device", side, kind="pacemaker", seed=seed),)), Acquisition())
+        case = chest.volume.metal.center[:1]
+        assert chest.volume.body[0].holds(case) and not chest.lung(side).cavity.holds(case)
+
+
+def test_a_broken_rib_bleeds_where_it_is_broken():
+    for severity in (1, 2, 3):
+        finding = Finding("rib fracture", "right", "mid", severity, seed=5)
+        chest = compose(Scene(PATIENT, (finding,)), Acquisition())
+        spots = [c for c in chest.lung("right").solids if c.name == "hematoma"]
+        assert len(spots) == len(rib_breaks(finding)) and not [c for c in chest.lung("left").solids if c.name == "hematoma"]
+        bones = chest.volume.extra.center
+        assert all(np.linalg.norm(bones - c.center, axis=1).min() < 15 for c in spots)
 
 
 def test_devices_end_where_they_should():
