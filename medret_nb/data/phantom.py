@@ -50,7 +50,7 @@ class PhantomConfig:
     observer: Observer = Observer()
     forms: Forms = Forms()
     fresh: int = 100_000
-    format: int = 3
+    format: int = 4
 
     def place(self):
         """The clinic."""
@@ -140,20 +140,24 @@ def _region_rows(image: str, scene: Scene, film: dict) -> list[dict]:
     for i, f in enumerate(scene.findings):
         box = film["findings"].get(i)
         if box is not None and box[2] - box[0] > 1e-4 and box[3] - box[1] > 1e-4:
-            out.append(row(_region_of(f), f.kind or f.name, "finding", box, f"{image}-{i}"))
+            out += [row(region, f.kind or f.name, "finding", part, f"{image}-{i}") for region, part in _regions_of(f, box, film["regions"])]
     return out
 
 
-def _region_of(f) -> str:
-    """The finest anatomical region that names where a finding is."""
-    side = f.side if f.side in ("right", "left") else ""
+def _regions_of(f, box, regions: dict) -> list[tuple]:
+    """The finest regions that name where a finding is, each with its box; of one on both sides each side's part, one of a device nowhere."""
     if f.name == "cardiomegaly":
-        return "cardiac silhouette"
+        return [("cardiac silhouette", box)]
     if f.name == "enlarged mediastinum":
-        return "mediastinum"
-    if f.name == "device" or not side:
-        return ""
-    return f"{side} {f.zone} lung zone" if f.zone else f"{side} lung"
+        return [("mediastinum", box)]
+    if f.name == "device" or not f.side:
+        return [("", box)]
+    out = []
+    for side in ("right", "left") if f.side == "bilateral" else (f.side,):
+        x0, _, x1, _ = regions[f"{side} lung"] if f.side == "bilateral" and f"{side} lung" in regions else box
+        part = (max(x0, box[0]), box[1], min(x1, box[2]), box[3])
+        out.append((f"{side} {f.zone} lung zone" if f.zone else f"{side} lung", part if part[2] - part[0] > 1e-4 else box))
+    return out
 
 # %% ../../nbs/data/11_phantom.ipynb #c7c8b8ef
 TABLES = ("studies", "images", "regions", "truth", "visibility", "scenes", "sentences", "assertions")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from medret_nb.data.batches import BatchMaker, RegionTable, key_of, shuffle_sentences
+from medret_nb.data.batches import BatchMaker, RegionTable, finding_named, key_of, shuffle_sentences
 from medret_nb.data.files import DataError
 from medret_nb.data.reports import section_text, train_tokenizer
 from medret_nb.data.studies import FINDINGS, StudySet, choose_image
@@ -102,6 +102,18 @@ def test_boxes_move_with_the_letterbox():
     boxes, mask, _ = table.take(["i", "other"], np.array([[0.0, 0.25, 1.0, 0.75]] * 2))          # a film twice as wide as high
     assert mask.tolist() == [[False, True], [False, False]]
     assert boxes[0, 1].tolist() == [0.5, 0.25, 1.0, 0.5]
+
+
+def test_what_was_found_at_a_region_under_any_of_its_names(small_phantom):
+    assert [finding_named(x) for x in ("Edema", "pleural effusion", "mass", "pacemaker", "goitre", "", None, float("nan"))] == \
+        ["Edema", "Pleural Effusion", "Lung Lesion", "Support Devices", None, None, None, None]
+    names = ["right lung", "left lower lung zone"]
+    table, told = RegionTable(small_phantom, names), small_phantom.regions[small_phantom.regions["kind"] == "finding"]
+    ids = small_phantom.images["image_id"].tolist()
+    labels = table.take(ids, np.array([[0.0, 0.0, 1.0, 1.0]] * len(ids)))[2]
+    wanted = {(row.image_id, row.region, finding_named(row.label)) for row in told.itertuples() if row.region in names}
+    found = {(ids[i], names[r], FINDINGS[f]) for i, r, f in np.argwhere(labels == 1)}
+    assert found == wanted and wanted
 
 
 def test_regions_come_only_when_asked_for(small_phantom, tokenizer):

@@ -12,6 +12,7 @@ from medret_nb.data.dictation import write_report
 from medret_nb.data.files import DataError, read_json, read_parquet
 from medret_nb.data.findings import render
 from medret_nb.data.phantom import load_truth, make_phantom, plan, retell, split_counts
+from medret_nb.data.scenes import DEVICE_KINDS
 from medret_nb.data.studies import StudySet, shipped_data
 
 TRUTH = ("truth", "visibility", "scenes", "sentences", "assertions", "ambiguity")
@@ -54,6 +55,23 @@ def test_films_and_boxes(small_phantom):
     anatomy = regions[regions["kind"] == "anatomy"].groupby("image_id")["region"].nunique()
     assert (anatomy >= 20).all() and len(anatomy) == len(small_phantom.images)
     assert (regions["source"] == "gold").all() and regions.loc[regions["kind"] == "finding", "label"].ne("").all()
+
+
+def test_findings_are_named_where_the_truth_has_them(small_phantom):
+    told = small_phantom.regions[small_phantom.regions["kind"] == "finding"]
+    truth = load_truth(small_phantom).findings.set_index(["study_id", "index"])
+    seen = 0
+    for (image, note), rows in told.groupby(["image_id", "annotation_id"]):
+        f = truth.loc[(image.rsplit("-", 1)[0], int(note.rsplit("-", 1)[1]))]
+        sides = {"bilateral": {"right", "left"}}.get(f.side, {f.side})
+        if f.finding in ("cardiomegaly", "enlarged mediastinum"): assert set(rows["region"]) == {{"cardiomegaly": "cardiac silhouette"}.get(f.finding, "mediastinum")}
+        elif f.finding in DEVICE_KINDS: assert set(rows["region"]) == {""}
+        else: assert set(rows["region"]) == {f"{side} {f.zone} lung zone" if f.zone else f"{side} lung" for side in sides}
+        if f.side == "bilateral" and not image.endswith("LATERAL"):
+            right, left = (rows[rows["region"].str.startswith(side)].iloc[0] for side in ("right", "left"))
+            assert right.x1 <= left.x0 + 0.1                                # each its own part, the patient's right on the film's left
+            seen += 1
+    assert seen
 
 
 def test_reports_fit_unless_the_observer_erred(small_phantom):
