@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .files import DataError
-from .images import augment
+from .images import augment, mix
 from .reports import section_text, split_sentences, text_groups, tokenize
 from .reports import sections as report_sections
 from .studies import FINDINGS, StudySet, choose_image
@@ -43,6 +43,8 @@ class Batch:
     boxes: Tensor | None = None          # (B, V, R, 4) x0 y0 x1 y1 in fractions of the square
     box_mask: Tensor | None = None       # (B, V, R)
     region_labels: Tensor | None = None  # (B, V, R, L) like labels
+    partner: Tensor | None = None        # (B,) number of the study, one of the batch, whose film is mixed into this one's; its own for none
+    share: Tensor | None = None          # (B,) share in 0..1 of the study's own film, 1 where nothing is mixed in
 
     def __len__(self): return len(self.study)
 
@@ -98,7 +100,7 @@ class RegionTable:
 
 # %% ../../nbs/data/19_batches.ipynb #2c15f1b4
 class BatchMaker:
-    """Makes batches from a StudySet: keyed by seed, epoch and study, and by nothing else.
+    """Makes batches from a StudySet: keyed by seed, epoch and study, and by nothing else (a mixed film by its step's studies too).
 
     Parameters
     ----------
@@ -107,10 +109,13 @@ class BatchMaker:
     size, mean, std : how a film becomes numbers.
     views, sections : V films and S texts per study.
     regions : names of regions whose boxes are wanted.
-    augmentation : strength, 0 for none.
+    augmentation : strength, 0 for none (and then nothing is mixed either).
+    mixing : share of studies whose films are mixed with those of another study of the batch; not together with regions.
     """
     def __init__(self, studies: StudySet, tokenizer, *, policy="both", max_words=96, size=64, mean=0.5, std=0.25,
-                 views=1, sections=1, regions=(), seed=0, augmentation=1.0):
+                 views=1, sections=1, regions=(), seed=0, augmentation=1.0, mixing=0.0):
+        if not 0 <= mixing <= 1 or mixing and len(regions): raise ValueError(f"mixing: {mixing} must be a share in 0..1, and 0 where regions are wanted")
+        self.mixing = mixing if augmentation else 0.0
         self.tokenizer, self.max_words, self.mean, self.std = tokenizer, max_words, mean, std
         self.views, self.sections, self.seed, self.augmentation = views, sections, seed, augmentation
         self.pixels = studies.pixels(size)
@@ -138,7 +143,7 @@ class BatchMaker:
         "With the settings that `method` carries."
         c = method.config
         return cls(studies, method.tokenizer, policy=c.policy, max_words=c.max_words, size=c.size, mean=c.mean, std=c.std, views=method.views,
-                   sections=method.sections, regions=getattr(method, "regions", ()), seed=seed, augmentation=augmentation)
+                   sections=method.sections, regions=getattr(method, "regions", ()), seed=seed, augmentation=augmentation, mixing=getattr(method, "mixing", 0.0))
 
     def __len__(self): return len(self.study_ids)
 
@@ -165,18 +170,45 @@ class BatchMaker:
         return [found[s] if s < len(found) else shuffle_sentences(found[s % len(found)], key_of(self.seed, epoch, self.study_ids[i], "text", s))
                 for s in range(self.sections)]
 
-    def batch(self, rows, epoch: int = 0, device="cpu") -> Batch:
-        "The batch of the studies numbered `rows`."
+    def _keys(self, rows, epoch: int) -> np.ndarray:
+        "The key of each film of the studies `rows`, (n * V,)."
+        return np.array([key_of(self.seed, epoch, self.study_ids[i], "film", v) for i in rows for v in range(self.views)], np.int64)
+
+    def _pixels(self, rows, epoch: int, device) -> Tensor:
+        "The films of the studies `rows` in this epoch, (n * V, 1, H, W) in [0, 1], not yet varied."
+        return torch.from_numpy(self.pixels.take([film for i in rows for film in self.films(i, epoch)])).to(device)[:, None].float() / 255
+
+    def partners(self, rows, company, epoch: int) -> np.ndarray:
+        "For each of the studies `rows` the one of `company` that is mixed into it in this epoch, itself for none; the order of neither counts."
+        found, company = np.array(rows), np.sort(company)
+        for n, i in enumerate(rows):
+            rng, others = np.random.default_rng(key_of(self.seed, epoch, self.study_ids[i], "partner")), company[company != i]
+            if rng.random() < self.mixing and len(others): found[n] = others[rng.integers(len(others))]
+        return found
+
+    def _mixed(self, pixels: Tensor, rows, company, epoch: int) -> tuple[Tensor, dict]:
+        "Films (n * V, 1, H, W) with those of partners mixed in, and what the batch says about it."
+        partner, share = self.partners(rows, company, epoch), pixels.new_ones(len(rows))
+        if len(at := np.flatnonzero(partner != rows)):
+            others = augment(self._pixels(partner[at], epoch, pixels.device), self._keys(partner[at], epoch), strength=self.augmentation)[0]
+            films = (at[:, None] * self.views + np.arange(self.views)).ravel()
+            keys = np.repeat([key_of(self.seed, epoch, self.study_ids[i], "mix") for i in rows[at]], self.views)       # one for all films of a study
+            pixels[films], kept = mix(pixels[films], others, keys)
+            share[at] = kept[::self.views]
+        return pixels, dict(partner=torch.as_tensor(partner, device=pixels.device), share=share)
+
+    def batch(self, rows, epoch: int = 0, device="cpu", company=None) -> Batch:
+        "The batch of the studies numbered `rows`; `company`: all studies of the step, when other processes have the rest of them."
         rows = np.asarray(rows)
         films = [self.films(i, epoch) for i in rows]
         flat = [image for study in films for image in study]
-        pixels = torch.from_numpy(self.pixels.take(flat)).to(device)[:, None].float() / 255
+        pixels, keys = self._pixels(rows, epoch, device), self._keys(rows, epoch)
         boxes = box_mask = region_labels = None
         if self.regions:
             content = self.pixels.boxes[[self.pixels.rows[image] for image in flat]]
             boxes, box_mask, region_labels = (torch.from_numpy(x).to(device) for x in self.regions.take(flat, content))
-        keys = np.array([key_of(self.seed, epoch, self.study_ids[i], "film", v) for i in rows for v in range(self.views)], np.int64)
         if self.augmentation: pixels, boxes = augment(pixels, keys, boxes, self.augmentation)
+        pixels, mixing = self._mixed(pixels, rows, rows if company is None else company, epoch) if self.mixing else (pixels, {})
         tokens, mask, word_ids = (x.to(device) for x in tokenize(self.tokenizer, [t for i in rows for t in self.words(i, epoch)], self.max_words))
         shape = (len(rows), self.views)
         return Batch(pixels=((pixels - self.mean) / self.std).unflatten(0, shape),
@@ -185,7 +217,7 @@ class BatchMaker:
                      word_ids=word_ids.unflatten(0, (len(rows), self.sections)),
                      study=torch.as_tensor(rows, device=device), key=torch.as_tensor(keys, device=device).view(shape), text_group=torch.as_tensor(self.text_group[rows], device=device),
                      section_group=torch.as_tensor(self.section_group[rows], device=device),
-                     labels=torch.as_tensor(self.labels[rows], device=device),
+                     labels=torch.as_tensor(self.labels[rows], device=device), **mixing,
                      **{} if boxes is None else dict(boxes=boxes.unflatten(0, shape), box_mask=box_mask.unflatten(0, shape),
                                                      region_labels=region_labels.unflatten(0, shape)))
 
@@ -199,5 +231,5 @@ class BatchMaker:
         order = np.random.default_rng(key_of(self.seed, epoch, "order")).permutation(len(self))
         share = batch_size // world
         for step in range(start, self.steps(batch_size)):
-            begin = step * batch_size + rank * share
-            yield self.batch(order[begin:begin + share], epoch, device)
+            company = order[step * batch_size:(step + 1) * batch_size]
+            yield self.batch(company[rank * share:(rank + 1) * share], epoch, device, company)
