@@ -8,6 +8,7 @@ __all__ = ['Embedding', 'check_settings', 'MethodConfig', 'save_tensors', 'Metho
 # %% ../../nbs/methods/30b_method.ipynb #0c1f9095
 import dataclasses
 import math
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +105,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
     similarity: str = "cosine"         # how search ranks: cosine, csd or mls
     views: int = 1                     # films per study in a training batch
     sections: int = 1                  # texts per study in a training batch
+    backbone: str = "tiny"             # the film encoder that `create` takes when none is named
     regions: tuple[str, ...] = ()      # names of the regions whose boxes it wants: batches carry them, `embed` gives them to encode_image
     stored: tuple[str, ...] = ()       # keys of `Embedding.local` that `embed` keeps beside the points
     Config = MethodConfig
@@ -118,14 +120,15 @@ class Method(nn.Module, PyTorchModelHubMixin):
         self.log_scale = nn.Parameter(torch.tensor(float(config.init_scale)).log())
 
     @classmethod
-    def create(cls, config: MethodConfig | None = None, image: str = "tiny", text: str = "tiny", tokenizer=None, seed: int = 0) -> "Method":
+    def create(cls, config: MethodConfig | None = None, image: str | None = None, text: str = "tiny", tokenizer=None, seed: int = 0) -> "Method":
         """A new method on pretrained backbones.
 
-        image, text : "tiny", "tiny-random", a folder or an id of the Hugging Face Hub.
+        image, text : "tiny", "tiny-random", a folder or an id of the Hugging Face Hub; for films "tiny-vit" too. By
+            default the method's `backbone`.
         tokenizer : by default that of the text backbone; another vocabulary starts with new word vectors.
         seed : of everything untrained: the heads, new word vectors, backbones without weights. The global generator is left alone.
         """
-        config, own = config or cls.Config(), tokenizer is None
+        config, own, image = config or cls.Config(), tokenizer is None, image or cls.backbone
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             image_backbone, text_backbone = load_backbone(image, "image"), load_backbone(text, "text")
@@ -174,6 +177,13 @@ class Method(nn.Module, PyTorchModelHubMixin):
         device = batch.pixels.device.type
         with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
             return self.objective({k: v.float() if v.dtype in (torch.bfloat16, torch.float16) else v for k, v in encoded.items()}, batch)
+
+    def finish(self, batches: Iterable) -> None:
+        """What a method computes once from the training data when its weights are final, into its buffers; nothing by default.
+
+        batches : training batches without augmentation, in the order that the seed gives. Called by `fit` at the end, in eval
+            mode, on every process and again after an interruption: equal weights must give equal buffers.
+        """
 
     def score(self, queries: Embedding, gallery: Embedding) -> Tensor:
         "Scores (Q, G), higher is better; a pair's score depends on that pair alone."

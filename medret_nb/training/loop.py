@@ -7,6 +7,7 @@ __all__ = ['learning_rate', 'TrainConfig', 'make_optimiser', 'gather_across', 'v
            'read_log', 'fingerprint', 'Run', 'Trainer', 'fit', 'LossCurve']
 
 # %% ../../nbs/training/60_loop.ipynb #597d2ee1
+import copy
 import dataclasses
 import json
 import math
@@ -271,9 +272,18 @@ class Trainer:
             self.end_of_epoch(epoch, self.train_epoch(epoch, bar))
         bar.close()
         self.accelerator.wait_for_everyone()
+        self.finish()
+        return Run(self.folder, read_log(self.folder))
+
+    def finish(self):
+        "Take the best weights, let the method compute what it wants from the training data, and save it with them."
         self.method.load_state_dict(load_file(self.folder / "model.safetensors"))
         self.method.eval()
-        return Run(self.folder, read_log(self.folder))
+        plain = copy.copy(self.maker)
+        plain.augmentation = 0.0
+        with torch.no_grad(): self.method.finish(plain.epoch(0, self.config.batch_size, device=self.accelerator.device))
+        self.accelerator.wait_for_everyone()
+        if self.main: self.method.save_pretrained(self.folder)
 
     def shorten_log(self):
         "Leave out what was logged after the checkpoint from which we go on."

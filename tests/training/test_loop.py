@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from medret_nb.data.batches import BatchMaker
 from medret_nb.data.files import DataError, read_json
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.methods.table import load_method
@@ -135,3 +136,35 @@ def test_the_curve_follows_the_log():
     for step in range(1, 6): curve({"step": step, "loss": 1.0 / step})
     curve({"step": 5, "val_recall": 0.25})
     assert list(curve.figure.data[0].x) == [1, 2, 3, 4, 5] and list(curve.figure.data[1].y) == [0.25]
+
+
+class Counting(CLIP):
+    "Keeps in a buffer what `finish` was given."
+    name = "clip"
+
+    def __init__(self, config, tokenizer):
+        super().__init__(config, tokenizer)
+        self.register_buffer("seen", torch.zeros(3))
+        self.calls = []
+
+    def finish(self, batches):
+        batches = list(batches)
+        self.calls.append(self.training)
+        self.seen.copy_(torch.stack([torch.tensor(float(sum(len(b) for b in batches))), batches[0].pixels.mean(), self.image_head.weight.sum()]))
+
+
+def test_finish_gets_plain_training_batches_once_at_the_end_and_is_saved(small_phantom, tmp_path):
+    def start(): return Counting.create(CLIPConfig(dim=16))
+    config = TrainConfig(epochs=2, batch_size=8, seed=5)
+    first = start()
+    run = fit(first, small_phantom, config, tmp_path / "a", progress=False)
+    plain = list(BatchMaker.for_method(small_phantom.split("train"), first, seed=5, augmentation=0).epoch(0, 8))
+    saved = weights(run.folder)
+    assert first.calls == [False] and saved["seen"][0] == 8 * len(plain) and saved["seen"][1] == plain[0].pixels.mean()
+    assert torch.equal(saved["seen"][2], saved["image_head.weight"].sum())          # of the best weights, not of the last
+    second = start()
+    def unplug(batches): raise KeyboardInterrupt
+    second.finish = unplug
+    with pytest.raises(KeyboardInterrupt): fit(second, small_phantom, config, tmp_path / "b", progress=False)
+    again = fit(start(), small_phantom, config, tmp_path / "b", resume=True, progress=False)
+    assert all(torch.equal(v, weights(again.folder)[k]) for k, v in saved.items())
