@@ -12,11 +12,13 @@ from ..data.files import DataError, read_json
 from .clip import CLIP
 from .cxr_clip import CXRCLIP
 from .method import Method
+from .pcmepp import PCMEPP
 
 # %% ../../nbs/methods/39_table.ipynb #694c0656
 METHODS: dict[str, type[Method]] = {
     "clip": CLIP,
     "cxr_clip": CXRCLIP,
+    "pcmepp": PCMEPP,
 }
 
 
