@@ -23,7 +23,7 @@ from tyro.conf import Positional, arg
 import medret_nb
 from .ask import Search, printable
 from .gather import Command, Csv, Dicom, Download, OpenI, Phantom
-from .models import Embed, Evaluate, pretrain_command, train_command
+from .models import Embed, Evaluate, compare_command, pretrain_command, train_command
 from ..data.files import DataError
 
 # %% ../../nbs/cli/82_main.ipynb #36adf016
@@ -51,6 +51,7 @@ COMMANDS: dict[str, tuple[str, Callable]] = {
     "embed": ("turn films and texts into points", lambda: Embed),
     "evaluate": ("measure retrieval", lambda: Evaluate),
     "search": ("ask with a film or a sentence", lambda: Search),
+    "compare": ("train several methods and compare them", compare_command),
     "pretrain": ("make the tiny encoders anew", pretrain_command),
 }
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST_PATIENTS', 'train_command', 'own_settings', 'corpus_tokenizer', 'train', 'data_of', 'points_of', 'Embed',
-           'Evaluate', 'pretrain_command', 'Tour']
+           'Evaluate', 'compare_command', 'compare_arms', 'pretrain_command', 'Tour']
 
 # %% ../../nbs/cli/81b_models.ipynb #78a83389
 from dataclasses import dataclass, field, fields
@@ -158,6 +158,55 @@ class Evaluate(Command):
             print()
             measure(points, part, protocol, self.k, self.run_folder / "evaluation")
         print(f"\nwritten to {self.run_folder / 'evaluation'}")
+
+# %% ../../nbs/cli/81b_models.ipynb #fd0b8ffc
+def compare_command() -> type[Command]:
+    "The command `medret compare`, with every field of `TrainConfig` but the epochs and the seed as an option."
+    from medret_nb.training.loop import TrainConfig
+
+    @dataclass
+    class Compare(Command):
+        "Train several methods with several seeds at equal film passes, measure them on the same queries, write one table and one figure."
+        data: Path
+        "Folder of the StudySet."
+        out: Path
+        "Folder to write; called again it does only what is missing."
+        arms: Path | None = None
+        "TOML file with one section per arm: method, image, text, settings. By default every method as it is."
+        seeds: tuple[int, ...] = (0, 1, 2)
+        "One training for each."
+        passes: int = 10
+        "How often each study's films go through the encoder: a method of two views gets half the epochs."
+        protocol: tuple[Literal["exact", "text", "labels", "labels-abnormal"], ...] = ("exact", "text")
+        "What counts as a hit, one or several."
+        k: tuple[int, ...] = (1, 5, 10, 100)
+        "At which ranks."
+        split: str = "test"
+        "On which studies."
+        workers: int = 1
+        "Trainings side by side, each in a process of its own."
+        config: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+
+        def run(self) -> None:
+            compare_arms(self)
+
+    return Compare
+
+
+def compare_arms(job) -> None:
+    "Do the comparison that `job` (a Compare command) asks for, and show it."
+    from medret_nb.data.studies import StudySet
+    from medret_nb.figures.figures import comparison_figure, save_figure
+    from medret_nb.training.compare import Budget, compare, read_arms
+    budget = Budget(job.passes, job.split, tuple(dict.fromkeys(job.protocol)), tuple(job.k), job.config)
+    found = compare(read_arms(job.arms) if job.arms else None, StudySet.load(job.data), job.out, job.seeds, budget, job.workers)
+    metric = "R@10" if "R@10" in set(found.table["metric"]) else found.table["metric"].iloc[0]
+    for protocol in budget.protocols:
+        rows = found.table[(found.table["protocol"] == protocol) & (found.table["metric"] == metric)]
+        for kind in ("pdf", "svg"): save_figure(comparison_figure(rows), job.out / f"comparison-{protocol}.{kind}")
+        print(f"\nprotocol {protocol}, {rows['queries'].iloc[0]} queries, gallery of {rows['gallery'].iloc[0]}, chance of {metric} {rows['chance'].iloc[0]:.3f}; "
+              f"mean over {rows['seeds'].iloc[0]} seeds, in brackets the 95 % interval over patients\n{found.wide(metric, protocol).to_string()}")
+    print(f"\nall numbers, differences and intervals over seeds: {job.out / 'comparison.csv'}")
 
 # %% ../../nbs/cli/81b_models.ipynb #aa88f18c
 def pretrain_command() -> type[Command]:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'GREY', 'COLUMN', 'PAGE', 'STYLE', 'LINES', 'DATELESS', 'Plot', 'styled', 'save_figure', 'plain',
-           'film_sheet', 'bars_figure', 'duplicates_figure', 'recall_figure', 'rank_histogram', 'loss_figure',
-           'curve_figure', 'neighbours_figure', 'matrix_figure']
+           'film_sheet', 'bars_figure', 'duplicates_figure', 'recall_figure', 'rank_histogram', 'comparison_figure',
+           'loss_figure', 'curve_figure', 'neighbours_figure', 'matrix_figure']
 
 # %% ../../nbs/figures/05_figures.ipynb #44c5bc9c
 import functools
@@ -201,6 +201,37 @@ def rank_histogram(ranks, gallery: int, width: float = COLUMN) -> Plot:
     ax.plot(names, guess, color=GREY, ls=":", marker="_", ms=8, label="guessing, one match each")
     ax.set(xlabel=f"rank of the first match among {gallery:,}", ylabel="share of queries")
     ax.tick_params(axis="x", rotation=45 if len(names) > 6 else 0); ax.legend()
+    return fig
+
+# %% ../../nbs/figures/05_figures.ipynb #cd37e7f9
+@styled
+def comparison_figure(table: pd.DataFrame, width: float = PAGE) -> Plot:
+    """One metric of several arms, one panel for each direction: mean, 95 % interval over patients, the single seeds, chance.
+
+    table : columns `direction`, `metric`, `arm`, `value`, `low`, `high`, `chance` and, if there are seeds, `by_seed` (numbers
+    in one text, separated by spaces); of one protocol and one metric.
+    """
+    table = pd.DataFrame(table)
+    missing = {"direction", "metric", "arm", "value", "low", "high", "chance"} - set(table)
+    if missing: raise ValueError(f"table: lacks the column {', '.join(sorted(missing))}")
+    if table["metric"].nunique() != 1: raise ValueError("table: must hold one metric")
+    arms, directions = list(dict.fromkeys(table["arm"])), list(dict.fromkeys(table["direction"]))
+    fig = Plot(figsize=(width, 0.75 + 0.24 * len(arms)), layout="constrained")
+    axes = fig.subplots(1, len(directions), sharey=True, squeeze=False)[0]
+    for ax, direction in zip(axes, directions):
+        rows = table[table["direction"] == direction]
+        at = np.array([arms.index(a) for a in rows["arm"]])
+        for y, told in zip(at, rows.get("by_seed", [""] * len(rows))):
+            single = [float(v) for v in str(told).split()]
+            ax.plot(single, np.full(len(single), y + 0.22), "o", ms=2, color=GREY, label="single seeds" if y == 0 else None)
+        error = np.clip([rows["value"] - rows["low"], rows["high"] - rows["value"]], 0, None)
+        ax.errorbar(rows["value"], at, xerr=error, fmt="o", capsize=2, color=COLOURS["blue"], label="mean, 95 % interval")
+        ax.axvline(rows["chance"].mean(), color=GREY, ls=":", label="chance")
+        ax.set_xlim(left=0)
+        ax.set_xlabel(f"{table['metric'].iloc[0]}, {plain(direction, 40, 1)}", parse_math=False)
+    axes[0].set_yticks(range(len(arms)), [plain(a, 24, 1) for a in arms], parse_math=False)
+    axes[0].set_ylim(len(arms) - 0.5, -0.6)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig
 
 # %% ../../nbs/figures/05_figures.ipynb #39c8b59d

@@ -16,6 +16,7 @@ FILMS = [RNG.integers(0, 256, (24, 20), dtype=np.uint8) for _ in range(5)]
 NASTY = ["$5 \\alpha_", "\\frac{", "a\x00b\u202e", "x" * 500, "", "line\nline", "<b>&amp;</b>", "100 % $$ {}"]
 TABLE = pd.DataFrame([("CLIP $_", d, k, v, v - 0.05, v + 0.05, k / 100) for d in ("image to text", "text to image") for k, v in ((1, 0.2), (10, 0.5))],
                      columns=["name", "direction", "k", "value", "low", "high", "chance"])
+COMPARED = TABLE[TABLE["k"] == 10].assign(metric="R@10", arm=["$a_", "b"], by_seed=["0.4 0.5 0.6", ""])
 LOG = pd.DataFrame({"step": [1, 2, 3, 4], "loss": [4.0, 3.0, np.nan, 2.0], "val_loss": [np.nan, 3.5, np.nan, 2.5], "R@10": [np.nan, 0.1, np.nan, 0.3]})
 
 ALL = {
@@ -23,6 +24,7 @@ ALL = {
     "bars": lambda: F.bars_figure({"Views $": {"PA": 3, NASTY[0]: 5}, "b": {"x": 0.5}, "empty": {}}),
     "duplicates": lambda: F.duplicates_figure([0, 0, 1, 2, 2, 2]),
     "recall": lambda: F.recall_figure(TABLE),
+    "comparison": lambda: F.comparison_figure(COMPARED),
     "ranks": lambda: F.rank_histogram([1, 2, 3.5, 100], 100),
     "loss": lambda: F.loss_figure(LOG, scores=["R@10"]),
     "curve": lambda: F.curve_figure([1, 2, 4], {"a $": [1, 2, 3], "b": [2, 2, 2]}, "x", "y", bands={"a $": ([0, 1, 2], [2, 3, 4])}, log_x=True),
@@ -110,6 +112,17 @@ def test_duplicates_against_a_loop():
         low, high = (name.split("–") * 2)[:2] if "+" not in name else (100, 10**9)
         assert bar.get_height() == sum(int(low) <= s <= int(high) for s in sizes)
     assert f"{np.mean([s > 1 for s in sizes]):.1%}" in fig.axes[0].get_title()
+
+
+def test_comparison_figure_draws_means_seeds_intervals_and_chance():
+    fig = F.comparison_figure(COMPARED)
+    left, right = fig.axes
+    assert list(left.lines[0].get_xdata()) == [0.4, 0.5, 0.6] and [t.get_text() for t in left.get_yticklabels()] == ["$a_", "b"]
+    assert any(list(line.get_xdata()) == [0.1, 0.1] for line in left.lines)                        # chance
+    bars = right.containers[0].lines[2][0].get_segments()[0]
+    assert bars[:, 0].tolist() == pytest.approx([0.45, 0.55]) and bars[0, 1] == 1                  # arm b stands in the second row
+    with pytest.raises(ValueError, match="one metric"): F.comparison_figure(pd.concat([COMPARED, COMPARED.assign(metric="R@1")]))
+    with pytest.raises(ValueError, match="high"): F.comparison_figure(COMPARED.drop(columns="high"))
 
 
 def test_recall_figure_draws_values_intervals_and_chance():
