@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST_PATIENTS', 'train_command', 'own_settings', 'corpus_tokenizer', 'train', 'data_of', 'points_of', 'Embed',
-           'Evaluate', 'compare_command', 'compare_arms', 'pretrain_command', 'Tour']
+           'Evaluate', 'show_difference', 'compare_command', 'compare_arms', 'pretrain_command', 'Tour']
 
 # %% ../../nbs/cli/81b_models.ipynb #78a83389
 from dataclasses import dataclass, field, fields
@@ -149,6 +149,8 @@ class Evaluate(Command):
     "What counts as a hit, one or several."
     k: tuple[int, ...] = (1, 5, 10, 100)
     "At which ranks."
+    against: Path | None = None
+    "Another run, measured before on the same studies: paired differences to it are shown."
 
     def run(self) -> None:
         from medret_nb.cli.tour import measure
@@ -156,8 +158,20 @@ class Evaluate(Command):
         points, part = points_of(self.run_folder, studies, self.split), studies if self.split == "all" else studies.split(self.split)
         for protocol in dict.fromkeys(self.protocol):
             print()
-            measure(points, part, protocol, self.k, self.run_folder / "evaluation")
+            found = measure(points, part, protocol, self.k, self.run_folder / "evaluation")
+            if self.against: show_difference(self.against, found, protocol, self.split)
         print(f"\nwritten to {self.run_folder / 'evaluation'}")
+
+
+def show_difference(other: Path, found, protocol: str, split: str) -> None:
+    "Print the paired differences of the results `found` to those of the run `other`, patients resampled."
+    from medret_nb.evaluation.results import Results, compare
+    place = other / "evaluation" / split / protocol
+    if not (place / "metrics.json").is_file(): raise DataError(f"{other}: is not measured on {split} under {protocol} yet; run medret evaluate on it first")
+    table = compare(Results.load(place), found)
+    print(f"\nthis run minus {other}, on the same queries ({table['queries'].iloc[0]}), 95 % interval by patient, p after Holm over these rows")
+    for row in table.itertuples():
+        print(f"{row.direction:15s}{row.metric:13s}{row.difference:+.3f}  [{row.low:+.3f}, {row.high:+.3f}]  p {row.p_holm:.3f}")
 
 # %% ../../nbs/cli/81b_models.ipynb #fd0b8ffc
 def compare_command() -> type[Command]:

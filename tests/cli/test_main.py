@@ -238,3 +238,12 @@ def test_untrusted_text_cannot_steer_the_terminal():
 def test_frame_of_an_error_becomes_one_line():
     frame = "╭─ Value error ─────────╮\n│ Error parsing --k: no │\n│ number                │\n│ ───────────────────── │\n│ For full helptext     │\n╰───────────────────────╯"
     assert one_line(frame) == "Value error: Error parsing --k: no number"
+
+
+def test_the_difference_to_another_run(way, medret):
+    home = way[0]
+    first = medret("evaluate", home / "run", "--protocol", "exact", "--k", 1, "--against", home / "run")
+    assert first.returncode == 0, first.stderr
+    rows = [line for line in first.stdout.split("this run minus")[1].splitlines() if line.startswith(("image-to-text", "text-to-image"))]
+    assert len(rows) == 2 and all("+0.000  [+0.000, +0.000]  p 1.000" in row for row in rows)
+    refused(medret("evaluate", home / "run", "--protocol", "exact", "--k", 1, "--against", home / "studies"), "is not measured on test under exact yet")
