@@ -28,6 +28,8 @@ function fill(node, attributes, children) {
 function h(tag, attributes = {}, ...children) { return fill(document.createElement(tag), attributes, children); }
 function svg(tag, attributes = {}, ...children) { return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children); }
 
+function put(node, ...children) { return fill(node, {}, children); }      // append, leaving out what is null
+
 function note(text) { return h("p", { class: "note" }, text); }
 function section(title, ...children) { return h("section", { class: "panel" }, h("h3", {}, title), ...children); }
 
@@ -40,7 +42,7 @@ function number(value, digits = 3) { return value === null || value === undefine
 
 function choice(label, options, value, onpick) {         // options: texts or [value, text]
   const all = options.map(o => Array.isArray(o) ? o : [o, o]);
-  const box = h("select", { onchange: () => onpick(all[box.selectedIndex][0]) }, all.map(([, text]) => h("option", {}, text)));
+  const box = h("select", { "aria-label": label, onchange: () => onpick(all[box.selectedIndex][0]) }, all.map(([, text]) => h("option", {}, text)));
   box.selectedIndex = Math.max(0, all.findIndex(([v]) => v === value));
   const node = h("label", { class: "control" }, h("span", {}, label), box);
   node.pick = v => { box.selectedIndex = Math.max(0, all.findIndex(([w]) => w === v)); };
@@ -61,7 +63,7 @@ function toggle(label, value, onflip) {
 
 function typed(label, placeholder, onenter, button = null, live = false) {    // a line of text; Enter or the button, or each pause in typing
   let timer = 0;
-  const box = h("input", { type: "text", placeholder, onkeydown: e => { if (e.key === "Enter") onenter(box.value); },
+  const box = h("input", { type: "text", "aria-label": label, placeholder, onkeydown: e => { if (e.key === "Enter") onenter(box.value); },
     oninput: () => { if (live) { clearTimeout(timer); timer = setTimeout(() => onenter(box.value), 150); } } });
   return h("label", { class: "control wide" }, h("span", {}, label), box, button && h("button", { type: "button", onclick: () => onenter(box.value) }, button));
 }
@@ -131,18 +133,18 @@ function unpack(value, kept) {
 
 // ---- a table --------------------------------------------------------------------------------------------------------
 
-// columns: [{name, get: i => text or number, digits}]; count rows, 0..count-1. onpick(i). Pages of `size`; a head's button sorts.
+// columns: [{name, get: i => text or number, digits, extra: left out where it is narrow}]; count rows, 0..count-1. onpick(i). Pages of `size`; a head's button sorts.
 function table({ columns, count, caption, onpick, size = 12 }) {
   let shown = Array.from({ length: count }, (_, i) => i), sorted = null, page = 0, chosen = -1;
   const body = h("tbody"), where = h("span", { class: "where", role: "status" });
   const turn = step => { page = Math.min(Math.max(0, page + step), Math.max(0, Math.ceil(shown.length / size) - 1)); draw(); };
-  const heads = columns.map((c, k) => h("th", { scope: "col" }, h("button", { type: "button", class: "link", onclick: () => sort(k) }, c.name)));
+  const heads = columns.map((c, k) => h("th", { scope: "col", class: c.extra ? "extra" : null }, h("button", { type: "button", class: "link", onclick: () => sort(k) }, c.name)));
   const node = h("div", { class: "table" }, h("div", { class: "scroll" }, h("table", {}, h("caption", {}, caption), h("thead", {}, h("tr", {}, heads)), body)),
     h("div", { class: "pages" }, h("button", { type: "button", onclick: () => turn(-1), "aria-label": "page back" }, "‹"), where, h("button", { type: "button", onclick: () => turn(1), "aria-label": "page on" }, "›")));
   function cell(c, i) { const v = c.get(i); return typeof v === "number" ? number(v, c.digits ?? 0) : v ?? "–"; }
   function draw() {
     body.replaceChildren(...shown.slice(page * size, (page + 1) * size).map(i => h("tr", { class: i === chosen ? "chosen" : null, "data-row": i, onclick: () => onpick(i) },
-      columns.map((c, k) => k ? h("td", { dir: "auto", class: c.digits === undefined ? null : "num" }, cell(c, i)) : h("td", {}, h("button", { type: "button", class: "link", "aria-pressed": String(i === chosen), onclick: e => { e.stopPropagation(); onpick(i); } }, cell(c, i)))))));
+      columns.map((c, k) => k ? h("td", { dir: "auto", class: c.digits === undefined ? (c.extra ? "extra" : null) : "num" }, cell(c, i)) : h("td", {}, h("button", { type: "button", class: "link", "aria-pressed": String(i === chosen), onclick: e => { e.stopPropagation(); onpick(i); } }, cell(c, i)))))));
     where.textContent = shown.length ? `${page * size + 1}–${Math.min(shown.length, (page + 1) * size)} of ${shown.length.toLocaleString("en")}` : "none";
     heads.forEach((head, k) => head.setAttribute("aria-sort", sorted && sorted.k === k ? (sorted.down ? "descending" : "ascending") : "none"));
   }

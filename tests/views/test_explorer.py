@@ -1,0 +1,118 @@
+"""The explorer: payload, requests without a kernel's browser, the page in a browser without a network, hostile texts."""
+import numpy as np
+import pytest
+from medret_nb.data.files import DataError
+from medret_nb.figures.figures import save_figure
+from medret_nb.views.explorer import explorer_figure, explorer_view, rarest
+from medret_nb.views.items import answers_to, from_arrays, gather
+from medret_nb.views.widget import view_html
+from test_widget import HOSTILE, opened
+
+
+def array_of(packed):
+    "A packed array, unpacked."
+    return np.frombuffer(packed["data"], packed["$array"]).reshape(packed["shape"])
+
+
+def some_items(n=40, seed=0, texts=None, **more):
+    "n studies whose films and reports lie near each other."
+    rng = np.random.default_rng(seed)
+    image = rng.normal(size=(n, 6))
+    return from_arrays(image, image + 0.5 * rng.normal(size=(n, 6)), texts=texts or [f"report {i % (n - 3)}" for i in range(n)], ids=[f"s{i}" for i in range(n)],
+                       films=[rng.integers(0, 256, (32, 32), dtype=np.uint8) for _ in range(n)], findings=[["Edema", "Fracture"][:i % 3] for i in range(n)], **more)
+
+
+def test_the_payload_holds_the_answers():
+    items = some_items()
+    data = explorer_view(items, k=7).payload["data"]
+    for short, direction in (("it", "image-to-text"), ("ti", "text-to-image")):
+        found, sent = answers_to(items, direction, k=7), data["directions"][short]
+        np.testing.assert_array_equal(array_of(sent["positions"]), found.positions)
+        np.testing.assert_allclose(array_of(sent["ranks"]), found.ranks)
+        np.testing.assert_array_equal(array_of(sent["hits"]), found.hits)
+    assert array_of(data["maps"][0]["x"]).shape == (80,) and data["count"] == 40
+
+
+def test_beyond_the_precomputed_the_kernel_searches():
+    items = some_items()
+    view = explorer_view(items, k=5, most=8)
+    rows = array_of(view.payload["data"]["directions"]["it"]["rows"])
+    assert len(rows) == 8 and rows[0] == 0 and rows[-1] == 39 and view.payload["asks"] == ["search"]
+    other = next(i for i in range(40) if i not in rows)
+    view.request = {"id": 1, "kind": "search", "direction": "ti", "row": other}
+    np.testing.assert_array_equal(array_of(view.answer["positions"]), answers_to(items, "text-to-image", [other], 5).positions[0])
+
+
+def test_a_sentence_is_answered(small_phantom, tmp_path):
+    from medret_nb.methods.clip import CLIP, CLIPConfig
+    CLIP.create(CLIPConfig(dim=8, data=str(small_phantom.folder))).save_pretrained(tmp_path)
+    view = explorer_view(tmp_path, split="train", progress=False, k=3)
+    own = view.payload["private"]["texts"][0]
+    view.request = {"id": 1, "kind": "sentence", "text": own}
+    items = gather(tmp_path, split="train", progress=False)
+    np.testing.assert_array_equal(array_of(view.answer["positions"]), answers_to(items, "text-to-image", [0], 3).positions[0])
+    np.testing.assert_allclose(view.answer["places"]["PCA"], [float(array_of(view.payload["data"]["maps"][0][c])[len(items)]) for c in "xy"], atol=1e-4)
+    view.request = {"id": 2, "kind": "sentence", "text": " "}
+    assert "no word" in view.answer["error"]
+
+
+@pytest.mark.parametrize("image, word, empty", [(np.zeros((0, 3)), "no studies", True), (np.eye(3)[:1], "single study", False), (np.ones((4, 3)), "same place", False),
+                                                (np.array([[np.nan, 0, 0], [1, 0, 0], [0, 1, 0]]), "1 of 3 studies are left out", False), (np.full((2, 3), np.nan), "no studies", True)])
+def test_odd_inputs_are_told(image, word, empty, page, tmp_path):
+    view = explorer_view(image=image, text=np.nan_to_num(image), texts=["Normal."] * len(image))
+    assert word in " ".join(view.payload["says"]) and view.payload["empty"] == empty
+    opened(page, view_html(view, tmp_path / "p.html"))
+    assert word in page.inner_text("header") and not page.errors, page.errors
+
+
+def test_the_rarest_finding_paints():
+    assert rarest([["a", "b"], ["a"], [], ["b", "c", "a"]]) == ["b", "a", "none named", "c"]
+
+
+def test_a_restricted_page_keeps_findings_and_texts(tmp_path):
+    items = some_items(texts=[f"Philomena {i}" for i in range(40)], restricted=True)
+    html = view_html(explorer_view(items), tmp_path / "p.html").read_text()
+    assert not any(word in html for word in ("Philomena", "Fracture", "Edema", "rarest finding")) and '"s7"' in html
+    assert "Philomena" in view_html(explorer_view(items), tmp_path / "q.html", show=True).read_text()
+
+
+@pytest.mark.browser
+def test_a_page_answers_without_a_kernel(page, tmp_path):
+    items = some_items()
+    path = view_html(explorer_view(items, k=5), tmp_path / "p.html")
+    found = answers_to(items, k=5)
+    for width, scheme in ((1200, "light"), (420, "dark")):
+        opened(page, path, width, scheme)
+        assert not page.get_by_label("Ask with a sentence").count()
+        page.get_by_role("button", name="s7", exact=True).click()
+        titles = page.locator(".ranked .card button.link").all_inner_texts()
+        assert titles == [f"{r + 1}. s{p}" for r, p in enumerate(found.positions[7])]
+        assert page.locator(".ranked .card.hit").count() == found.hits[7].sum()
+        page.get_by_label("Ask with", exact=True).select_option("report → films")
+        back = answers_to(items, "text-to-image", [7], 5).positions[0]
+        assert page.locator(".ranked .card button.link").first.inner_text() == f"1. s{back[0]}"
+        page.locator(".ranked .card button.link").nth(1).press("Enter")                   # an answer becomes the query
+        assert f"film of s{back[1]}" in page.locator(".second .card strong").first.inner_text()
+        page.get_by_label("Filter").fill("fracture")
+        page.wait_for_function("document.querySelector('.where').textContent.endsWith('of 13')")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert not page.outside and not page.errors, page.errors
+
+
+@pytest.mark.browser
+def test_hostile_texts_are_texts(page, tmp_path):
+    n = len(HOSTILE)
+    items = from_arrays(np.eye(n), np.eye(n), texts=HOSTILE, ids=[f"{i}{t}" for i, t in enumerate(HOSTILE)], findings=[[t] for t in HOSTILE], name=HOSTILE[0])
+    opened(page, view_html(explorer_view(items, k=n), tmp_path / "p.html"))
+    page.locator("tbody tr button").first.click()
+    told = page.evaluate("[...document.querySelectorAll('.ranked .report')].map(e => e.textContent)")
+    assert set(told) == {t.replace("\ud800", "?") for t in HOSTILE}
+    assert page.title() == "Explorer" and page.locator("script").count() == 2 and not page.outside and not page.errors, page.errors
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1200
+
+
+def test_the_print_form(tmp_path):
+    items = some_items(texts=HOSTILE * 5)
+    first, second = (save_figure(explorer_figure(items, 3, d, k=3), tmp_path / f"{n}.pdf").read_bytes() for n, d in (("a", "image-to-text"), ("b", "image-to-text")))
+    assert first == second
+    with pytest.raises(DataError, match="no study"): explorer_figure(from_arrays(np.zeros((0, 2)), np.zeros((0, 2))))
