@@ -34,10 +34,10 @@ def train_command() -> type[Command]:
         "Run folder to write."
         resume: bool = False
         "Go on from the last checkpoint in the run folder."
-        image: str = "tiny"
-        "Image encoder: tiny, tiny-random, a folder or an id of the Hugging Face Hub."
+        image: str = ""
+        "Image encoder: tiny, tiny-vit, tiny-random, a folder or an id of the Hugging Face Hub; by default the method's own."
         text: str = "tiny"
-        "Text encoder: the same choices."
+        "Text encoder: tiny, tiny-random, a folder or an id of the Hugging Face Hub."
         words: Literal["encoder", "corpus"] = "encoder"
         "Vocabulary: the text encoder's, or word pieces learnt from the training texts (their vectors start untrained)."
         policy: Literal["findings", "impression", "longest", "both", "note"] = "both"
@@ -237,7 +237,8 @@ def pretrain_command() -> type[Command]:
         def run(self) -> None:
             from medret_nb.training.pretrain import pretrain
             made = pretrain(self.out, self.config)
-            print(f"final losses: films {made['image_loss']:.3f}, texts {made['text_loss']:.3f} nats\nwritten to {self.out}")
+            texts = f", texts {made['text_loss']:.3f}" if "text_loss" in made else ""
+            print(f"final losses: films {made['image_loss']:.3f}{texts} nats\nwritten to {self.out}")
 
     return Pretrain
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm, trange
 from transformers import BertConfig, BertForMaskedLM
@@ -25,8 +25,8 @@ from ..data.findings import render
 from ..data.images import augment
 from ..data.reports import save_tokenizer, tokenize, train_tokenizer
 from ..data.scenes import Scene, sample_scenes
-from ..losses.masked import keyed_noise, mask_words, masked_word_loss
-from ..methods.encoders import TINY_IMAGE, TINY_SIZE, TINY_TEXT, ImageEncoder, backbone_from_config
+from ..losses.masked import keep_patches, keep_tokens, keyed_noise, mask_words, masked_word_loss
+from ..methods.encoders import TINY_IMAGE, TINY_SIZE, TINY_TEXT, TINY_VIT, ImageEncoder, backbone_from_config, load_backbone
 from .loop import learning_rate
 
 # %% ../../nbs/training/62_pretrain.ipynb #eec0f210
@@ -56,7 +56,8 @@ def _entropy(table: np.ndarray) -> float:
 # %% ../../nbs/training/62_pretrain.ipynb #1c4a6438
 @dataclass
 class PretrainConfig:
-    "How the tiny pair is made."
+    "How the tiny encoders are made."
+    encoder: str = "resnet"      # of films: resnet, with the text encoder of the pair beside it, or vit, alone
     studies: int = 7000          # simulated studies
     seed: int = 20_231_113       # of the patients: no experiment uses it
     image_steps: int = 2400
@@ -64,8 +65,12 @@ class PretrainConfig:
     batch_size: int = 64
     lr: float = 1e-3
     hidden_words: float = 0.2    # share, whole words
+    hidden_patches: float = 0.5  # share, for vit alone
     vocabulary: int = 1500
     workers: int = 2             # processes that draw films
+
+    def __post_init__(self):
+        if self.encoder not in ("resnet", "vit"): raise DataError(f"encoder: {self.encoder!r} is neither resnet nor vit")
 
 
 def _draw(job) -> np.ndarray:
@@ -107,25 +112,58 @@ def _descend(parameters, loss_of_step, steps: int, lr: float, name: str, progres
     return losses
 
 
-def pretrain_image(films: np.ndarray, table: np.ndarray, config: PretrainConfig, progress: bool = True) -> tuple[ImageEncoder, list[float]]:
-    "Learn to answer `table (N, Q)` about films uint8 (N, S, S); returns the encoder and the losses, in nats per question."
+def _pixels(films: np.ndarray) -> Tensor:
+    "Films uint8 (N, S, S) as (N, 1, S, S) in 0..1."
+    return torch.from_numpy(np.ascontiguousarray(films))[:, None].float() / 255
+
+
+class _Copying(nn.Module):
+    "The second task of a transformer: from each visible patch, what the shipped ResNet sees there, its channels at mean 0 and variance 1."
+    def __init__(self, width: int, films: np.ndarray):
+        super().__init__()
+        self.teacher = ImageEncoder(load_backbone("tiny", "image")).eval().requires_grad_(False)
+        cells = self.teacher((_pixels(films[:512]) - 0.5) / 0.25)[1]
+        self.mean, self.std = cells.mean((0, 1, 2)), cells.std((0, 1, 2)) + 1e-3
+        self.guess = nn.Linear(width, self.teacher.width)
+
+    def forward(self, patches: Tensor, keep: Tensor, pixels: Tensor) -> Tensor:
+        "Mean squared error for patches (B, K, C), those numbered keep (B, K), of pixels (B, 1, S, S)."
+        cells = ((self.teacher(pixels)[1] - self.mean) / self.std).clamp(-5, 5)                  # (B, h, w, C)
+        times = pixels.shape[-1] // TINY_VIT["patch_size"] // cells.shape[1]
+        target = cells.repeat_interleave(times, 1).repeat_interleave(times, 2).flatten(1, 2)     # one for each patch
+        return (self.guess(patches) - keep_tokens(target, keep)).square().mean()
+
+
+def pretrain_image(films: np.ndarray, table: np.ndarray, config: PretrainConfig, progress: bool = True) -> tuple[ImageEncoder, dict[str, list[float]]]:
+    """Learn to answer `table (N, Q)` about films uint8 (N, S, S); returns the encoder and the losses.
+
+    losses: "naming", nats per question; and of a transformer, which sees a part of each film and is asked to copy the
+    shipped ResNet too, "copying", the mean squared error.
+    """
     torch.manual_seed(config.seed)
-    generator = torch.Generator().manual_seed(config.seed)
-    encoder = ImageEncoder(backbone_from_config(TINY_IMAGE))
+    generator, vit = torch.Generator().manual_seed(config.seed), config.encoder == "vit"
+    encoder = ImageEncoder(backbone_from_config(TINY_VIT if vit else TINY_IMAGE))
     encoder.batch_statistics = True                                    # here batch norm learns its statistics
     encoder.train()
     head = nn.Linear(encoder.width, table.shape[1])
     share = torch.from_numpy(table.mean(0)).clamp(1e-4, 1 - 1e-4)
     with torch.no_grad(): head.bias.copy_(torch.logit(share))          # start from guessing
+    copying = _Copying(encoder.width, films) if vit else None
+    losses = {"naming": [], "copying": []} if vit else {"naming": []}
 
     def loss_of_step(step):
         rows = torch.randint(0, len(films), (config.batch_size,), generator=generator)
         keys = torch.randint(0, 2**62, (len(rows),), generator=generator)
-        pixels = torch.from_numpy(films[rows.numpy()])[:, None].float() / 255
-        pixels = (augment(pixels, keys.numpy())[0] - 0.5) / 0.25
-        return F.binary_cross_entropy_with_logits(head(encoder(pixels)[0]), torch.from_numpy(table[rows.numpy()]))
+        pixels = (augment(_pixels(films[rows.numpy()]), keys.numpy())[0] - 0.5) / 0.25
+        keep = keep_patches(keyed_noise(keys, (TINY_SIZE // TINY_VIT["patch_size"]) ** 2), config.hidden_patches)[0] if vit else None
+        pooled, patches = encoder(pixels, keep)
+        terms = [F.binary_cross_entropy_with_logits(head(pooled), torch.from_numpy(table[rows.numpy()]))]
+        if vit: terms.append(copying(patches, keep, pixels))
+        for noted, term in zip(losses.values(), terms): noted.append(term.item())
+        return sum(terms)
 
-    losses = _descend([*encoder.parameters(), *head.parameters()], loss_of_step, config.image_steps, config.lr, "naming findings", progress)
+    learned = [p for part in (encoder, head, copying) if part is not None for p in part.parameters() if p.requires_grad]
+    _descend(learned, loss_of_step, config.image_steps, config.lr, "naming findings", progress)
     return encoder.eval(), losses
 
 
@@ -148,21 +186,24 @@ def pretrain_text(texts: list[str], config: PretrainConfig, progress: bool = Tru
 
 # %% ../../nbs/training/62_pretrain.ipynb #3a8f70f4
 def pretrain(out: str | Path, config: PretrainConfig | None = None, progress: bool = True) -> dict:
-    """Draw simulated patients, pretrain the tiny pair and write `out/image` and `out/text`.
+    """Draw simulated patients and pretrain the tiny pair, written to `out/image` and `out/text`, or the transformer, to `out`.
 
     Returns the final losses (means of the last hundredth), also written to `out/made_by.json`.
-    Raises `DataError` if `out` holds a pair already.
+    Raises `DataError` if `out` holds encoders already.
     """
     config, out = config or PretrainConfig(), Path(out)
     if (out / "made_by.json").exists(): raise DataError(f"{out}: holds a pair already; choose another folder")
-    (films, table), texts = draw_films(config, progress), write_texts(config)
-    encoder, image_losses = pretrain_image(films, table, config, progress)
-    language, tokenizer, text_losses = pretrain_text(texts, config, progress)
-    for backbone, name in ((encoder.backbone, "image"), (language.bert, "text")): backbone.half().save_pretrained(out / name)
-    save_tokenizer(tokenizer, out / "text")
+    films, table = draw_films(config, progress)
     last = lambda losses: round(float(np.mean(losses[-max(1, len(losses) // 100):])), 4)
-    record = {"command": "medret pretrain", **asdict(config), "films": len(films), "questions": table.shape[1], "texts": len(texts),
-              "guessing": round(_entropy(table), 4),
-              "image_loss": last(image_losses), "text_loss": last(text_losses)}
+    record = {"command": "medret pretrain", **asdict(config), "films": len(films), "questions": table.shape[1], "guessing": round(_entropy(table), 4)}
+    encoder, losses = pretrain_image(films, table, config, progress)
+    record |= {{"naming": "image_loss", "copying": "copying_loss"}[name]: last(values) for name, values in losses.items()}
+    encoder.backbone.half().save_pretrained(out / "image" if config.encoder == "resnet" else out)
+    if config.encoder == "resnet":
+        texts = write_texts(config)
+        language, tokenizer, text_losses = pretrain_text(texts, config, progress)
+        language.bert.half().save_pretrained(out / "text")
+        save_tokenizer(tokenizer, out / "text")
+        record |= {"texts": len(texts), "text_loss": last(text_losses)}
     write_json(record, out / "made_by.json")
     return record
