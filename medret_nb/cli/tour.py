@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['QUICK', 'WRITTEN', 'SENTENCES', 'WELCOME', 'QUICK_NOTE', 'FAREWELL', 'Plan', 'Clock', 'new_clip', 'measure',
            'shuffled', 'markdown', 'results_table', 'save_table', 'headline', 'ask_with_films', 'ask_with_sentences',
-           'recall_table', 'draw_figures', 'compact', 'in_words', 'speed', 'overview_facts', 'report_sections', 'tour',
-           'notebooks']
+           'side_by_side', 'recall_table', 'draw_figures', 'compact', 'in_words', 'speed', 'overview_facts',
+           'methods_blocks', 'report_sections', 'tour', 'notebooks']
 
 # %% ../../nbs/cli/80_tour.ipynb #666b06c5
 import json
@@ -26,11 +26,13 @@ from ..data.phantom import load_truth, make_phantom
 from ..data.reports import normalise_text, section_text
 from ..data.studies import StudySet, overview_text
 from ..evaluation.results import Results, evaluate, show
-from ..figures.figures import film_sheet, loss_figure, rank_histogram, recall_figure
+from ..figures.figures import comparison_figure, film_sheet, loss_figure, rank_histogram, recall_figure
 from ..methods.clip import CLIP, CLIPConfig
 from ..methods.method import Method
+from ..methods.table import METHODS
 from ..retrieval.embeddings import Embeddings, embed, embed_texts
 from ..retrieval.search import build_index
+from ..training.compare import Arm, Budget, Comparison, compare
 from ..training.loop import Run, TrainConfig, fit
 
 # %% ../../nbs/cli/80_tour.ipynb #2ec3de08
@@ -43,10 +45,12 @@ class Plan:
     seed: int = 4_021           # of the simulated patients; the tiny encoders have seen others
     size: int = 64              # pixels per side
     training: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=10, batch_size=64))
+    passes: int = 4             # of each film through the encoder, for every method side by side
+    processes: int = 2          # that train methods at the same time; 0: one after the other, in this one
     ks: tuple = (1, 5, 10, 100)
 
 
-QUICK = Plan(train=96, val=24, test=40, training=TrainConfig(epochs=2, batch_size=32), ks=(1, 5, 10))
+QUICK = Plan(train=96, val=24, test=40, training=TrainConfig(epochs=2, batch_size=32), passes=1, processes=0, ks=(1, 5, 10))
 WRITTEN = replace(FORMS["balanced", "A"], neither=0.0)     # every study has a text, so that 400 test studies are 400 queries
 SENTENCES = ("Large right pleural effusion.", "No acute cardiopulmonary abnormality.", "Endotracheal tube in place.")
 
@@ -155,6 +159,13 @@ def ask_with_sentences(method: Method, points: dict[str, Embeddings], studies: S
         blocks.append(answers({"text": sentence}, found, "A sentence, and the films found for it, with the findings that their own reports name."))
     return blocks
 
+# %% ../../nbs/cli/80_tour.ipynb #c21929b2
+def side_by_side(plan: Plan, studies: StudySet, out: Path) -> Comparison:
+    "Every method of the table, trained alike in `out/<method>` and measured on the test studies."
+    arms = {name: Arm(name, settings={"size": plan.size}) for name in METHODS}
+    budget = Budget(plan.passes, protocols=("exact",), ks=plan.ks, training=plan.training)
+    return compare(arms, studies, out, (0,), budget, min(plan.processes, os.cpu_count() or 1))
+
 # %% ../../nbs/cli/80_tour.ipynb #e7a5252c
 def recall_table(results: dict[str, Results]) -> pd.DataFrame:
     "Recall at every K, as `recall_figure` takes it; `name` tells the evaluations apart."
@@ -162,10 +173,11 @@ def recall_table(results: dict[str, Results]) -> pd.DataFrame:
                          for d, part in found.report["directions"].items() for metric, number in part["metrics"].items() if metric.startswith("R@")])
 
 
-def draw_figures(folder: Path, run: Run, results: dict[str, Results], studies: StudySet, size: int, show: bool | None = None) -> dict[str, str]:
+def draw_figures(folder: Path, run: Run, results: dict[str, Results], studies: StudySet, size: int, show: bool | None = None,
+                 methods: Comparison | None = None) -> dict[str, str]:
     """Save the tour's figures in `folder`; returns name -> address inside the page.
 
-    show : also a sheet of films; by default unless the set is restricted.
+    methods : to be drawn side by side, if there are any. show : also a sheet of films; by default unless the set is restricted.
     """
     show = not studies.restricted if show is None else show
     train = studies.split("train")
@@ -176,6 +188,7 @@ def draw_figures(folder: Path, run: Run, results: dict[str, Results], studies: S
             "ranks": rank_histogram(ranks["rank"], exact.report["directions"]["image-to-text"]["gallery"]),
             "training": loss_figure(run.log, ["loss"], [c for c in ("val_recall",) if c in run.log]),
             "studies": studies.overview_figure()}
+    if methods: made["methods"] = comparison_figure(methods.table[methods.table["metric"] == "R@10"])
     if show: made["films"] = film_sheet(studies.pixels(size).take(shown["image_id"]), [f"{v}, {s}" for v, s in zip(shown["view"], shown["study_id"])], columns=4)
     return {name: figure_uri(figure, folder, name) for name, figure in made.items()}
 
@@ -215,7 +228,18 @@ def overview_facts(studies: StudySet) -> dict[str, str]:
     return {"studies": first, **{line.split()[0]: line.split(maxsplit=1)[1] for line in lines}}
 
 
-def report_sections(plan: Plan, studies: StudySet, run: Run, results: dict[str, Results], found: list[dict], uris: dict, seconds: dict) -> dict:
+def methods_blocks(plan: Plan, methods: Comparison, uris: dict) -> list[dict]:
+    "The section on all methods: what was done, the figure, the table."
+    rows = methods.table[methods.table["metric"] == "R@10"]
+    said = (f"Every method began from pretrained encoders of the same patients, saw each film {plan.passes} times, and was trained once. "
+            f"{int(rows['queries'].iloc[0])} queries and one seed tell differences of six to eight points in R@10 at best: this is no ranking of methods.")
+    return [prose(said), picture(uris["methods"], "R@10 of each method with its 95 % interval (patients resampled, gallery fixed); dotted: chance."),
+            table(methods.wide().reset_index(), f"Protocol exact, gallery of {int(rows['gallery'].iloc[0])}, chance {rows['chance'].iloc[0]:.3f}. "
+                  f"Seconds of training and largest memory are of this machine; two trained side by side. Every number: methods/comparison.csv.")]
+
+
+def report_sections(plan: Plan, studies: StudySet, run: Run, results: dict[str, Results], found: list[dict], uris: dict, seconds: dict,
+                    methods: Comparison | None = None) -> dict:
     "What stands on the page: heading -> blocks."
     exact, control = results["CLIP, exact"], results["control, exact"]
     marks = {f"fingerprint: {k}": str(v) for k, v in exact.report["fingerprint"].items() if isinstance(v, (str, int))}
@@ -228,6 +252,7 @@ def report_sections(plan: Plan, studies: StudySet, run: Run, results: dict[str, 
                     table(compact(results), f"Ceiling: the best that is possible while identical texts cannot be told apart ({exact.report['duplicate_share']:.1%} of the test texts "
                           f"have an identical other). Control: untrained heads, shuffled pairs. Interval: {exact.report['interval']}. Ties: {exact.report['ties']}. Every number: results.csv.")],
         "What was found": found,
+        **({"All methods, side by side": methods_blocks(plan, methods, uris)} if methods else {}),
         "How training went": [picture(uris["training"], "Loss at each step (nats), and recall on the validation studies after each epoch (mean of R@1, 5 and 10 in both directions).", 480),
                               facts({"epochs": plan.training.epochs, "steps": int(run.log["step"].max()), **speed(run.log)})],
         "The studies": [*([picture(uris["films"], "Simulated films of the training set. PA: taken from behind, standing; AP: from the front, in bed; LATERAL: from the side.")] if "films" in uris else []),
@@ -237,7 +262,7 @@ def report_sections(plan: Plan, studies: StudySet, run: Run, results: dict[str, 
                             facts({name: f"{value:.0f} s" for name, value in seconds.items()})]}
 
 # %% ../../nbs/cli/80_tour.ipynb #8de8391c
-WELCOME = """medret tour: simulated studies -> CLIP -> search -> measured results -> one page
+WELCOME = """medret tour: simulated studies -> CLIP -> search -> measured results -> all methods -> one page
 Everything runs on this machine; nothing is downloaded. Results go to {out}."""
 QUICK_NOTE = "This is the quick tour: a toy size that shows that all steps run. ITS NUMBERS MEAN NOTHING."
 FAREWELL = """
@@ -246,6 +271,7 @@ Where things are
   {out}/results.csv, .md     every number with its interval and chance
   {out}/figures/             PDF, SVG and PNG
   {out}/studies/             the simulated studies (a StudySet), {out}/run/ the trained model
+  {out}/methods/             every method, trained alike: runs, comparison.csv
 Ask it something
   medret search {out}/run --text "large right pleural effusion" -k 5
 Learn how it works: start with index.ipynb in
@@ -259,7 +285,7 @@ def tour(out: str | Path = "tour", quick: bool = False, plan: Plan | None = None
     """
     out, plan = Path(out), plan or (QUICK if quick else Plan())
     print(WELCOME.format(out=out) + (f"\n{QUICK_NOTE}" if quick else ""))
-    clock = Clock(6, out / "times.json")
+    clock = Clock(7, out / "times.json")
     with clock.step("drawing simulated studies"):
         studies = make_phantom({"train": plan.train, "val": plan.val, "test": plan.test}, plan.seed, plan.size, out / "studies",
                                one_study_per_patient=("test",), forms=WRITTEN, workers=min(2, os.cpu_count() or 1))
@@ -278,9 +304,12 @@ def tour(out: str | Path = "tour", quick: bool = False, plan: Plan | None = None
         results["control, exact"] = evaluate(untrained["image"], shuffled(untrained["text"], plan.seed), test, "exact", plan.ks, verbose=False)
         save_table(results_table(results), out / "results")
         print("control, untrained heads and shuffled pairs: " + headline(results["control, exact"]))
+    with clock.step("training all methods side by side"):
+        methods = side_by_side(plan, studies, out / "methods")
+        print(methods.wide().to_string())
     with clock.step("drawing figures and writing the page"):
-        uris = draw_figures(out / "figures", run, results, studies, plan.size)
-        sections = report_sections(plan, studies, run, results, found, uris, clock.seconds)
+        uris = draw_figures(out / "figures", run, results, studies, plan.size, methods=methods)
+        sections = report_sections(plan, studies, run, results, found, uris, clock.seconds, methods)
         lead = "A retrieval model, trained and measured on simulated chest radiographs and reports."
         write_page(out / "report.html", "Finding reports for radiographs: the tour", lead, sections, (QUICK_NOTE,) if quick else ())
     print("\n" + "\n".join(f"  {seconds:6.0f} s  {name}" for name, seconds in clock.seconds.items()))

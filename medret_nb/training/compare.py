@@ -125,10 +125,10 @@ def job_hash(arm: Arm, seed: int, studies: StudySet, budget: Budget) -> str:
     return hash_of(dataclasses.asdict(arm), seed, studies.hash(), dataclasses.asdict(budget))
 
 
-def one_run(name: str, arm: Arm, seed: int, data: str, folder: str, budget: Budget, threads: int = 0) -> dict:
+def one_run(arm: Arm, seed: int, data: str, folder: str, budget: Budget, threads: int = 0) -> dict:
     """Train, embed and measure one arm with one seed in `folder`; goes on where it stopped. Returns the cost.
 
-    data : folder of the StudySet. threads : torch's, 0 to leave them.
+    data : folder of the StudySet. threads : torch's, where the run has a process of its own; without it the memory is not told.
     """
     if threads: torch.set_num_threads(threads)
     folder, studies = Path(folder), StudySet.load(data)
@@ -138,7 +138,7 @@ def one_run(name: str, arm: Arm, seed: int, data: str, folder: str, budget: Budg
     points = embed(method, studies, budget.split, progress=False, out=folder / "embeddings")
     for protocol in budget.protocols:
         evaluate(points["image"], points["text"], studies.split(budget.split), protocol, budget.ks, folder / "evaluation", verbose=False)
-    cost = {"job": job_hash(arm, seed, studies, budget), "seconds": seconds_of(run.log, training.batch_size), "peak_mb": peak_memory(),
+    cost = {"job": job_hash(arm, seed, studies, budget), "seconds": seconds_of(run.log, training.batch_size), "peak_mb": peak_memory() if threads else None,
             "weights": sum(p.numel() for p in method.parameters()), "epochs": training.epochs, "passes": training.epochs * method.views}
     write_json(cost, folder / "cost.json")
     return cost
@@ -154,7 +154,7 @@ def is_done(folder: Path, arm: Arm, seed: int, studies: StudySet, budget: Budget
 def run_all(arms: dict[str, Arm], studies: StudySet, seeds: Sequence[int], budget: Budget, out: Path, workers: int = 1, progress: bool = True) -> None:
     """Do all runs that are not there yet, in `out/<arm>/seed-<seed>`.
 
-    workers : processes side by side; 0 runs all in this process, one after the other (its memory is then not the runs' own).
+    workers : processes side by side; 0 runs all in this process, one after the other (the memory of a run is then not known).
     """
     data, threads = str(studies.folder), max(1, torch.get_num_threads() // max(1, workers))
     jobs = {(name, seed): out / name / f"seed-{seed}" for seed in seeds for name in arms}
@@ -165,10 +165,10 @@ def run_all(arms: dict[str, Arm], studies: StudySet, seeds: Sequence[int], budge
             bar.write(f"{name}, seed {seed}: {cost['seconds']:.0f} s of training")
             bar.update()
         if workers == 0:
-            for (name, seed), folder in jobs.items(): told(name, seed, one_run(name, arms[name], seed, data, str(folder), budget))
+            for (name, seed), folder in jobs.items(): told(name, seed, one_run(arms[name], seed, data, str(folder), budget))
             return
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-            waiting = {pool.submit(one_run, name, arms[name], seed, data, str(folder), budget, threads): (name, seed) for (name, seed), folder in jobs.items()}
+            waiting = {pool.submit(one_run, arms[name], seed, data, str(folder), budget, threads): (name, seed) for (name, seed), folder in jobs.items()}
             for done in as_completed(waiting):
                 try: told(*waiting[done], done.result())
                 except (ValueError, OSError, RuntimeError) as error: failed[waiting[done]] = error
@@ -242,7 +242,7 @@ class Comparison:
         told = rows.assign(text=[f"{r.value:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in rows.itertuples()])
         wide = told.pivot(index="arm", columns="direction", values="text").loc[list(dict.fromkeys(rows["arm"]))]
         wide.columns = [f"{metric} {direction}" for direction in wide.columns]
-        cost = self.costs.groupby("arm", sort=False)[["seconds", "peak_mb"]].mean().round(0)
+        cost = self.costs.astype({"peak_mb": float}).groupby("arm", sort=False)[["seconds", "peak_mb"]].mean().round(0)
         return wide.join(cost.rename(columns={"seconds": "training s", "peak_mb": "peak MB"}))
 
 

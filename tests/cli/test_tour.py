@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from medret_nb.cli.tour import QUICK_NOTE, Clock, Plan, markdown, shuffled
+from medret_nb.methods.table import METHODS
 from medret_nb.retrieval.embeddings import Embeddings
 
 
@@ -19,8 +20,8 @@ def done(medret, tmp_path_factory):
 def test_tour_says_what_it_did(done):
     process, out = done
     assert process.returncode == 0, process.stderr[-3000:]
-    for step in range(1, 7):
-        assert f"[{step}/6]" in process.stdout
+    for step in range(1, 8):
+        assert f"[{step}/7]" in process.stdout
     assert QUICK_NOTE in process.stdout and "jupyter lab" in process.stdout and "index.ipynb" in process.stdout
     assert re.search(r"image-to-text R@10 \d\.\d{3} \[.*\], chance 0\.250 \(protocol exact, 40 queries, gallery of 40, \d+% duplicate texts", process.stdout)
     assert "phantom" in process.stderr and "training clip" in process.stderr, "no progress was shown"
@@ -34,7 +35,16 @@ def test_tour_leaves_every_halt_on_disk(done):
     studies = pd.read_parquet(out / "studies" / "studies.parquet")
     test = studies[studies["split"] == "test"]
     assert len(test) == 40 and test["patient_id"].is_unique
-    assert len(json.loads((out / "times.json").read_text())) == 6
+    assert len(json.loads((out / "times.json").read_text())) == 7
+
+
+def test_every_method_is_trained_beside_the_others(done):
+    out = done[1]
+    table = pd.read_csv(out / "methods" / "comparison.csv")
+    assert list(dict.fromkeys(table["arm"])) == list(METHODS) and (table["queries"] == 40).all() and table["value"].between(0, 1).all()
+    for name in METHODS: assert (out / "methods" / name / "seed-0" / "model.safetensors").is_file()
+    assert "All methods, side by side" in (out / "report.html").read_text()
+    assert {f"methods.{kind}" for kind in ("pdf", "svg", "png")} <= {path.name for path in (out / "figures").iterdir()}
 
 
 def test_control_is_at_chance(done):
