@@ -1,4 +1,6 @@
 """The explorer: payload, requests without a kernel's browser, the page in a browser without a network, hostile texts."""
+import re
+
 import numpy as np
 import pytest
 from medret_nb.data.files import DataError
@@ -6,6 +8,7 @@ from medret_nb.figures.figures import save_figure
 from medret_nb.views.explorer import explorer_figure, explorer_view, rarest
 from medret_nb.views.items import answers_to, from_arrays, gather
 from medret_nb.views.widget import view_html
+from playwright.sync_api import expect
 from test_widget import HOSTILE, opened
 
 
@@ -94,7 +97,7 @@ def test_a_page_answers_without_a_kernel(page, tmp_path):
         page.locator(".ranked .card button.link").nth(1).press("Enter")                   # an answer becomes the query
         assert f"film of s{back[1]}" in page.locator(".second .card strong").first.inner_text()
         page.get_by_label("Filter").fill("fracture")
-        page.wait_for_function("document.querySelector('.where').textContent.endsWith('of 13')")
+        expect(page.locator(".where")).to_have_text(re.compile("of 13$"))
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert not page.outside and not page.errors, page.errors
 

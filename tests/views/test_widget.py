@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from medret_nb.data.studies import NOT_FOR_SHARING
 from medret_nb.views.widget import Pictures, View, colour_codes, make_view, pack, points_view, safe_json, script, style, thumbnails, view_html
+from playwright.sync_api import expect
 
 HOSTILE = ["</script><script>document.title='caught'</script>", "<img src=http://127.0.0.1:9/x onerror=\"document.title='caught'\">",
            "\"'`&amp;&lt;b&gt;", "\u202eright to left\u2066\u200f", "<!--<script>", "\ud800 half a pair", "word " * 2000, "{{constructor}} ${1} \\u003cscript\\u003e"]
@@ -150,14 +151,14 @@ def test_a_page_answers_without_a_kernel(page, tmp_path):
     path = view_html(view, tmp_path / "p.html")
     for width, scheme in ((1200, "light"), (360, "dark")):
         opened(page, path, width, scheme)
-        page.wait_for_function("document.querySelector('.map').dataset.drawn > 0")
+        expect(page.locator(".map")).to_have_attribute("data-drawn", re.compile("[1-9]"))
         page.locator(".stage").focus()
         page.keyboard.press("ArrowRight"); page.keyboard.press("Enter")
         assert re.fullmatch(r"report \d+", page.locator(".card .report").inner_text()) and page.locator(".card img").evaluate("i => i.decode().then(() => i.naturalWidth)") == 64
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        drawn = page.evaluate("Number(document.querySelector('.map').dataset.drawn)")
+        drawn = page.locator(".map").get_attribute("data-drawn")
         page.get_by_role("button", name="zoom in").click()
-        page.wait_for_function("n => Number(document.querySelector('.map').dataset.drawn) > n", arg=drawn)
+        expect(page.locator(".map")).not_to_have_attribute("data-drawn", drawn)
     assert not page.outside and not page.errors, page.errors
 
 
@@ -166,10 +167,10 @@ def test_hover_on_many_points_is_quick(page, tmp_path):
     import time
     rng = np.random.default_rng(0)
     opened(page, view_html(points_view(rng.normal(size=100_000), rng.normal(size=100_000)), tmp_path / "p.html"))
-    page.wait_for_function("document.querySelector('.map').dataset.drawn > 0")
+    expect(page.locator(".map")).to_have_attribute("data-drawn", re.compile("[1-9]"))
     box = page.locator(".stage").bounding_box()
     for k in range(3):
         begun = time.perf_counter()
         page.mouse.move(box["x"] + box["width"] / 2 + 9 * k, box["y"] + box["height"] / 2)
-        page.wait_for_function("k => document.querySelector('.map').dataset.hover !== String(k)", arg=-1)
+        expect(page.locator(".map")).to_have_attribute("data-hover", re.compile(r"^\d+$"))
         assert time.perf_counter() - begun < 3                   # the promise is 0.3 s; a busy machine may take longer
