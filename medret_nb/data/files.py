@@ -33,7 +33,7 @@ def _sync(path: Path):
     except OSError: pass                     # some file systems cannot sync a folder
     finally: os.close(handle)
 
-
+# %% ../../nbs/data/09_files.ipynb #62ac6db1
 _MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _LEFT = re.compile(r"\..+-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp(\..*)?", re.DOTALL)
 _due: dict[Path, float] = {}
@@ -64,7 +64,7 @@ def sweep(folder: str | Path):
     ended = time.monotonic()
     _due[Path(folder).absolute()] = ended + 20 * (ended - begun)     # listing a folder of 100,000 films takes a while
 
-
+# %% ../../nbs/data/09_files.ipynb #fe7a8551
 @contextmanager
 def atomic_write(path: str | Path, sync: bool = True):
     """Give a temporary path beside `path` and rename it to `path` if the block succeeds.
@@ -93,7 +93,8 @@ def _put_json(obj, path: Path):
 
 
 def _put_parquet(frame: pd.DataFrame | pa.Table, path: Path):
-    pq.write_table(frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False), path, compression="zstd")
+    pq.write_table(frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False), path,
+                   compression="zstd")
 
 
 def write_json(obj, path: str | Path):
@@ -108,15 +109,16 @@ def read_json(path: str | Path):
     except OSError as error: raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error: raise DataError(f"{path}: not valid JSON ({error})") from None
 
-
+# %% ../../nbs/data/09_files.ipynb #07a91c09
 def write_parquet(frame: pd.DataFrame | pa.Table, path: str | Path, metadata: dict | None = None):
     "Write a table to `path`, atomically; `metadata` (strings) goes into the schema."
     table = frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
     if metadata:
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **{k.encode(): str(v).encode() for k, v in metadata.items()}})
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}),
+                                               **{k.encode(): str(v).encode() for k, v in metadata.items()}})
     with atomic_write(path) as temporary: _put_parquet(table, temporary)
 
-
+# %% ../../nbs/data/09_files.ipynb #da0c479c
 def write_together(folder: str | Path, contents: dict):
     """Write several files of one thing, name -> table (*.parquet) or settings (*.json), so that they are never mixed with older ones.
 
@@ -131,7 +133,7 @@ def write_together(folder: str | Path, contents: dict):
             except OSError as error: raise DataError(f"cannot write {folder / name}: {error.strerror or error}") from error
         (folder / seal).unlink(missing_ok=True)
 
-
+# %% ../../nbs/data/09_files.ipynb #9230c618
 def read_parquet(path: str | Path) -> pd.DataFrame:
     "Read a table; a missing or broken file is a `DataError` that names it."
     path = Path(path)

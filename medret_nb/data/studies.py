@@ -22,8 +22,10 @@ from matplotlib.figure import Figure
 
 import medret_nb
 from .files import DataError, hash_of, read_json, read_parquet, write_together
-from .tables import (FINDINGS, IMAGE_COLUMNS, REGION_COLUMNS, SECTIONS, SPLITS, STUDY_COLUMNS, VIEWS, assign_splits, check_images,
-                                   check_regions, check_splits, check_studies, connected_groups, parse_labels, some, standard_view)
+from .tables import (FINDINGS, IMAGE_COLUMNS, REGION_COLUMNS, SECTIONS, SPLITS, STUDY_COLUMNS, VIEWS,
+                                   assign_splits, check_images,
+                                   check_regions, check_splits, check_studies, connected_groups, parse_labels, some,
+                                   standard_view)
 
 _all_ = ["DataError", "FINDINGS", "IMAGE_COLUMNS", "REGION_COLUMNS", "SECTIONS", "SPLITS", "STUDY_COLUMNS", "VIEWS",
          "assign_splits", "connected_groups", "parse_labels", "standard_view"]
@@ -37,14 +39,16 @@ def choose_image(images: pd.DataFrame) -> pd.DataFrame:
     The studies keep the order in which they first appear in `images`.
     """
     rank = images["view"].map({view: i for i, view in enumerate(VIEWS)})
-    best = images.assign(_rank=rank).sort_values(["_rank", "image_id"], kind="stable").drop_duplicates("study_id").drop(columns="_rank")
+    best = images.assign(_rank=rank).sort_values(["_rank", "image_id"],
+                                                 kind="stable").drop_duplicates("study_id").drop(columns="_rank")
     return best.set_index("study_id", drop=False).loc[images["study_id"].drop_duplicates()].reset_index(drop=True)
 
 
 def shipped_data(name: str = "") -> Path:
     "The folder of data that comes with the project (or `name` inside it), from any working directory."
     root = Path(medret_nb.__file__).resolve().parents[1] / "data"
-    if not (root / name).exists(): raise DataError(f"{root / name}: the shipped data is not there; install from a clone with pip install -e .")
+    if not (root / name).exists():
+        raise DataError(f"{root / name}: the shipped data is not there; install from a clone with pip install -e .")
     return root / name
 
 # %% ../../nbs/data/10_studies.ipynb #3e25f766
@@ -53,7 +57,8 @@ def overview(studies: "StudySet") -> dict:
 
     A text is the findings and impression together, else the note, without case, punctuation and the marks that
     de-identification leaves. `duplicate_texts` is the share of texts that some other study has too. `text_leakage` is, for
-    val and test, the share of texts that also occur in train. `unreadable_images` is known (not None) once a pixel cache was built.
+    val and test, the share of texts that also occur in train. `unreadable_images` is known (not None) once a pixel
+    cache was built.
     """
     table, images = studies.studies, studies.images
     texts = _plain_texts(table)
@@ -64,20 +69,23 @@ def overview(studies: "StudySet") -> dict:
     names = [*FINDINGS, *sorted({name for name, _ in labels} - set(FINDINGS))]
     return {
         "name": studies.info.get("name", ""), "restricted": studies.restricted,
-        "studies": len(table), "patients": int(table["patient_id"].nunique()), "groups": int(connected_groups(table).max(initial=-1)) + 1,
+        "studies": len(table), "patients": int(table["patient_id"].nunique()),
+        "groups": int(connected_groups(table).max(initial=-1)) + 1,
         "images": len(images), "regions": len(studies.regions),
-        "studies_without_image": int((~table["study_id"].isin(images["study_id"])).sum()), "studies_without_text": int((texts == "").sum()),
+        "studies_without_image": int((~table["study_id"].isin(images["study_id"])).sum()),
+        "studies_without_text": int((texts == "").sum()),
         "splits": {name or "none": int(n) for name in ("", *SPLITS) if (n := (table["split"] == name).sum())},
         "views": {view: int(n) for view in VIEWS if (n := (images["view"] == view).sum())},
         "sections": {name: int((table[name] != "").sum()) for name in SECTIONS},
         "labels": {name: {key: labels[name, value] for key, value in (("present", 1), ("absent", 0), ("uncertain", -1))}
                    for name in names if any(labels[name, value] for value in (1, 0, -1))},
-        "duplicate_texts": float(written.duplicated(keep=False).mean()) if len(written) else 0.0, "distinct_texts": int(written.nunique()),
+        "duplicate_texts": float(written.duplicated(keep=False).mean()) if len(written) else 0.0,
+        "distinct_texts": int(written.nunique()),
         "text_leakage": leaks, "missing_images": int(sum(not os.path.isfile(path) for path in studies.image_paths())),
         "unreadable_images": _unreadable(studies), "notes": list(studies.notes),
     }
 
-
+# %% ../../nbs/data/10_studies.ipynb #80d3ba37
 def _plain_texts(table: pd.DataFrame) -> pd.Series:
     text = (table["findings"] + " " + table["impression"]).str.strip()
     text = text.where(text != "", table["note"])
@@ -96,15 +104,20 @@ def overview_text(facts: dict) -> str:
     labels = {name: value["present"] for name, value in facts["labels"].items() if value["present"]}
     unreadable = "not yet read" if facts["unreadable_images"] is None else f"{facts['unreadable_images']} unreadable"
     lines = [
-        f"{facts['name'] or 'StudySet'}{' (RESTRICTED)' if facts['restricted'] else ''}: {facts['studies']} studies of {facts['patients']} patients "
+        f"{facts['name'] or 'StudySet'}{' (RESTRICTED)' if facts['restricted'] else ''}: {facts['studies']} studies "
+        f"of {facts['patients']} patients "
         f"in {facts['groups']} connected groups, {facts['images']} images, {facts['regions']} regions",
         f"  splits      {counts(facts['splits'])}",
         f"  views       {counts(facts['views'])}; {facts['missing_images']} files missing, {unreadable}",
         f"  sections    {counts(facts['sections'])}",
-        f"  labels      {counts(dict(Counter(labels).most_common(8)))}{f' and {len(labels) - 8} more' if len(labels) > 8 else ''}",
-        f"  texts       {facts['distinct_texts']} distinct; {percent(facts['duplicate_texts'])} of the texts are shared with another study",
-        f"  leakage     no patient in two splits; texts also in train: {', '.join(f'{name} {percent(share)}' for name, share in facts['text_leakage'].items()) or 'no split to compare'}",
-        f"  incomplete  {facts['studies_without_image']} studies without an image, {facts['studies_without_text']} without a text",
+        f"  labels      "
+        f"{counts(dict(Counter(labels).most_common(8)))}{f' and {len(labels) - 8} more' if len(labels) > 8 else ''}",
+        f"  texts       {facts['distinct_texts']} distinct; {percent(facts['duplicate_texts'])} of the texts are "
+        f"shared with another study",
+        f"  leakage     no patient in two splits; texts also in train: "
+        f"{', '.join(f'{name} {percent(share)}' for name, share in facts['text_leakage'].items()) or 'no split to compare'}",
+        f"  incomplete  {facts['studies_without_image']} studies without an image, {facts['studies_without_text']} "
+        f"without a text",
     ]
     return "\n".join(lines + [f"  note        {note}" for note in facts["notes"]])
 
@@ -117,7 +130,8 @@ def overview_figure(facts: dict) -> Figure:
     for axis, key, colour in zip(axes.flat, ("splits", "views", "sections"), (blue, green, orange)):
         bars = axis.barh(list(facts[key]), list(facts[key].values()), color=colour)
         axis.bar_label(bars, padding=2, fontsize=8)
-        axis.set(title={"splits": "studies per split", "views": "images per view", "sections": "studies with this section"}[key], xlabel="images" if key == "views" else "studies")
+        axis.set(title={"splits": "studies per split", "views": "images per view",
+                        "sections": "studies with this section"}[key], xlabel="images" if key == "views" else "studies")
     top = sorted(facts["labels"].items(), key=lambda item: -item[1]["present"])[:10]
     left = np.zeros(len(top))
     for state, colour in (("present", blue), ("uncertain", orange), ("absent", grey)):
@@ -140,12 +154,15 @@ class StudySet:
     `images.path` is absolute or relative to `folder`. Raises `DataError`, naming the row, for anything that does not fit.
     """
 
-    def __init__(self, studies: pd.DataFrame, images: pd.DataFrame, regions: pd.DataFrame | None = None, info: dict | None = None, folder: str | Path | None = None):
+    def __init__(self, studies: pd.DataFrame, images: pd.DataFrame, regions: pd.DataFrame | None = None,
+                 info: dict | None = None, folder: str | Path | None = None):
         self.studies = check_studies(studies)
         self.images = check_images(images, self.studies)
         self.regions = check_regions(regions, self.images)
         check_splits(self.studies)
-        if not isinstance(info or {}, dict): raise DataError(f"{folder}/dataset.json: must hold names and values, not a {type(info).__name__}" if folder else f"info: must be a dict, not a {type(info).__name__}")
+        if not isinstance(info or {}, dict):
+            raise DataError(f"{folder}/dataset.json: must hold names and values, not a {type(info).__name__}"
+                            if folder else f"info: must be a dict, not a {type(info).__name__}")
         self.info, self.folder = dict(info or {}), Path(folder) if folder is not None else None
         self._whole = self                                  # the set whose pixel cache this one reads
 
@@ -153,7 +170,8 @@ class StudySet:
     def notes(self) -> list[str]:
         "What is unusual but allowed, a line each: unknown columns, studies without an image."
         known = {"studies": STUDY_COLUMNS, "images": IMAGE_COLUMNS, "regions": REGION_COLUMNS}
-        extra = {name: [str(column) for column in getattr(self, name).columns if column not in columns] for name, columns in known.items()}
+        extra = {name: [str(column) for column in getattr(self, name).columns if column not in columns]
+                 for name, columns in known.items()}
         notes = [f"{name}: kept unknown column(s) {', '.join(columns)}" for name, columns in extra.items() if columns]
         bare = int((~self.studies["study_id"].isin(self.images["study_id"])).sum())
         return notes + ([f"{bare} studies have no image"] if bare else [])
@@ -166,15 +184,18 @@ class StudySet:
     def __len__(self) -> int: return len(self.studies)
 
     def __repr__(self) -> str:
-        return f"StudySet({len(self.studies)} studies, {self.studies['patient_id'].nunique()} patients, {len(self.images)} images, {len(self.regions)} regions)"
+        return (f"StudySet({len(self.studies)} studies, {self.studies['patient_id'].nunique()} patients, "
+                f"{len(self.images)} images, {len(self.regions)} regions)")
 
     @classmethod
     def load(cls, folder: str | Path) -> "StudySet":
         "Read the StudySet of `folder`."
         folder = Path(folder)
-        if not (folder / "studies.parquet").is_file(): raise DataError(f"{folder}: not a StudySet (there is no studies.parquet in it)")
+        if not (folder / "studies.parquet").is_file():
+            raise DataError(f"{folder}: not a StudySet (there is no studies.parquet in it)")
         regions, info = folder / "regions.parquet", folder / "dataset.json"
-        return cls(read_parquet(folder / "studies.parquet"), read_parquet(folder / "images.parquet"), read_parquet(regions) if regions.is_file() else None,
+        return cls(read_parquet(folder / "studies.parquet"), read_parquet(folder / "images.parquet"),
+                   read_parquet(regions) if regions.is_file() else None,
                    read_json(info) if info.is_file() else None, folder)
 
     def save(self, folder: str | Path) -> "StudySet":
@@ -188,9 +209,11 @@ class StudySet:
         folder = Path(folder)
         paths = [path.resolve() for path in self.image_paths()]
         root = folder.resolve()
-        self.images["path"] = pd.Series([path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path) for path in paths], index=self.images.index, dtype=object)
+        self.images["path"] = pd.Series([path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+                                         for path in paths], index=self.images.index, dtype=object)
         studies = self.studies.assign(labels=[json.dumps(labels, ensure_ascii=False) for labels in self.studies["labels"]])
-        write_together(folder, {"studies.parquet": studies, "images.parquet": self.images, "regions.parquet": self.regions, "dataset.json": self.info})
+        write_together(folder, {"studies.parquet": studies, "images.parquet": self.images,
+                                "regions.parquet": self.regions, "dataset.json": self.info})
         self.folder, self._whole = folder, self
         return self
 
@@ -215,7 +238,8 @@ class StudySet:
         ids = self.studies.loc[self.studies["split"] == name, "study_id"]
         if not len(ids):
             there = [split for split in SPLITS if (self.studies["split"] == split).any()]
-            raise DataError(f"the split {name!r} has no studies; splits that have some: {', '.join(there) or 'none (assign_splits makes them)'}")
+            raise DataError(f"the split {name!r} has no studies; splits that have some: "
+                            f"{', '.join(there) or 'none (assign_splits makes them)'}")
         return self.select(ids)
 
     def pixels(self, size: int):

@@ -21,7 +21,8 @@ from scipy.sparse.csgraph import connected_components
 from .files import DataError, hash_of
 
 # %% ../../nbs/data/09b_tables.ipynb #bf4292ab
-STUDY_COLUMNS = ("study_id", "patient_id", "group_id", "split", "indication", "findings", "impression", "note", "labels", "source", "licence")
+STUDY_COLUMNS = ("study_id", "patient_id", "group_id", "split", "indication", "findings", "impression", "note",
+                 "labels", "source", "licence")
 IMAGE_COLUMNS = ("image_id", "study_id", "view", "view_raw", "path", "height", "width")
 REGION_COLUMNS = ("image_id", "region", "label", "value", "phrase", "annotation_id", "kind", "source", "x0", "y0", "x1", "y1")
 FINDINGS = ("No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",
@@ -43,11 +44,14 @@ def parse_labels(value, where: str = "labels") -> dict[str, int | None]:
     """
     if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA: return {}
     if isinstance(value, str): value = _labels_from_text(value.strip(), where)
-    if not isinstance(value, dict): raise DataError(f"{where}: labels must be a map from finding to 1, 0, -1 or null, not {type(value).__name__}")
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: labels must be a map from finding to 1, 0, -1 or null, not {type(value).__name__}")
     labels = {}
     for name, state in value.items():
-        text = "" if state is None else str(int(state)) if isinstance(state, (bool, np.integer)) else str(state).strip().lower().removesuffix(".0")
-        if text not in _LABEL_VALUES: raise DataError(f"{where}: label {name!r} has the value {state!r}; it must be 1, 0, -1 or null")
+        text = "" if state is None else str(int(state)) if isinstance(state,
+                (bool, np.integer)) else str(state).strip().lower().removesuffix(".0")
+        if text not in _LABEL_VALUES:
+            raise DataError(f"{where}: label {name!r} has the value {state!r}; it must be 1, 0, -1 or null")
         name = str(name).strip()
         labels[_KNOWN_FINDINGS.get(name.lower(), name)] = _LABEL_VALUES[text]
     return labels
@@ -86,7 +90,8 @@ def as_text(column: pd.Series) -> pd.Series:
 def _one_each(column: pd.Series, table: str) -> pd.Series:
     "The column itself; `DataError` names the first row that holds a list, a map or bytes where a text belongs."
     for row, value in enumerate(column):
-        if isinstance(value, (bytes, list, tuple, dict, set, np.ndarray)): raise DataError(f"{table}, row {row + 1}: {column.name} is of type {type(value).__name__}, not a text")
+        if isinstance(value, (bytes, list, tuple, dict, set, np.ndarray)):
+            raise DataError(f"{table}, row {row + 1}: {column.name} is of type {type(value).__name__}, not a text")
     return column
 
 
@@ -100,31 +105,38 @@ def _number(column: pd.Series, table: str, whole: bool = False) -> pd.Series:
         raise DataError(f"{table}, row {row + 1}: {column.name} is '{column.iloc[row]}', not a {'whole ' if whole else ''}number")
     return numbers.astype("Int64") if whole else numbers.astype(float)
 
-
-def _table(frame, columns: tuple[str, ...], required: tuple[str, ...], whole: tuple[str, ...], real: tuple[str, ...], table: str) -> pd.DataFrame:
+# %% ../../nbs/data/09b_tables.ipynb #48cdb83b
+def _table(frame, columns: tuple[str, ...], required: tuple[str, ...], whole: tuple[str, ...], real: tuple[str, ...],
+           table: str) -> pd.DataFrame:
     "A copy of `frame` with all of `columns` first (missing ones filled) and unknown columns after them."
     if not isinstance(frame, pd.DataFrame): raise DataError(f"{table}: expected a pandas DataFrame, not {type(frame).__name__}")
     missing = [name for name in required if name not in frame.columns]
-    if missing: raise DataError(f"{table}: the column {missing[0]} is missing; there are: {', '.join(map(str, frame.columns)) or 'none'}")
+    if missing:
+        raise DataError(f"{table}: the column {missing[0]} is missing; there are: {', '.join(map(str, frame.columns)) or 'none'}")
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice): raise DataError(f"{table}: the column {twice[0]} stands twice")
     frame = frame.reset_index(drop=True)
     frame = frame.reindex(columns=[*columns, *(name for name in frame.columns if name not in columns)])
     for name in columns:
         if name == "labels": continue
-        frame[name] = _number(frame[name], table, name in whole) if name in (*whole, *real) else as_text(_one_each(frame[name], table))
+        frame[name] = _number(frame[name], table, name in whole) if name in (*whole,
+                *real) else as_text(_one_each(frame[name], table))
     return frame
 
-
+# %% ../../nbs/data/09b_tables.ipynb #7345609b
 def _check_ids(column: pd.Series, table: str):
     if (column == "").any(): raise DataError(f"{table}, row {int(np.flatnonzero(column == '')[0]) + 1}: {column.name} is empty")
     repeated = column[column.duplicated()].unique()
-    if len(repeated): raise DataError(f"{table}: {column.name} must be unique, but {some(repeated)} {'is' if len(repeated) == 1 else 'are'} repeated")
+    if len(repeated):
+        raise DataError(f"{table}: {column.name} must be unique, but {some(repeated)} "
+                        f"{'is' if len(repeated) == 1 else 'are'} repeated")
 
 
 def _check_values(column: pd.Series, allowed: Iterable, table: str):
     wrong = np.flatnonzero(~column.isin(list(allowed)))
-    if len(wrong): raise DataError(f"{table}, row {wrong[0] + 1}: {column.name} is '{column.iloc[wrong[0]]}'; allowed: {', '.join(str(a) for a in allowed if a != '')}")
+    if len(wrong):
+        raise DataError(f"{table}, row {wrong[0] + 1}: {column.name} is '{column.iloc[wrong[0]]}'; allowed: "
+                        f"{', '.join(str(a) for a in allowed if a != '')}")
 
 
 def some(values, most: int = 3) -> str:
@@ -138,24 +150,27 @@ def check_studies(studies) -> pd.DataFrame:
     alone = studies["patient_id"] == ""                     # a study whose patient is not known is its own patient
     studies.loc[alone, "patient_id"] = studies.loc[alone, "study_id"]
     _check_values(studies["split"], ("", *SPLITS), "studies")
-    studies["labels"] = pd.Series([parse_labels(value, f"studies, study {study}") for study, value in zip(studies["study_id"], studies["labels"])],
+    studies["labels"] = pd.Series([parse_labels(value, f"studies, study {study}")
+                                   for study, value in zip(studies["study_id"], studies["labels"])],
                                   index=studies.index, dtype=object)
     return studies
 
-
+# %% ../../nbs/data/09b_tables.ipynb #843a21f7
 def check_images(images, studies: pd.DataFrame) -> pd.DataFrame:
     images = _table(images, IMAGE_COLUMNS, ("image_id", "study_id", "path"), ("height", "width"), (), "images")
     _check_ids(images["image_id"], "images")
     images.loc[images["view"] == "", "view"] = "UNKNOWN"
     _check_values(images["view"], VIEWS, "images")
     for name in ("height", "width"):
-        if (images[name].fillna(1) < 1).any(): raise DataError(f"images, row {int(np.flatnonzero(images[name].fillna(1) < 1)[0]) + 1}: {name} must be positive")
+        if (images[name].fillna(1) < 1).any():
+            raise DataError(f"images, row {int(np.flatnonzero(images[name].fillna(1) < 1)[0]) + 1}: {name} must be positive")
     lost = images.loc[~images["study_id"].isin(studies["study_id"]), "image_id"]
     if len(lost): raise DataError(f"images: {len(lost)} image(s) name a study that is not in studies: {some(lost)}")
-    if (images["path"] == "").any(): raise DataError(f"images, row {int(np.flatnonzero(images['path'] == '')[0]) + 1}: path is empty")
+    if (images["path"] == "").any():
+        raise DataError(f"images, row {int(np.flatnonzero(images['path'] == '')[0]) + 1}: path is empty")
     return images
 
-
+# %% ../../nbs/data/09b_tables.ipynb #6b7ba186
 def check_regions(regions, images: pd.DataFrame) -> pd.DataFrame:
     if regions is None: regions = pd.DataFrame(columns=list(REGION_COLUMNS))
     corners = ("x0", "y0", "x1", "y1")
@@ -170,7 +185,8 @@ def check_regions(regions, images: pd.DataFrame) -> pd.DataFrame:
     wrong = ~((boxes >= -1e-6) & (boxes <= 1 + 1e-6)).all(1) | ~(boxes[:, 0] < boxes[:, 2]) | ~(boxes[:, 1] < boxes[:, 3])
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise DataError(f"regions, row {row + 1} (image {regions['image_id'][row]}): the box {boxes[row].tolist()} is not x0, y0, x1, y1 in fractions from 0 to 1 with x0 < x1 and y0 < y1")
+        raise DataError(f"regions, row {row + 1} (image {regions['image_id'][row]}): the box {boxes[row].tolist()} "
+                        f"is not x0, y0, x1, y1 in fractions from 0 to 1 with x0 < x1 and y0 < y1")
     regions[list(corners)] = boxes.clip(0, 1)
     return regions
 
@@ -194,7 +210,7 @@ def connected_groups(studies: pd.DataFrame) -> np.ndarray:
     _, component = connected_components(coo_array((np.ones(len(rows)), (rows, nodes)), shape=(offset, offset)), directed=False)
     return pd.factorize(component[:n])[0]
 
-
+# %% ../../nbs/data/09b_tables.ipynb #a6c2b6e0
 def check_splits(studies: pd.DataFrame):
     "Refuse a component of patients and groups that stands in two splits."
     marked = studies[studies["split"] != ""]
@@ -205,11 +221,14 @@ def check_splits(studies: pd.DataFrame):
     if not len(torn): return
     rows = marked[component == torn[0]]
     names = sorted(rows["split"].unique())
-    what = f"patient {rows['patient_id'].iloc[0]} stands" if rows["patient_id"].nunique() == 1 else f"patients {some(rows['patient_id'].unique())}, joined by group_id, stand"
-    raise DataError(f"studies: {what} in {'two' if len(names) == 2 else 'several'} splits ({', '.join(names)}), e.g. studies {some(rows.groupby('split')['study_id'].first())}; {len(torn)} such case(s)")
+    what = f"patient {rows['patient_id'].iloc[0]} stands" if rows[
+        "patient_id"].nunique() == 1 else f"patients {some(rows['patient_id'].unique())}, joined by group_id, stand"
+    raise DataError(f"studies: {what} in {'two' if len(names) == 2 else 'several'} splits ({', '.join(names)}), e.g. "
+                    f"studies {some(rows.groupby('split')['study_id'].first())}; {len(torn)} such case(s)")
 
 # %% ../../nbs/data/09b_tables.ipynb #ba1124f3
-def assign_splits(studies: pd.DataFrame, fractions: dict[str, float] | None = None, counts: dict[str, int] | None = None, seed: int = 0) -> pd.Series:
+def assign_splits(studies: pd.DataFrame, fractions: dict[str, float] | None = None,
+                  counts: dict[str, int] | None = None, seed: int = 0) -> pd.Series:
     """Split names (N,) aligned with `studies`: whole connected components, whatever the order of the rows.
 
     `counts` asks for numbers of studies in val and test, `fractions` for shares (default 0.8, 0.1, 0.1); what
@@ -223,7 +242,8 @@ def assign_splits(studies: pd.DataFrame, fractions: dict[str, float] | None = No
     if unknown: raise ValueError(f"assign_splits: unknown split {sorted(unknown)[0]!r}; known: {', '.join(SPLITS)}")
     exact = counts is not None
     if not exact:
-        if min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6: raise ValueError(f"fractions must be positive and sum to 1, not {fractions}")
+        if min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
+            raise ValueError(f"fractions must be positive and sum to 1, not {fractions}")
         counts = {name: max(1, round(share * len(studies))) for name, share in fractions.items() if name != "train" and share > 0}
     ids, component = as_text(studies["study_id"]).to_numpy(), connected_groups(studies)
     members = pd.Series(np.arange(len(ids))).groupby(component).apply(list)
@@ -237,5 +257,7 @@ def assign_splits(studies: pd.DataFrame, fractions: dict[str, float] | None = No
         spare = sorted((rows for rows in order if names[rows[0]] == "train"), key=len)
         if len(spare) > 1: names[spare[0]] = name
     for name in ("train", *(name for name in room if counts.get(name, 0) > 0)):
-        if not (names == name).any(): raise DataError(f"the split {name} would be empty: {len(ids)} studies in {len(order)} connected group(s) cannot be split as asked")
+        if not (names == name).any():
+            raise DataError(f"the split {name} would be empty: {len(ids)} studies in {len(order)} connected group(s) "
+                            f"cannot be split as asked")
     return pd.Series(names, index=studies.index, name="split")

@@ -36,7 +36,7 @@ STYLE = {"font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8, "axe
 LINES = ("-", "--", "-.", ":")
 DATELESS = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}
 
-
+# %% ../../nbs/figures/05_figures.ipynb #b2d0fbcf
 class Plot(Figure):
     "A matplotlib figure that a notebook shows by itself, without pyplot's global state."
 
@@ -53,7 +53,7 @@ def styled(draw):
         with mpl.rc_context(STYLE): return draw(*args, **kwargs)
     return inner
 
-
+# %% ../../nbs/figures/05_figures.ipynb #06c172b8
 def save_figure(fig: Figure, path: str | Path, dpi: int = 300) -> Path:
     """Write `fig` to `path` (.pdf, .svg or .png), atomically and with the same bytes for the same figure.
 
@@ -89,7 +89,7 @@ def _show_film(ax, film, title=None, boxes=()):
         ax.add_patch(mpl.patches.Rectangle((x0 * width - 0.5, y0 * height - 0.5), (x1 - x0) * width, (y1 - y0) * height,
                                            fill=False, lw=1.2, ec=list(COLOURS.values())[(i + 1) % 7], ls=LINES[i % 4]))
 
-
+# %% ../../nbs/figures/05_figures.ipynb #ef6a90e0
 @styled
 def film_sheet(films, titles=None, columns: int = 4, width: float = PAGE, boxes=None) -> Plot:
     """A sheet of films.
@@ -133,7 +133,7 @@ def bars_figure(panels: dict, xlabel: str = "studies", width: float = PAGE, colu
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=all(v == round(v) for v in values)))
     return fig
 
-
+# %% ../../nbs/figures/05_figures.ipynb #2b9c4e2a
 @styled
 def duplicates_figure(groups, width: float = COLUMN) -> Plot:
     """How many studies share their text with how many others.
@@ -175,7 +175,8 @@ def recall_figure(table: pd.DataFrame, width: float = PAGE) -> Plot:
             rows = table[(table.direction == direction) & (table.name == name)].sort_values("k")
             at = np.array([ks.index(k) for k in rows.k]) + 0.6 * ((i + 0.5) / len(names) - 0.5)
             error = np.clip([rows.value - rows.low, rows.high - rows.value], 0, None)
-            ax.errorbar(at, rows.value.to_numpy(float), error, fmt="os^Dv<>p"[i % 8], capsize=2, label=plain(name, 24, 1) if name else "95 % interval")
+            ax.errorbar(at, rows.value.to_numpy(float), error, fmt="os^Dv<>p"[i % 8], capsize=2,
+                        label=plain(name, 24, 1) if name else "95 % interval")
         chance = table[table.direction == direction].groupby("k", sort=False).chance.first()
         for i, k in enumerate(ks):
             if k in chance: ax.hlines(chance[k], i - 0.4, i + 0.4, color=GREY, ls=":", label="chance" if i == 0 else None)
@@ -185,7 +186,7 @@ def recall_figure(table: pd.DataFrame, width: float = PAGE) -> Plot:
     axes[-1].legend(loc="upper left")
     return fig
 
-
+# %% ../../nbs/figures/05_figures.ipynb #b430d0dd
 @styled
 def rank_histogram(ranks, gallery: int, width: float = COLUMN) -> Plot:
     "Where the first relevant candidate stood: ranks (Q,) from 1, in bins that double, against what guessing gives."
@@ -264,9 +265,10 @@ def loss_figure(log: pd.DataFrame, losses=None, scores=None, width: float = COLU
     axes[-1].set_xlabel(name or "record"); axes[-1].xaxis.set_major_locator(MaxNLocator(5, integer=True))
     return fig
 
-
+# %% ../../nbs/figures/05_figures.ipynb #83804329
 @styled
-def curve_figure(x, curves: dict, xlabel: str, ylabel: str, bands: dict | None = None, log_x: bool = False, width: float = COLUMN) -> Plot:
+def curve_figure(x, curves: dict, xlabel: str, ylabel: str, bands: dict | None = None, log_x: bool = False,
+                 width: float = COLUMN) -> Plot:
     "Curves over one axis: name -> y (N,), and for some of the names a band (low (N,), high (N,)); `x` (N,) or name -> (N,)."
     fig = Plot(figsize=(width, 0.68 * width), layout="constrained")
     ax = fig.subplots()
@@ -293,7 +295,7 @@ def _mark(ax, i, score, hit, framed):
     if framed and hit is not None:
         for spine in ax.spines.values(): spine.set(visible=True, color=colour, linewidth=2, linestyle="-" if hit else ":")
 
-
+# %% ../../nbs/figures/05_figures.ipynb #2b2d3300
 @styled
 def neighbours_figure(query, films=None, captions=None, hits=None, scores=None, query_title: str = "query", columns: int = 5,
                       width: float = PAGE) -> Plot:
@@ -327,7 +329,7 @@ def neighbours_figure(query, films=None, captions=None, hits=None, scores=None, 
         _mark(cells[0], i, None if scores is None else scores[i], None if hits is None else bool(hits[i]), films is not None)
     return fig
 
-
+# %% ../../nbs/figures/05_figures.ipynb #73447590
 @styled
 def matrix_figure(matrix, rows=None, columns=None, label: str = "", width: float = COLUMN, numbers: bool | None = None) -> Plot:
     "A matrix (R, C) as coloured cells with a scale; names of rows and columns if given; numbers written in when there are few cells."
