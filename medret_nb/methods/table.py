@@ -13,12 +13,14 @@ from .clip import CLIP
 from .cxr_clip import CXRCLIP
 from .method import Method
 from .pcmepp import PCMEPP
+from .pecm import PECM
 
 # %% ../../nbs/methods/39_table.ipynb #694c0656
 METHODS: dict[str, type[Method]] = {
     "clip": CLIP,
     "cxr_clip": CXRCLIP,
     "pcmepp": PCMEPP,
+    "pecm": PECM,
 }
 
 
