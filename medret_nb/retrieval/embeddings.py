@@ -228,7 +228,8 @@ def _meta(method, modality: str, **more) -> dict:
     "What a file of embeddings says about them; entries that are None are left out."
     def number(value): return None if value is None else torch.as_tensor(value).item()
     meta = {"similarity": method.similarity, "logit_scale": number(getattr(method, "logit_scale", None)), "shift": number(getattr(method, "shift", None)),
-            "modality": modality, "policy": method.config.policy, "method": getattr(method, "name", type(method).__name__), **more}
+            "modality": modality, "policy": method.config.policy, "method": getattr(method, "name", type(method).__name__),
+            "regions": "; ".join(getattr(method, "regions", ())) or None, **more}
     return {k: v for k, v in meta.items() if v is not None}
 
 

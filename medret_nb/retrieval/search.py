@@ -6,7 +6,7 @@
 __all__ = ['KINDS', 'unit', 'scorer', 'score_matrix', 'pair_scores', 'distinct_rows', 'Hits', 'Index', 'build_index']
 
 # %% ../../nbs/retrieval/41_search.ipynb #1f0d51ee
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from ..data.files import DataError, atomic_write, hash_of, read_json, write_json
 from ..losses.gaussian import mls
 from .embeddings import SIMILARITIES, Embeddings
+from .regional import search_regions
 
 # %% ../../nbs/retrieval/41_search.ipynb #9eec143d
 def unit(mu: np.ndarray, dtype=np.float32) -> np.ndarray:
@@ -187,7 +188,8 @@ class Index:
 
     def __init__(self, gallery: Embeddings, similarity: str, kind: str, effort: int, approximate: faiss.Index | None = None):
         self.gallery, self.similarity, self.kind, self.effort = gallery, similarity, kind, effort
-        self.first, self.inverse = distinct_rows(gallery)
+        self.points = gallery.without_local()                           # what the search without regions looks at
+        self.first, self.inverse = distinct_rows(self.points)
         self.metric = faiss.METRIC_INNER_PRODUCT if similarity == "cosine" else faiss.METRIC_L2
         self.approximate = approximate
         if kind != "exact" and approximate is None: self.approximate = _build_faiss(self._vectors, self.metric, kind)
@@ -195,7 +197,7 @@ class Index:
     def __len__(self) -> int: return len(self.gallery)
 
     @property
-    def _vectors(self) -> np.ndarray: return _as_vectors(self.gallery.select(self.first), self.similarity, False)
+    def _vectors(self) -> np.ndarray: return _as_vectors(self.points.select(self.first), self.similarity, False)
 
     @cached_property
     def _flat(self) -> faiss.Index: return _build_faiss(self._vectors, self.metric, "exact")
@@ -204,7 +206,7 @@ class Index:
         "m proposals for each query: coarse scores (Q, m), higher is better, and distinct vectors (Q, m), -1 for none."
         if self.similarity == "mls":
             rows = self.first if allowed is None else self.first[allowed]
-            scores, places = _top_mls(queries, self.gallery, rows, m)
+            scores, places = _top_mls(queries, self.points, rows, m)
             return scores, self.inverse[places]
         index = self._flat if kind == "exact" else self.approximate
         values, found = index.search(_as_vectors(queries, self.similarity, True), m, params=_faiss_options(kind, max(self.effort, m) if kind == "hnsw" else self.effort, allowed))
@@ -222,18 +224,23 @@ class Index:
         "The largest squared length among the vectors of a csd gallery."
         return float((self._vectors.astype(np.float64) ** 2).sum(1).max())
 
-    def search(self, queries: Embeddings | np.ndarray, k: int, where: np.ndarray | None = None) -> Hits:
+    def search(self, queries: Embeddings | np.ndarray, k: int, where: np.ndarray | None = None, regions: Sequence[str] | str | None = None, rho: float = 0.5) -> Hits:
         """The k best of the gallery for each query, equals by position.
 
-        queries: Embeddings, or for cosine an array (Q, D); where: bool (G,), who may be returned.
+        queries: Embeddings, or for cosine an array (Q, D); where: bool (G,), who may be returned; regions: names of places
+        that count with the weight rho beside the whole, see `regional_scores` (always exact; both sides need region vectors).
         Raises DataError for k below 1 or above the number of candidates, other dimensions, NaN, a `where` of another length.
         """
         if not isinstance(queries, Embeddings): queries = _from_array(queries, self.similarity)
         _fit(queries, self.gallery, self.similarity)
+        if regions is None or not len(regions): queries = queries.without_local()
         where = self._check_where(where)
         count = len(self.gallery) if where is None else int(where.sum())
         if not isinstance(k, (int, np.integer)) or not 1 <= k <= count: raise DataError(f"k: {k} is not a whole number between 1 and the {count} candidates" + ("" if where is None else " that `where` leaves"))
         rows = np.arange(len(self.gallery)) if where is None else np.flatnonzero(where)
+        if regions is not None and len(regions):
+            positions, scores = search_regions(queries, self.gallery, k, rows, regions, rho)
+            return Hits(self.gallery.ids[positions], scores, positions)
         allowed = None if where is None else np.unique(self.inverse[rows])
         parts = [self._search(queries.select(slice(i, i + 256)), k, rows, allowed, self.kind) for i in range(0, len(queries), 256)]
         positions, scores = (np.concatenate(part) for part in zip(*parts))
@@ -257,7 +264,7 @@ class Index:
             part = queries.select(open_)
             coarse, found = self._propose(part, m, allowed, kind)
             whole = (found >= 0).all(1)                              # an approximate index may return too few
-            true = pair_scores(part, self.gallery, self.first[np.maximum(found, 0)], self.similarity)
+            true = pair_scores(part, self.points, self.first[np.maximum(found, 0)], self.similarity)
             for i in np.flatnonzero(whole): positions[open_[i]], scores[open_[i]] = _ordered(found[i], true[i], by_vector, starts, k)
             if kind != "exact":
                 short = open_[~whole]
@@ -272,7 +279,7 @@ class Index:
         "Share of the true k best that this index returns too, over the queries; 1 for an exact one."
         if not isinstance(queries, Embeddings): queries = _from_array(queries, self.similarity)
         k = min(k, len(self))
-        exact = Index(self.gallery, self.similarity, "exact", 0).search(queries, k)
+        exact = Index(self.points, self.similarity, "exact", 0).search(queries, k)
         found = self.search(queries, k)
         return float(np.mean([len(set(a) & set(b)) / k for a, b in zip(exact.positions, found.positions)]))
 
