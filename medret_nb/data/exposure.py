@@ -59,21 +59,18 @@ def covering(convexes, geometry, size):
     return slice(box[:, 0].min(), max(box[:, 1].max(), box[:, 0].min() + 1)), slice(box[:, 2].min(), max(box[:, 3].max(), box[:, 2].min() + 1))
 
 def _free_length(rays, free, window, size, surface=None):
-    """Length of the ray pieces inside a window's free intervals, and inside `surface` (entry, exit)."""
+    """Length of the ray pieces inside a window's free intervals (those outside the Union `free`), and inside `surface` (entry, exit)."""
     rows, cols = window
-    pixel, entry, leave = rays.pixel, rays.entry, rays.leave
-    row, col = np.divmod(pixel, size)
-    inside = (row >= rows.start) & (row < rows.stop) & (col >= cols.start) & (col < cols.stop)
-    index = np.where(inside, (row - rows.start) * (cols.stop - cols.start) + col - cols.start, 0)
+    row, col = np.divmod(rays.pixel, size)
+    index = (row - rows.start) * (cols.stop - cols.start) + col - cols.start
+    index[(row < rows.start) | (row >= rows.stop) | (col < cols.start) | (col >= cols.stop)] = -1
+    entry, leave = rays.entry, rays.leave
     if surface is not None:
         entry, leave = np.maximum(entry, surface[0].ravel()[index]), np.minimum(leave, surface[1].ravel()[index])
-    total = np.zeros(len(index), np.float32)
-    for low, high in free:
-        total += np.maximum(np.minimum(leave, high.ravel()[index]) - np.maximum(entry, low.ravel()[index]), 0)
-    return np.where(inside, total, 0)
+    return free.outside(index, entry, leave)
 
 def _lung_integral(lung, geometry, size, known):
-    """One lung's window, its difference from tissue there, its free intervals, and its surface."""
+    """One lung's window, its difference from tissue there, the Union of its solids, and its surface."""
     window = covering([lung.cavity], geometry, size)
     su, sw = geometry.slopes(size)
     su, sw = su[window[1]], sw[window[0]]
@@ -89,7 +86,7 @@ def _lung_integral(lung, geometry, size, known):
     for span in spans[:n_solid]:
         union.add(*span)
     solid = union.length()
-    free = union.gaps()
+    free = union.copy()
     local = (high - low - solid) * np.float32(LUNG - TISSUE)
     if lung.gaps:
         for span in spans[n_solid:n_solid + n_gap]:
@@ -174,7 +171,7 @@ def spread_matrix(size, coarse, sigma):
     """(size, coarse): Gaussian of `sigma` (share of the field) that spreads coarse cells over fine pixels."""
     fine, cell = (np.arange(size) + 0.5) / size, (np.arange(coarse) + 0.5) / coarse
     weight = np.exp(-0.5 * ((fine[:, None] - cell[None]) / sigma) ** 2)
-    return (weight / weight.sum(1, keepdims=True)).astype(np.float32)
+    return weight / weight.sum(1, keepdims=True)
 
 def scatter_field(attenuation, share, size, sigma=0.12):
     """Low-frequency scatter (size, size) as a share of the photons in air, from a coarse line integral (c, c).
@@ -182,14 +179,18 @@ def scatter_field(attenuation, share, size, sigma=0.12):
     What is scattered leaves the beam in the body; the wide Gaussian carries it behind the mediastinum, where the
     primary is weak and scatter therefore is the larger part.
     """
+    attenuation = attenuation.astype(float)
     source = share * np.exp(-attenuation) * (1 - np.exp(-3 * attenuation))
     spread = spread_matrix(size, len(attenuation), sigma)
-    return spread @ source.astype(np.float32) @ spread.T
+    return spread @ source @ spread.T
 
 def expected_photons(attenuation, scatter, photons, geometry):
-    """Mean photons counted per pixel (size, size): photons per mm2 in air times pixel area times (primary + scatter)."""
+    """Mean photons counted per pixel (size, size): photons per mm2 in air times pixel area times (primary + scatter).
+
+    In double precision: detectability is a difference of two such films, and must not depend on a processor's last digits.
+    """
     area = (geometry.field / len(attenuation)) ** 2
-    return np.float32(photons * area) * (np.exp(-attenuation) + scatter)
+    return photons * area * (np.exp(-attenuation.astype(float)) + scatter)
 
 # %% ../../nbs/data/11aa_exposure.ipynb #6faabe89
 def count_photons(mean, noise):

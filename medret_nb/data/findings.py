@@ -43,7 +43,7 @@ class Surroundings:
 def smooth(log, size, share=0.45, sigma=0.05):
     """The part of the low frequencies (size, size) that the display takes away, as digital systems do."""
     spread = spread_matrix(size, len(log), sigma)
-    return np.float32(share) * (spread @ log.astype(np.float32) @ spread.T)
+    return (share * (spread @ log @ spread.T)).astype(np.float32)
 
 @lru_cache(maxsize=256)
 def _surroundings(patient, view, rotation, inspiration, supine):
@@ -74,7 +74,7 @@ def noise_field(acquisition, size):
 def render(scene, acquisition, size=128, known=None):
     """The film of a scene: uint8 (size, size), the patient's right on the left (PA, AP), the front on the left (LATERAL)."""
     mean, geometry = expected(scene, acquisition, size, known=known)
-    log = log_film(count_photons(mean, noise_field(acquisition, size)), acquisition.photons, geometry)
+    log = log_film(count_photons(mean.astype(np.float32), noise_field(acquisition, size)), acquisition.photons, geometry)
     around = surroundings(scene.patient, acquisition)
     middle, half = sum(around.window) / 2, (around.window[1] - around.window[0]) / 2 / acquisition.exposure
     return to_grey(log - smooth(around.log, size), middle - half, middle + half)
@@ -86,7 +86,7 @@ def detectability(scene, acquisition, size=128):
     An upper bound for any reader, because patient and background are taken as known. Returns index -> d'.
     """
     out, known = {}, {}
-    with_all = expected(scene, acquisition, size, known=known)[0].astype(float)
+    with_all = expected(scene, acquisition, size, known=known)[0]
     for i in range(len(scene.findings)):
         l0 = expected(scene, acquisition, size, i, known)[0]
         out[i] = float(np.sqrt(((with_all - l0) ** 2 / l0).sum()))

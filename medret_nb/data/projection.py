@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['AIR', 'LUNG', 'TISSUE', 'BONE', 'VIEW_AXES', 'DISTANCE', 'Geometry', 'view_geometry', 'Shapes', 'join', 'ellipsoids',
-           'cross', 'rods', 'quadratics', 'boxes', 'pixel_boxes', 'polynomial', 'Rays', 'cast', 'soften', 'Union',
-           'Convex', 'as_shapes', 'grid_intervals']
+           'cross', 'rods', 'boxes', 'pixel_boxes', 'Rays', 'cast', 'soften', 'Union', 'Convex', 'as_shapes',
+           'grid_intervals']
 
 # %% ../../nbs/data/11a_projection.ipynb #e07e4cb3
 from dataclasses import dataclass, replace
 from functools import cached_property
 import numpy as np
+from . import rays
 
 # %% ../../nbs/data/11a_projection.ipynb #821d0406
 AIR, LUNG, TISSUE, BONE = 0.0, 0.0050, 0.0193, 0.0400   # attenuation per mm near 70 keV
@@ -129,49 +130,13 @@ def rods(start, end, radius, mu, flat=None, up=(0.0, 0.0, 1.0)):
     return Shapes((start + end) / 2, axes, semi, length[:, 0] / 2, excess)
 
 # %% ../../nbs/data/11a_projection.ipynb #523ee011
-def quadratics(shapes, geometry):
-    """What of a ray's meeting with each ellipsoid does not depend on the ray (float64, n rows).
-
-    For a ray t * (d0 + delta) with d0 through the centre c: t = (m +- sqrt(q)) / a, each a polynomial in delta.
-    Returns slopes (n, 2), a (n, 6), q (n, 6) for 1, u, w, uu, ww, uw; m (n, 3) for 1, u, w; slab (n, 5).
-    """
-    c = geometry.to_view(shapes.center)
-    frame = shapes.axes @ geometry.axes.T
-    A = np.einsum("nki,nk,nkj->nij", frame, 1.0 / shapes.semi ** 2, frame)
-    Ac = np.einsum("nij,nj->ni", A, c)
-    cAc, depth = (c * Ac).sum(1), c[:, 2]
-    a, q, m, slab = (np.empty((len(c), n)) for n in (6, 6, 3, 5))
-    a[:, 0], a[:, 1], a[:, 2] = cAc / depth ** 2, 2 * Ac[:, 0] / depth, 2 * Ac[:, 1] / depth
-    a[:, 3], a[:, 4], a[:, 5] = A[:, 0, 0], A[:, 1, 1], 2 * A[:, 0, 1]
-    q[:, :3] = a[:, :3]
-    q[:, 3], q[:, 4], q[:, 5] = Ac[:, 0] ** 2, Ac[:, 1] ** 2, 2 * Ac[:, 0] * Ac[:, 1]
-    q[:, 3:] -= (cAc[:, None] - 1) * a[:, 3:]
-    slopes = c[:, :2] / depth[:, None]
-    m[:, 0], m[:, 1:] = cAc / depth, Ac[:, :2]
-    along = frame[:, 0]
-    slab[:, 0] = (along[:, :2] * slopes).sum(1) + along[:, 2]
-    slab[:, 1:3], slab[:, 3], slab[:, 4] = along[:, :2], depth, shapes.cut
-    return slopes, a, q, m, slab
+def _as_seen(shapes, geometry):
+    """Centres, axes, semi-axes and cuts of shapes in the beam's frame, as `data.rays` takes them."""
+    return geometry.to_view(shapes.center), shapes.axes @ geometry.axes.T, np.ascontiguousarray(shapes.semi, float), np.ascontiguousarray(shapes.cut, float)
 
 def boxes(shapes, geometry):
     """Slopes u0, u1, w0, w1 (n, 4) between which each shape is seen. Exact tangents for whole ellipsoids."""
-    c, frame = geometry.to_view(shapes.center), shapes.axes @ geometry.axes.T
-    semi = np.where(np.isinf(shapes.semi), 0.0, shapes.semi)
-    spread = np.einsum("nki,nk,nkj->nij", frame, semi ** 2, frame)
-    whole = np.isinf(shapes.cut)
-    cut = np.where(whole, 0.0, shapes.cut)
-    near = c[:, 2] - np.abs(frame[:, 0, 2]) * cut - np.sqrt(spread[:, 2, 2])
-    far = 2 * c[:, 2] - near
-    out = np.empty((len(shapes), 4))
-    for j in range(2):
-        a = c[:, 2] ** 2 - spread[:, 2, 2]
-        b = c[:, j] * c[:, 2] - spread[:, j, 2]
-        root = np.sqrt(np.maximum(b * b - a * (c[:, j] ** 2 - spread[:, j, j]), 0))
-        reach = np.abs(frame[:, 0, j]) * cut + np.sqrt(spread[:, j, j])
-        low, high = c[:, j] - reach, c[:, j] + reach
-        out[:, 2 * j] = np.where(whole, (b - root) / a, low / np.where(low < 0, near, far))
-        out[:, 2 * j + 1] = np.where(whole, (b + root) / a, high / np.where(high > 0, near, far))
-    return out
+    return rays.limits(*_as_seen(shapes, geometry))
 
 def pixel_boxes(limits, geometry, size):
     """Rows and columns r0, r1, c0, c1 (n, 4) of the pixels whose centres may lie in boxes of slopes (n, 4)."""
@@ -182,72 +147,20 @@ def pixel_boxes(limits, geometry, size):
     edges[:, 1::2] = np.ceil(edges[:, 1::2] + 0.5)
     return np.clip(edges, 0, size).astype(np.int64)
 
-def polynomial(k, du, dw):
-    """Polynomials k (p, n, 6: 1, u, w, uu, ww, uw) of n shapes over their grids dw (n, R) x du (n, C): (p, n, R, C).
-
-    A polynomial in w whose coefficients are polynomials in u: one small matrix product each.
-    """
-    k = k.transpose(2, 0, 1)[..., None]
-    by_w, powers = np.empty((*k.shape[1:3], 3, du.shape[1]), du.dtype), np.empty((*dw.shape, 3), dw.dtype)
-    by_w[:, :, 0], by_w[:, :, 1], by_w[:, :, 2] = k[0] + (k[1] + k[3] * du) * du, k[2] + k[5] * du, k[4]
-    powers[..., 0], powers[..., 1], powers[..., 2] = 1, dw, dw * dw
-    return powers @ by_w
-
 # %% ../../nbs/data/11a_projection.ipynb #7466e6d9
 @dataclass
 class Rays:
-    """Flat pairs of shape and pixel: for each pair the pixel's index and the depths of entry and exit."""
+    """Flat pairs of shape and pixel: for each pair the pixel's index and the depths of entry and exit (float32)."""
     owner: np.ndarray
     pixel: np.ndarray
     entry: np.ndarray
     leave: np.ndarray
 
-def _repeat(values, count):
-    """Each column of values (k, n) repeated count (n,) times, float32."""
-    return [np.repeat(row.astype(np.float32), count) for row in values]
-
-def _cast(shapes, geometry, size, first_owner):
-    """In one row of pixels q is a parabola in the column: its roots give the covered columns directly."""
-    slopes, a, q, m, slab = quadratics(shapes, geometry)
-    r0, r1, c0, c1 = pixel_boxes(boxes(shapes, geometry), geometry, size).T
-    count = np.maximum(r1 - r0, 0)
-    shape = np.repeat(np.arange(len(shapes)), count)                       # one entry per shape and row
-    row = np.arange(len(shape)) - np.repeat(np.cumsum(count) - count - r0, count)
-    su, sw = geometry.slopes(size)
-    a, q, m, slab = a.T[:, shape], q.T[:, shape], m.T[:, shape], slab.T[:, shape]
-    dw, u0, step = sw[row] - slopes[shape, 1], slopes[shape, 0], geometry.field / geometry.distance / size
-    q = np.stack([q[0] + (q[2] + q[4] * dw) * dw, q[1] + q[5] * dw, np.minimum(q[3], -1e-30)])
-    a = np.stack([a[0] + (a[2] + a[4] * dw) * dw, a[1] + a[5] * dw, a[3]])
-    root = np.sqrt(np.maximum(q[1] ** 2 - 4 * q[0] * q[2], 0)) / (-2 * q[2])
-    peak = (-q[1] / (2 * q[2]) + u0 - su[0]) / step
-    first = np.ceil(np.clip(peak - root / step, c0[shape], size)).astype(np.int64)
-    last = np.floor(np.clip(peak + root / step, -1, c1[shape] - 1)).astype(np.int64)
-    count = np.where(root > 0, np.maximum(last - first + 1, 0), 0)
-    col = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - first, count)
-    du = (su[col] - np.repeat(u0, count)).astype(np.float32)
-    q0, q1, q2, a0, a1, a2, m0, m1 = _repeat([*q, *a, m[0] + m[2] * dw, m[1]], count)
-    root = np.sqrt(np.maximum(q0 + (q1 + q2 * du) * du, 0))
-    inverse = 1 / np.maximum(a0 + (a1 + a2 * du) * du, np.float32(1e-12))
-    middle = (m0 + m1 * du) * inverse
-    root *= inverse
-    entry, leave = middle - root, middle + root
-    if np.isfinite(shapes.cut).any():
-        t0, t1, along, depth, cut = _repeat([slab[2] * dw, slab[1], slab[0], slab[3], np.minimum(slab[4], 1e5)], count)
-        tilt = t0 + t1 * du
-        slope = along + tilt
-        slope = np.where(np.abs(slope) < 1e-6, np.float32(1e-6), slope)
-        half, at = np.abs(cut / slope), depth * (1 - tilt / slope)
-        entry, leave = np.maximum(entry, at - half), np.minimum(leave, at + half)
-        leave = np.maximum(leave, entry)
-    return Rays(np.repeat(shape + first_owner, count), np.repeat(row * size, count) + col, entry, leave)
-
-def cast(shapes, geometry, size, chunk=320):
-    """Rays of every shape with every pixel whose centre it covers (float32); misses are left out.
-
-    Works through `chunk` shapes at a time, so that its arrays stay in the processor's cache.
-    """
-    parts = [_cast(shapes.take(slice(i, i + chunk)), geometry, size, i) for i in range(0, max(len(shapes), 1), chunk)]
-    return Rays(*(np.concatenate([getattr(p, k) for p in parts]) for k in ("owner", "pixel", "entry", "leave")))
+def cast(shapes, geometry, size):
+    """Rays of every shape with every pixel whose centre it covers; misses are left out."""
+    seen = _as_seen(shapes, geometry)
+    box = pixel_boxes(rays.limits(*seen), geometry, size)
+    return Rays(*rays.meet(rays.constants(*seen), box, *geometry.slopes(size)))
 
 # %% ../../nbs/data/11a_projection.ipynb #24d4a1fb
 def soften(shapes, pixel):
@@ -262,48 +175,35 @@ def soften(shapes, pixel):
 
 # %% ../../nbs/data/11a_projection.ipynb #95f9c052
 class Union:
-    """The union of intervals along each ray, inside one container interval [low, high] (arrays of one shape).
-
-    With starts and ends sorted apart, a gap opens after the i-th end exactly where the next start is later.
-    """
+    """The union of intervals along each ray, inside one container interval [low, high] (float32 arrays of one shape)."""
     def __init__(self, low, high):
-        self.low, self.high = low, high
-        self.starts, self.ends, self.new_starts, self.new_ends = [], [], [], []
+        self.shape, self.low, self.high = low.shape, low.ravel(), high.ravel()
+        self.starts, self.ends = (np.empty((low.size, 4), np.float32) for _ in range(2))
+        self.count, self.most = np.zeros(low.size, np.int64), 0
 
     def add(self, entry, leave):
         """Put in one more interval per ray (empty where entry equals leave)."""
-        for values, new in ((self.new_starts, entry), (self.new_ends, leave)):
-            values.append(np.minimum(np.maximum(new, self.low), self.high))
+        if self.most == self.starts.shape[1]:                 # a ray's list may be full
+            self.most = int(self.count.max())
+        if self.most == self.starts.shape[1]:
+            self.starts, self.ends = (np.concatenate([values, np.empty_like(values)], 1) for values in (self.starts, self.ends))
+        rays.insert(self.starts, self.ends, self.count, self.low, self.high, entry.ravel(), leave.ravel())
+        self.most += 1
         return self
-
-    def settle(self):
-        """Sort in what was put in: one by one, or, where many intervals meet few rays, all at once."""
-        for values, fresh in ((self.starts, self.new_starts), (self.ends, self.new_ends)):
-            n, pairs = len(values) + len(fresh), len(fresh) * (len(values) + (len(fresh) - 1) / 2)
-            if pairs > 0.004 * n * self.low.size:                # measured: where numpy's sort is the faster one
-                values[:] = np.sort(np.stack([*values, *fresh]), axis=0)
-                fresh.clear()
-            for new in fresh:
-                for i, old in enumerate(values):
-                    values[i], new = np.minimum(old, new), np.maximum(old, new)
-                values.append(new)
-            fresh.clear()
 
     def length(self):
         """Length of the union along each ray, mm of depth."""
-        self.settle()
-        if not self.starts:
-            return np.zeros_like(self.low)
-        total = self.ends[-1] - self.starts[0]
-        for start, end in zip(self.starts[1:], self.ends[:-1]):
-            total -= np.maximum(start - end, 0)
-        return total
+        return rays.lengths(self.starts, self.ends, self.count).reshape(self.shape)
 
-    def gaps(self):
-        """The free intervals of the container between the union's parts: list of (start, end), empty ones left out."""
-        self.settle()
-        starts, ends = [*self.starts, self.high], [self.low, *self.ends]
-        return [(e, s) for s, e in zip(starts, ends) if (s > e).any()]
+    def copy(self):
+        """The union as it is now."""
+        out = Union(self.low, self.high)
+        out.shape, out.starts, out.ends, out.count, out.most = self.shape, self.starts.copy(), self.ends.copy(), self.count.copy(), self.most
+        return out
+
+    def outside(self, index, entry, leave):
+        """How much of each piece (n,) of a ray lies in the container but not in the union; index (n,): the piece's ray, below zero for none."""
+        return rays.outside(self.starts, self.ends, self.count, self.low, self.high, index, entry, leave)
 
 # %% ../../nbs/data/11a_projection.ipynb #3a9f6199
 @dataclass(frozen=True)
@@ -336,62 +236,41 @@ def as_shapes(convexes):
     return Shapes(np.array([c.center for c in convexes], float), np.array([_UPRIGHT if c.axes is None else c.axes for c in convexes]),
                   np.array([c.semi for c in convexes], float), np.full(len(convexes), np.inf), np.ones(len(convexes)))
 
-def grid_intervals(convexes, geometry, su, sw, known=None, block=20_000):
+def _planes(convexes, geometry):
+    """Half-spaces of convexes as the beam sees them: normals and levels (p, 4), and whose they are (p,)."""
+    flat = [(i, *normal, k) for i, c in enumerate(convexes) for normal, k in c.planes]
+    if not flat:
+        return np.zeros((0, 4)), np.zeros(0, np.int64)
+    flat = np.array(flat, float)
+    seen = flat[:, 1:4] @ geometry.axes.T
+    level = flat[:, 4] - flat[:, 1:4] @ geometry.center + seen[:, 2] * geometry.depth
+    return np.column_stack([seen, level]), flat[:, 0].astype(np.int64)
+
+def _pixels_between(limits, su, sw):
+    """Rows and columns r0, r1, c0, c1 (n, 4) of the rays su (columns, rising) x sw (rows, falling) inside boxes of slopes."""
+    return np.stack([np.searchsorted(-sw, -limits[:, 3]), np.searchsorted(-sw, -limits[:, 2], "right"),
+                     np.searchsorted(su, limits[:, 0]), np.searchsorted(su, limits[:, 1], "right")], 1)
+
+def grid_intervals(convexes, geometry, su, sw, known=None):
     """Entry and exit depth of the rays su (columns) x sw (rows) in each convex: list of (entry, exit) float32 (R, C).
 
     Where a ray misses, exit equals entry. Hollow ones give two intervals. known: a dict that keeps the intervals of
-    these very rays by `Convex.key`, so that a second volume asks only for what is new. Arrays hold about `block` numbers
-    at a time: small ones are reused by the allocator and stay in the processor's cache.
+    these very rays by `Convex.key`, so that a second volume asks only for what is new.
     """
     flat = [s for c in convexes for s in ((c, c.minus) if c.minus is not None else (c,))]
-    if not flat:
-        return []
     known = {} if known is None else known
     new = list({c.key: c for c in flat if c.key not in known}.values())
     if new:
-        slopes, a, q, m, _ = quadratics(as_shapes(new * 2 if len(new) == 1 else new), geometry)   # a lone row would round otherwise
-        slopes, a, q, m = (part[:len(new)] for part in (slopes, a, q, m))
-        three = np.zeros((3, len(new), 6), np.float32)
-        three[0], three[1], three[2, :, :3] = q, a, m
-        step = max(1, block // (len(su) * len(sw)))
-        for i in range(0, len(new), step):
-            some = slice(i, i + step)
-            known.update(zip([c.key for c in new[some]], _block(new[some], slopes[some], three[:, some], geometry, su, sw)))
-    spans, out, i = [known[c.key] for c in flat], [], 0
+        seen = _as_seen(as_shapes(new), geometry)
+        box = _pixels_between(rays.limits(*seen), su, sw)
+        known.update(zip([c.key for c in new], rays.pass_through(rays.constants(*seen), box, *_planes(new, geometry), su, sw)))
+    spans, out = iter([known[c.key] for c in flat]), []
     for convex in convexes:
-        span = spans[i]
-        i += 1
+        low, high = next(spans)
         if convex.minus is None:
-            out.append(span)
+            out.append((low, high))
             continue
-        first = np.clip(spans[i][0], *span)               # a ray that misses the hole has equal ends there
-        out += [(span[0], first), (np.clip(spans[i][1], first, span[1]), span[1])]
-        i += 1
+        first, last = next(spans)
+        first = np.clip(first, low, high)                     # a ray that misses the hole has equal ends there
+        out += [(low, first), (np.clip(last, first, high), high)]
     return out
-
-def _block(flat, slopes, three, geometry, su, sw):
-    """Intervals of some convexes without their holes, from q, a and m in `three` (3, n, 6): list of (entry, exit) (R, C)."""
-    du, dw = (su - slopes[:, :1]).astype(np.float32), (sw - slopes[:, 1:]).astype(np.float32)
-    root, inverse, middle = polynomial(three, du, dw)
-    np.sqrt(np.maximum(root, 0, out=root), out=root)
-    np.divide(1, inverse, out=inverse)
-    middle *= inverse
-    root *= inverse
-    entry = middle - root
-    leave = np.add(middle, root, out=middle)
-    for i, convex in enumerate(flat):
-        for plane in convex.planes:
-            _cut(entry[i], leave[i], plane, geometry, su, sw)
-    np.maximum(leave, entry, out=leave)
-    return list(zip(entry, leave))
-
-def _cut(entry, leave, plane, geometry, su, sw):
-    """Cut intervals (R, C), in place, to a half-space."""
-    normal, k = plane
-    n = geometry.axes @ np.asarray(normal, float)
-    level = np.float32(k - np.dot(normal, geometry.center) + n[2] * geometry.depth)
-    slope = (n[0] * su + n[2]).astype(np.float32)[None] + (n[1] * sw).astype(np.float32)[:, None]
-    slope = np.where(np.abs(slope) < 1e-9, np.float32(1e-9), slope)
-    at, rising = level / slope, slope > 0
-    np.minimum(leave, at, out=leave, where=rising)
-    np.maximum(entry, at, out=entry, where=~rising)

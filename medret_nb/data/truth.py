@@ -31,7 +31,7 @@ def measure(scene: Scene, a, size: int = READING_SIZE, known: dict | None = None
     around, dprime, boxes, known = surroundings(scene.patient, a), {}, {}, {} if known is None else known
     scatter = scatter_field(around.coarse, around.share, size)
     full = line_integral(compose(scene, a).volume, around.geometry, size, known)
-    l1 = expected_photons(full, scatter, a.photons, around.geometry).astype(float)
+    l1 = expected_photons(full, scatter, a.photons, around.geometry)
     for i in range(len(scene.findings)):
         without = line_integral(compose(scene, a, i).volume, around.geometry, size, known)
         l0, move = expected_photons(without, scatter, a.photons, around.geometry), np.abs(full - without)
