@@ -10,7 +10,12 @@ import numpy as np
 from numba import njit
 
 # %% ../../nbs/data/11a0_rays.ipynb #28237019
-compiled = njit(cache=__name__ != "__main__", error_model="numpy")     # nothing to keep for a cell of a notebook
+def compiled(function):
+    """The function as machine code, kept on disk where there is a place to keep it (a cell of a notebook has none)."""
+    try:
+        return njit(function, cache=__name__ != "__main__", error_model="numpy")
+    except RuntimeError:
+        return njit(function, error_model="numpy")
 
 @compiled
 def constants(center, frame, semi, cut):
