@@ -11,6 +11,7 @@ from pathlib import Path
 from ..data.files import DataError, read_json
 from .clip import CLIP
 from .cxr_clip import CXRCLIP
+from .medprobclip import MedProbCLIP
 from .method import Method
 from .pcmepp import PCMEPP
 from .pecm import PECM
@@ -20,6 +21,7 @@ METHODS: dict[str, type[Method]] = {
     "clip": CLIP,
     "cxr_clip": CXRCLIP,
     "pcmepp": PCMEPP,
+    "medprobclip": MedProbCLIP,
     "pecm": PECM,
 }
 
