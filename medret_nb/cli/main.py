@@ -24,6 +24,7 @@ import medret_nb
 from .ask import Search, printable
 from .gather import Command, Csv, Dicom, Download, OpenI, Phantom
 from .models import Embed, Evaluate, compare_command, pretrain_command, train_command
+from .report import Figures, Report
 from ..data.files import DataError
 
 # %% ../../nbs/cli/82_main.ipynb #36adf016
@@ -51,6 +52,8 @@ COMMANDS: dict[str, tuple[str, Callable]] = {
     "embed": ("turn films and texts into points", lambda: Embed),
     "evaluate": ("measure retrieval", lambda: Evaluate),
     "search": ("ask with a film or a sentence", lambda: Search),
+    "report": ("write one page on a run", lambda: Report),
+    "figures": ("write a run's figures and tables for print", lambda: Figures),
     "compare": ("train several methods and compare them", compare_command),
     "pretrain": ("make the tiny encoders anew", pretrain_command),
 }
