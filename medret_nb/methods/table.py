@@ -15,6 +15,7 @@ from .medprobclip import MedProbCLIP
 from .method import Method
 from .pcmepp import PCMEPP
 from .pecm import PECM
+from .rra_vl import RRAVL
 
 # %% ../../nbs/methods/39_table.ipynb #694c0656
 METHODS: dict[str, type[Method]] = {
@@ -23,6 +24,7 @@ METHODS: dict[str, type[Method]] = {
     "pcmepp": PCMEPP,
     "medprobclip": MedProbCLIP,
     "pecm": PECM,
+    "rra_vl": RRAVL,
 }
 
 
