@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Items', 'from_arrays', 'from_run', 'gather', 'Found', 'answers_to', 'best_of']
 
-# %% ../../nbs/views/69b_items.ipynb #09b56ba0
+# %% ../../nbs/views/69b_items.ipynb #4de3b8a5
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..data.reports import section_text, text_groups
 from ..data.studies import StudySet
 from ..evaluation.ranking import ranks
 from ..methods.table import load_method
-from ..retrieval.embeddings import Embeddings, embed
+from ..retrieval.embeddings import Embeddings, embed, embed_texts
 from ..retrieval.search import scorer
 
 # %% ../../nbs/views/69b_items.ipynb #f0c6e8af
@@ -93,16 +93,25 @@ def from_arrays(image: np.ndarray, text: np.ndarray, image_logvar: np.ndarray | 
              for mu, logvar, modality in ((image, image_logvar, "image"), (text, text_logvar, "text"))]
     return Items(*sides, np.asarray(groups, np.int64), texts, pick(films), pick(findings), restricted, name, says)
 
-# %% ../../nbs/views/69b_items.ipynb #23219b59
-def from_run(run: str | Path, split: str = "test", data: str | Path | None = None, progress: bool = True) -> Items:
+# %% ../../nbs/views/69b_items.ipynb #055a9176
+def _with_local(method, keys: Sequence[str]) -> bool:
+    "Make `method` keep the local features `keys` beside its points; False, and nothing is changed, if it does not make them or keeps them already."
+    before, method.stored = method.stored, tuple(dict.fromkeys([*method.stored, *keys]))
+    if method.stored != before and set(keys) <= set(embed_texts(method, ["normal"]).local): return True
+    method.stored = before
+    return False
+
+
+def from_run(run: str | Path, split: str = "test", data: str | Path | None = None, progress: bool = True, stored: Sequence[str] = ()) -> Items:
     """Items of one split of the data of a run folder.
 
-    data: the folder of the StudySet, by default the one the run was trained on. Raises DataError for a folder that is no
-    run, data that is not there, and a split without studies.
+    data: the folder of the StudySet, by default the one the run was trained on; stored: local features that are wanted
+    beside the points, where the method makes them. Raises DataError for a folder that is no run, data that is not there, and a split without studies.
     """
     method = load_method(run)
     studies = StudySet.load(data or method.config.data)
-    points = embed(method, studies, split, out=Path(run) / "embeddings", progress=progress)
+    more = bool(stored) and _with_local(method, stored)
+    points = embed(method, studies, split, out=Path(run) / ("views" if more else "embeddings"), progress=progress)
     image, text = points["image"], points["text"]
     place = {study: row for row, study in enumerate(text.study_ids)}
     text = text.select(np.array([place[study] for study in image.study_ids]))

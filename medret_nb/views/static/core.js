@@ -78,7 +78,7 @@ function card({ title = "", images = null, film = null, text = "", told = "", ve
     told && h("div", { class: "told" }, told), text && report(text));
 }
 
-function cards(list, empty = "Nothing to show.") { return h("div", { class: "cards" }, list.length ? list.map(card) : note(empty)); }
+function cards(list, { empty = "Nothing to show.", small = false } = {}) { return h("div", { class: small ? "cards small" : "cards" }, list.length ? list.map(card) : note(empty)); }
 
 function bars(rows, { top = null, unit = "", digits = 2 } = {}) {   // rows: {name, value, colour, told}; a list of horizontal bars with their numbers
   const high = top ?? Math.max(1e-12, ...rows.map(r => Math.abs(r.value) || 0));
