@@ -80,16 +80,18 @@ def test_weights_scale_their_terms(small_phantom):
 def test_it_learns_32_studies_by_heart(small_phantom):
     torch.manual_seed(0)
     method, batch = made(small_phantom, rows=range(32))
-    optimiser = torch.optim.AdamW(method.parameters(), lr=1e-3)
+    optimiser = torch.optim.AdamW(method.parameters(), lr=5e-4)
     method.train()
     for _ in range(60):
         loss = sum(method(batch).values())
         optimiser.zero_grad(), loss.backward(), optimiser.step()
     method.eval()
     with torch.no_grad():
-        scores = method.score(method.encode_image(batch.pixels[:, 0]), method.encode_text(batch.tokens[:, 0], batch.mask[:, 0]))
-    groups = batch.section_group[:, 0].numpy()
-    assert np.mean(groups[scores.argmax(1).numpy()] == groups) > 0.95
+        films = [method.encode_image(batch.pixels[:, v]) for v in range(2)]
+        texts = [method.encode_text(batch.tokens[:, s], batch.mask[:, s]) for s in range(2)]
+    groups = batch.section_group
+    found = [(groups[method.score(film, text).argmax(1), s] == groups[:, s]).float().mean() for film in films for s, text in enumerate(texts)]
+    assert np.mean(found) > 0.95
 
 
 def test_the_order_of_a_batch_does_not_matter(small_phantom):
