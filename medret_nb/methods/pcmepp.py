@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.files import DataError
+from ..losses.contrastive import softmax_matching
 from ..losses.gaussian import csd, kl_to_standard_normal, matching_terms
 from .method import Embedding, Method, MethodConfig
 
@@ -72,6 +73,7 @@ class PCMEPPConfig(MethodConfig):
     max_logvar: float = 2.0
     spread_layers: int = 1             # transformer layers before the head for the spread
     pseudo_weight: float = 0.1         # of the terms with pseudo-positives
+    means_weight: float = 1.0          # of the contrast of the means alone; 0 is the published loss, for encoders that already agree
     vib_weight: float = 1e-4           # of the KL divergence to the standard normal, mean over dimensions
     mixing: float = 0.25               # share of films that are mixed with another of the batch in training
     smoothing: float = 1e-4            # of the labels
@@ -79,7 +81,7 @@ class PCMEPPConfig(MethodConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("spread_layers", "pseudo_weight", "vib_weight"):
+        for name in ("spread_layers", "pseudo_weight", "means_weight", "vib_weight"):
             if getattr(self, name) < 0: raise DataError(f"{name}: {getattr(self, name)} must not be negative")
         for name, top in (("mixing", 1), ("smoothing", 0.5)):
             if not 0 <= getattr(self, name) <= top: raise DataError(f"{name}: {getattr(self, name)} must lie in 0..{top}")
@@ -90,8 +92,9 @@ class PCMEPPConfig(MethodConfig):
 class PCMEPP(Method):
     """Gaussian clouds, closed-form sampled distance, a yes-or-no question for every pair.
 
-    After Chun 2024 (PCME++), by the formulas of its public code. Unlike there, identical texts of a batch count as true
-    (`group_texts=False` gives the original), log-variances are clamped, and films are mixed across processes.
+    After Chun 2024 (PCME++), by the formulas of its public code. Unlike there, the means are contrasted as well
+    (`means_weight=0` gives the original), identical texts of a batch count as true (`group_texts=False`), log-variances
+    are clamped, and films are mixed across processes.
     """
     name = "pcmepp"
     similarity = "csd"
@@ -130,12 +133,13 @@ class PCMEPP(Method):
                 "group": batch.text_group if self.config.group_texts else batch.study}
 
     def objective(self, encoded: dict[str, Tensor], batch) -> dict[str, Tensor]:
-        "Matching with the given targets and with pseudo-positives, and the KL term, over the (gathered) batch."
+        "Matching with the given targets and with pseudo-positives, the contrast of the means, and the KL term, over the (gathered) batch."
         c, e = self.config, encoded
         targets = mixed_targets(e["study"], e["partner"], e["share"], e["group"], c.smoothing)
         match, pseudo = matching_terms(e["image_mu"], e["image_logvar"], e["text_mu"], e["text_logvar"], self.logit_scale, self.shift, targets)
         kl = sum(kl_to_standard_normal(e[f"{side}_mu"], e[f"{side}_logvar"], "mean") for side in ("image", "text"))
-        return {"match": 2 * match, "pseudo": 2 * c.pseudo_weight * pseudo, "vib": c.vib_weight * kl}
+        means = softmax_matching(2 * self.logit_scale * e["image_mu"] @ e["text_mu"].T, targets)
+        return {"match": 2 * match, "pseudo": 2 * c.pseudo_weight * pseudo, "means": c.means_weight * means, "vib": c.vib_weight * kl}
 
     def score(self, queries: Embedding, gallery: Embedding) -> Tensor:
         "Minus the closed-form sampled distance (Q, G)."
