@@ -80,7 +80,10 @@ RULES = (
     ("medical device", "", "Support Devices", ""),
     ("spinal fusion", "", "Support Devices", ""),
 )
-_NOT_A_PACEMAKER = {"humerus", "shoulder", "abdomen", "breast", "neck", "spine", "aortic valve", "mitral valve", "pulmonary artery", "cervical vertebrae", "thoracic vertebrae"}
+
+# %% ../../nbs/data/13b_codes.ipynb #3af28748
+_NOT_A_PACEMAKER = {"humerus", "shoulder", "abdomen", "breast", "neck", "spine", "aortic valve", "mitral valve",
+                    "pulmonary artery", "cervical vertebrae", "thoracic vertebrae"}
 
 
 def _fits(rule_words: str, words: tuple[str, ...]) -> bool:
@@ -136,7 +139,7 @@ _DEVICES = ("endotracheal tube", "central line", "gastric tube", "pacemaker")
 _MIDDLE = ("cardiomegaly", "enlarged mediastinum", "edema")              # findings without a side
 _ZONED = ("consolidation", "pneumonia", "atelectasis", "nodule", "mass", "rib fracture", "pleural thickening")
 
-
+# %% ../../nbs/data/13b_codes.ipynb #642b5aa8
 def finding_from_code(code: str, drawn: str) -> Finding:
     "The phantom's finding (side \"\" where the code names none) for a code that a rule draws as `drawn`."
     heading, words = split_code(code)
@@ -147,11 +150,12 @@ def finding_from_code(code: str, drawn: str) -> Finding:
     severity = next((_SEVERITY[word] for word in words if word in _SEVERITY), 2)
     name = "device" if drawn in _DEVICES else drawn
     sizes = _SIZES.get("granuloma" if "granuloma" in heading else name)
-    return Finding(name, side="bilateral" if name == "edema" else "" if name in _MIDDLE or drawn in ("endotracheal tube", "gastric tube") else side,
+    return Finding(name, side="bilateral" if name == "edema" else "" if name in _MIDDLE
+                   or drawn in ("endotracheal tube", "gastric tube") else side,
                    zone=zone if name in _ZONED else "", severity=severity, size_mm=sizes[severity - 1] if sizes else 0.0,
                    kind=drawn if name == "device" else "")
 
-
+# %% ../../nbs/data/13b_codes.ipynb #49e0d576
 def findings_from_codes(codes: Iterable[str]) -> tuple[Finding, ...]:
     """What the codes of one study put into a scene, sorted, each (name, side, zone, kind) once, with its greatest severity.
 

@@ -51,7 +51,8 @@ def apply_table(values: np.ndarray, first: int, table: np.ndarray) -> np.ndarray
     return (table[index].astype(float) - low) / max(high - low, 1.0)
 
 # %% ../../nbs/data/14b_dicom.ipynb #9935e209
-NOT_FILMS = ("CT", "MR", "PT", "NM", "US", "MG", "SR", "PR", "SEG", "KO", "DOC", "ECG", "OP", "OCT", "RTSTRUCT", "RTDOSE", "RTPLAN")
+NOT_FILMS = ("CT", "MR", "PT", "NM", "US", "MG", "SR", "PR", "SEG", "KO", "DOC", "ECG", "OP", "OCT", "RTSTRUCT",
+             "RTDOSE", "RTPLAN")
 
 
 def _open(path: Path) -> pydicom.Dataset:
@@ -63,14 +64,15 @@ def _open(path: Path) -> pydicom.Dataset:
     except pydicom.errors.InvalidDicomError: raise DataError(f"{path}: not a DICOM file") from None
     except Exception as error: raise DataError(f"{path}: not a readable DICOM file ({type(error).__name__})") from error
 
-
+# %% ../../nbs/data/14b_dicom.ipynb #aa61b2a0
 def _refuse(data: pydicom.Dataset, path: Path):
     "Refuse what is not one radiograph of a sensible size with all its pixels."
     modality, frames = str(data.get("Modality", "")), int(data.get("NumberOfFrames", 1) or 1)
     if modality in NOT_FILMS: raise DataError(f"{path}: modality {modality} is not a radiograph")
     if "PixelData" not in data: raise DataError(f"{path}: there are no pixels in it")
     if frames > 1: raise DataError(f"{path}: {frames} frames; a film has one")
-    missing = [name for name in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation") if data.get(name) in (None, "")]
+    missing = [name for name in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation",
+                                 "PhotometricInterpretation") if data.get(name) in (None, "")]
     if missing: raise DataError(f"{path}: the tag {missing[0]} is missing")
     rows, columns = int(data.Rows), int(data.Columns)
     if not 0 < rows * columns <= MAX_PIXELS: raise DataError(f"{path}: {rows} x {columns} pixels; the limit is {MAX_PIXELS:,}")
@@ -78,9 +80,10 @@ def _refuse(data: pydicom.Dataset, path: Path):
     if data.file_meta.TransferSyntaxUID.is_compressed: return
     samples = 2 if data.PhotometricInterpretation == "YBR_FULL_422" else int(data.get("SamplesPerPixel", 1))
     expected, found = -(-rows * columns * samples * int(data.BitsAllocated) // 8), len(data.PixelData)
-    if found not in (expected, expected + 1): raise DataError(f"{path}: {found} bytes of pixels, but {rows} x {columns} need {expected}")
+    if found not in (expected, expected + 1):
+        raise DataError(f"{path}: {found} bytes of pixels, but {rows} x {columns} need {expected}")
 
-
+# %% ../../nbs/data/14b_dicom.ipynb #f28c5c47
 def _decode(data: pydicom.Dataset, path: Path) -> np.ndarray:
     "Stored values (H, W), or (H, W, 3) of a colour picture."
     syntax = data.file_meta.TransferSyntaxUID
@@ -101,21 +104,25 @@ def _grey(values: np.ndarray, data: pydicom.Dataset) -> tuple[np.ndarray, list[s
         if data.get("VOILUTSequence"):
             item = data.VOILUTSequence[0]
             raw, n = item.LUTData, int(item.LUTDescriptor[0]) or 65536
-            entries = np.frombuffer(raw, "<u2" if len(raw) >= 2 * n else np.uint8)[:n] if isinstance(raw, bytes) else np.asarray(raw)
+            entries = np.frombuffer(raw, "<u2" if len(raw) >= 2 * n else np.uint8)[:n] if isinstance(raw,
+                    bytes) else np.asarray(raw)
             start = int(item.LUTDescriptor[1])
             shown = apply_table(values, start - 65536 if start > 32767 and values.min() < 0 else start, entries)
         elif "WindowCenter" in data and "WindowWidth" in data:
-            shown = apply_window(values, first("WindowCenter"), first("WindowWidth"), str(data.get("VOILUTFunction") or "LINEAR").upper())
+            shown = apply_window(values, first("WindowCenter"), first("WindowWidth"),
+                                 str(data.get("VOILUTFunction") or "LINEAR").upper())
         else: return stretch(values), []
     except (TypeError, ValueError, IndexError, AttributeError): pass
-    if shown is None or shown.min() == shown.max(): return stretch(values), ["window or table ignored: it makes no sense or shows nothing"]
+    if shown is None or shown.min() == shown.max():
+        return stretch(values), ["window or table ignored: it makes no sense or shows nothing"]
     return np.rint(shown * 255).astype(np.uint8), []
 
-
+# %% ../../nbs/data/14b_dicom.ipynb #4e2ab44f
 def _film(data: pydicom.Dataset, path: Path) -> tuple[np.ndarray, list[str]]:
     "The film as uint8 (H, W), 0 black, and notes."
     stored = _decode(data, path)
-    if stored.ndim == 3: return np.asarray(Image.fromarray(stretch(stored) if stored.dtype != np.uint8 else stored).convert("L")), []
+    if stored.ndim == 3:
+        return np.asarray(Image.fromarray(stretch(stored) if stored.dtype != np.uint8 else stored).convert("L")), []
     outside = np.zeros(stored.shape, bool)                  # the frame that some detectors write around the film
     if isinstance(padding := data.get("PixelPaddingValue"), int):
         limit = data.get("PixelPaddingRangeLimit", padding)
@@ -127,7 +134,7 @@ def _film(data: pydicom.Dataset, path: Path) -> tuple[np.ndarray, list[str]]:
     grey[outside] = 0
     return grey, notes
 
-
+# %% ../../nbs/data/14b_dicom.ipynb #84383bba
 def _view(data: pydicom.Dataset) -> tuple[str, str]:
     "The view and the code it was read from: View Position, else the view code, else Patient Orientation (which side lies where)."
     raw = str(data.get("ViewPosition") or "").strip().upper()
@@ -137,17 +144,20 @@ def _view(data: pydicom.Dataset) -> tuple[str, str]:
     across = str((data.get("PatientOrientation") or [""])[0])[:1]
     return (views or [{"L": "FRONTAL", "R": "FRONTAL", "A": "LATERAL", "P": "LATERAL"}.get(across, "UNKNOWN")])[0], raw
 
-
+# %% ../../nbs/data/14b_dicom.ipynb #f5e8df4c
 def _read(data: pydicom.Dataset, path: Path) -> tuple[np.ndarray, dict]:
     try:
         _refuse(data, path)
         (film, notes), (view, raw) = _film(data, path), _view(data)
     except DataError: raise
-    except Exception as error: raise DataError(f"{path}: a tag makes no sense ({type(error).__name__})") from error     # tags may hold anything
+    # tags may hold anything
+    except Exception as error: raise DataError(f"{path}: a tag makes no sense ({type(error).__name__})") from error
     burned = {"YES": "yes", "NO": "no"}.get(str(data.get("BurnedInAnnotation", "")).upper(), "not stated")
     if burned == "yes": notes.append("identity may be burned into the pixels (BurnedInAnnotation is YES)")
-    if view != "LATERAL" and str((data.get("PatientOrientation") or [""])[0]).startswith("R"): notes.append("PatientOrientation says that the patient's right is on the right of the picture")
-    return film, {"view": view, "view_raw": raw, "photometric": str(data.PhotometricInterpretation), "bits": int(data.BitsStored), "burned_in": burned, "notes": notes}
+    if view != "LATERAL" and str((data.get("PatientOrientation") or [""])[0]).startswith("R"):
+        notes.append("PatientOrientation says that the patient's right is on the right of the picture")
+    return film, {"view": view, "view_raw": raw, "photometric": str(data.PhotometricInterpretation),
+                  "bits": int(data.BitsStored), "burned_in": burned, "notes": notes}
 
 
 def read_dicom(path: str | Path) -> tuple[np.ndarray, dict]:
@@ -172,9 +182,10 @@ def _candidates(folder: Path) -> list[Path]:
         try:
             with open(path, "rb") as file: return file.read(132)[128:] == b"DICM"
         except OSError: return False
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".") and path.name != "DICOMDIR" and claims(path))
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")
+                  and path.name != "DICOMDIR" and claims(path))
 
-
+# %% ../../nbs/data/14b_dicom.ipynb #742709b1
 def _import_one(path: Path, salt: str, longest: int) -> tuple[dict, bytes]:
     "What the journal keeps of a file, and its film as the bytes of a PNG file."
     try:
@@ -190,8 +201,10 @@ def _import_one(path: Path, salt: str, longest: int) -> tuple[dict, bytes]:
         return pseudonym(salt, kind, value) if value else ""
     alone = hashlib.sha256(png.getvalue()).hexdigest()
     study = str(data.get("StudyInstanceUID") or "") or alone
-    return {"image_id": name("image", "SOPInstanceUID", alone), "study_id": pseudonym(salt, "study", study), "accession": name("study", "AccessionNumber"),
-            "patient_id": name("patient", "PatientID", study), "view": facts["view"], "view_raw": facts["view_raw"], "height": image.height, "width": image.width,
+    return {"image_id": name("image", "SOPInstanceUID", alone), "study_id": pseudonym(salt, "study", study),
+            "accession": name("study", "AccessionNumber"),
+            "patient_id": name("patient", "PatientID", study), "view": facts["view"], "view_raw": facts["view_raw"],
+            "height": image.height, "width": image.width,
             "burned_in": facts["burned_in"], "notes": facts["notes"]}, png.getvalue()
 
 # %% ../../nbs/data/14b_dicom.ipynb #6ba4a874
@@ -209,8 +222,9 @@ def _open_journal(work: Path, salt: str | None) -> tuple[str, dict[str, dict]]:
         with atomic_write(journal) as temporary: temporary.write_bytes(whole)
     return salt, {entry.pop("key"): entry for entry in map(json.loads, whole.splitlines())}
 
-
-def _import_files(paths: list[Path], root: Path, out: Path, salt: str | None, longest: int, quiet: bool) -> tuple[str, list[dict]]:
+# %% ../../nbs/data/14b_dicom.ipynb #2f6549f4
+def _import_files(paths: list[Path], root: Path, out: Path, salt: str | None, longest: int,
+                  quiet: bool) -> tuple[str, list[dict]]:
     "One entry for each path, in order; films are written before their entry, and what the journal holds is not done again."
     salt, done = _open_journal(out / ".importing", salt)
     def key(path: Path) -> str:
@@ -218,7 +232,8 @@ def _import_files(paths: list[Path], root: Path, out: Path, salt: str | None, lo
         return pseudonym(salt, "file", f"{path.relative_to(root)}|{facts.st_size}|{facts.st_mtime_ns}|{longest}")
     keys, entries = [key(path) for path in paths], []
     written = {entry.get("image_id") for entry in done.values()}
-    with open(out / ".importing" / "journal.jsonl", "a", encoding="utf-8") as journal, ThreadPoolExecutor(min(8, cpu_count() or 1)) as pool, \
+    with open(out / ".importing" / "journal.jsonl", "a",
+              encoding="utf-8") as journal, ThreadPoolExecutor(min(8, cpu_count() or 1)) as pool, \
             warnings.catch_warnings(), tqdm(total=len(paths), desc="DICOM", unit="film", disable=quiet or len(paths) < 20) as bar:
         warnings.simplefilter("ignore")                     # pydicom comments on every odd tag
         for first in range(0, len(paths), 64):
@@ -235,27 +250,32 @@ def _import_files(paths: list[Path], root: Path, out: Path, salt: str | None, lo
     return salt, entries
 
 # %% ../../nbs/data/14b_dicom.ipynb #67d39515
-def _with_reports(studies: pd.DataFrame, accessions: dict[str, str], reports: str | Path | None, salt: str) -> tuple[pd.DataFrame, list[str]]:
+def _with_reports(studies: pd.DataFrame, accessions: dict[str, str], reports: str | Path | None,
+                  salt: str) -> tuple[pd.DataFrame, list[str]]:
     "Join the texts of a CSV file to the studies; ids become pseudonyms, unknown columns are dropped and named."
     if reports is None: return studies, []
     table = read_table(reports)
-    if "study_id" not in table: raise DataError(f"{reports}: the column study_id is missing; there are: {', '.join(table.columns)}")
+    if "study_id" not in table:
+        raise DataError(f"{reports}: the column study_id is missing; there are: {', '.join(table.columns)}")
     extra = [name for name in table.columns if name not in STUDY_COLUMNS]
     table = table.drop(columns=extra)
     for row, labels in enumerate(table.get("labels", ())): parse_labels(labels, f"{reports}, row {row + 1}")
     known = set(studies["study_id"])
     names = [pseudonym(salt, "study", study.strip()) for study in table["study_id"]]
     table["study_id"] = [name if name in known else accessions.get(name, name) for name in names]
-    if (twice := table["study_id"].duplicated()).any(): raise DataError(f"{reports}, row {int(np.flatnonzero(twice)[0]) + 1}: a second report of the same study")
+    if (twice := table["study_id"].duplicated()).any():
+        raise DataError(f"{reports}, row {int(np.flatnonzero(twice)[0]) + 1}: a second report of the same study")
     for name, kind in (("patient_id", "patient"), ("group_id", "group")):
         if name in table: table[name] = [pseudonym(salt, kind, value.strip()) if value.strip() else "" for value in table[name]]
     joined = studies.merge(table, on="study_id", how="outer", suffixes=("", "_report"), sort=False)
     if "patient_id_report" in joined: joined["patient_id"] = joined["patient_id"].fillna(joined.pop("patient_id_report"))
     filmless, silent = len(joined) - len(studies), len(known - set(table["study_id"]))
     remarks = [f"{filmless} report(s) without a film", f"{silent} film studies without a report"]
-    return joined.fillna(""), [f"dropped unknown column(s) of the reports: {', '.join(extra)}"] * bool(extra) + [line for line in remarks if not line.startswith("0 ")]
+    return joined.fillna(""), [
+        f"dropped unknown column(s) of the reports: {', '.join(extra)}"] * bool(extra) + [line
+                for line in remarks if not line.startswith("0 ")]
 
-
+# %% ../../nbs/data/14b_dicom.ipynb #d7c64ec8
 def _remarks(entries: list[dict], paths: list[Path], images: pd.DataFrame) -> list[str]:
     "One line for each thing that the user should know; the paths of files appear on the screen only."
     refused = [(path, entry["refused"]) for path, entry in zip(paths, entries) if "refused" in entry]
@@ -264,10 +284,12 @@ def _remarks(entries: list[dict], paths: list[Path], images: pd.DataFrame) -> li
     if len(read) > len(images): lines.append(f"{len(read) - len(images)} file(s) repeat a film that was already read")
     unstated = sum(entry["burned_in"] == "not stated" for entry in read)
     if unstated: lines.append(f"{unstated} film(s) do not state whether identity is burned into the pixels: look at them")
-    return lines + [f"{count} film(s): {note}" for note, count in sorted(Counter(note for entry in read for note in entry["notes"]).items())]
+    return lines + [f"{count} film(s): {note}"
+                    for note, count in sorted(Counter(note for entry in read for note in entry["notes"]).items())]
 
-
-def from_dicom(folder: str | Path, reports: str | Path | None = None, out: str | Path = "dicom-studies", salt: str | None = None, longest: int = 1024,
+# %% ../../nbs/data/14b_dicom.ipynb #eede2d90
+def from_dicom(folder: str | Path, reports: str | Path | None = None, out: str | Path = "dicom-studies",
+               salt: str | None = None, longest: int = 1024,
                name: str = "dicom", fractions: dict[str, float] | None = None, seed: int = 0, quiet: bool = False) -> StudySet:
     """Make a StudySet in `out` from all DICOM radiographs below `folder`, under pseudonyms and without identifying tags.
 
@@ -288,7 +310,8 @@ def from_dicom(folder: str | Path, reports: str | Path | None = None, out: str |
     try: salt, entries = _import_files(paths, folder, out, salt, longest, quiet)
     except OSError as error: raise DataError(f"{error.filename or out}: {error.strerror or error}") from error
     films = pd.DataFrame([entry for entry in entries if "refused" not in entry])
-    if not len(films): raise DataError(f"{folder}: none of the {len(paths)} DICOM files can be read; first {paths[0]}: {entries[0]['refused']}")
+    if not len(films):
+        raise DataError(f"{folder}: none of the {len(paths)} DICOM files can be read; first {paths[0]}: {entries[0]['refused']}")
     films = films.drop_duplicates("image_id").sort_values("image_id")       # the order of file names may tell names
     studies = films.drop_duplicates("study_id")[["study_id", "patient_id"]]
     accessions = {accession: study for accession, study in zip(films["accession"], films["study_id"]) if accession}
@@ -297,8 +320,10 @@ def from_dicom(folder: str | Path, reports: str | Path | None = None, out: str |
     if "split" not in studies or not studies["split"].str.strip().any():
         try: studies["split"] = assign_splits(studies, fractions, seed=seed)
         except DataError as error: remarks.append(f"no splits were made: {error}")
-    images = films[["image_id", "study_id", "view", "view_raw", "height", "width"]].assign(path=[f"images/{image}.png" for image in films["image_id"]])
-    info = {"name": name, "licence": "not stated", "restricted": True, "made_by": "medret_nb.data.dicom.from_dicom", "films": len(films), "left_out": int(sum("refused" in e for e in entries))}
+    images = films[["image_id", "study_id", "view", "view_raw", "height",
+                    "width"]].assign(path=[f"images/{image}.png" for image in films["image_id"]])
+    info = {"name": name, "licence": "not stated", "restricted": True, "made_by": "medret_nb.data.dicom.from_dicom",
+            "films": len(films), "left_out": int(sum("refused" in e for e in entries))}
     made = StudySet(studies, images, info=info, folder=out)
     for stray in set((out / "images").glob("*.png")) - set(made.image_paths()): stray.unlink()      # of a run with another salt
     made.save(out)

@@ -13,7 +13,8 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import (HTTPDefaultErrorHandler, HTTPErrorProcessor, HTTPHandler, HTTPRedirectHandler, HTTPSHandler, OpenerDirector,
+from urllib.request import (HTTPDefaultErrorHandler, HTTPErrorProcessor, HTTPHandler, HTTPRedirectHandler,
+                            HTTPSHandler, OpenerDirector,
                             ProxyHandler, Request, UnknownHandler)
 
 from tqdm.auto import tqdm
@@ -31,28 +32,32 @@ class _Broken(Exception):
 def _open(url: str, headers: dict[str, str], timeout: float):
     "Open a web address; unlike `urlopen` it never follows a redirection to a file, to ftp or to inline data."
     opener = OpenerDirector()
-    for handler in (ProxyHandler, UnknownHandler, HTTPHandler, HTTPSHandler, HTTPDefaultErrorHandler, HTTPRedirectHandler, HTTPErrorProcessor): opener.add_handler(handler())
+    for handler in (ProxyHandler, UnknownHandler, HTTPHandler, HTTPSHandler, HTTPDefaultErrorHandler,
+                    HTTPRedirectHandler, HTTPErrorProcessor):
+        opener.add_handler(handler())
     try: return opener.open(Request(url, headers=headers), timeout=timeout)
     except HTTPError as error:
         if error.code in _AGAIN or error.code == 416: raise _Broken(f"HTTP {error.code} {error.reason}") from error
         raise DataError(f"{url}: the server answers {error.code} {error.reason}") from None
     except URLError as error:
-        if "unknown url type" in str(error.reason): raise DataError(f"{url}: leads to an address that is not on the web ({error.reason})") from None
+        if "unknown url type" in str(error.reason):
+            raise DataError(f"{url}: leads to an address that is not on the web ({error.reason})") from None
         raise _Broken(str(error.reason)) from error
     except (OSError, HTTPException) as error: raise _Broken(str(error) or type(error).__name__) from error
 
-
+# %% ../../nbs/data/14c_download.ipynb #79ce6a58
 def _known_part(url: str, part: Path, note: Path) -> tuple[int, str]:
     "How many bytes of this address's file are here, and its version on the server; (0, \"\") where that is not certain."
     try: facts = read_json(note) if part.is_file() and note.is_file() else {}
     except DataError: facts = {}
     return (part.stat().st_size, facts["version"]) if facts.get("url") == url and facts.get("version") else (0, "")
 
-
+# %% ../../nbs/data/14c_download.ipynb #008a46ab
 def _attempt(url: str, part: Path, note: Path, timeout: float, bar: tqdm) -> int | None:
     "One request: append what comes to `part`. Returns the file's full size if the server said it; `_Broken` if bytes are missing."
     have, version = _known_part(url, part, note)
-    headers = {"Accept-Encoding": "identity", "User-Agent": "medret_nb"} | ({"Range": f"bytes={have}-", "If-Range": version} if have else {})
+    headers = {"Accept-Encoding": "identity",
+               "User-Agent": "medret_nb"} | ({"Range": f"bytes={have}-", "If-Range": version} if have else {})
     try: response = _open(url, headers, timeout)
     except _Broken as error:
         if isinstance(error.__cause__, HTTPError) and error.__cause__.code == 416: part.unlink(missing_ok=True)
@@ -68,7 +73,8 @@ def _attempt(url: str, part: Path, note: Path, timeout: float, bar: tqdm) -> int
         if not resumed:
             have = 0
             part.write_bytes(b"")
-            write_json({"url": url, "version": response.headers.get("Last-Modified", "") if tag.startswith("W/") or not tag else tag, "total": total}, note)
+            write_json({"url": url, "version": response.headers.get("Last-Modified", "") if tag.startswith("W/")
+                        or not tag else tag, "total": total}, note)
         bar.total, bar.n = total, have
         _append(response, part, bar)
     size = part.stat().st_size
@@ -77,7 +83,7 @@ def _attempt(url: str, part: Path, note: Path, timeout: float, bar: tqdm) -> int
         raise _Broken(f"{size} of {total} bytes arrived")
     return total
 
-
+# %% ../../nbs/data/14c_download.ipynb #625b8d7e
 def _append(response, part: Path, bar: tqdm):
     "Write what comes to the end of the part file; errors of the line are `_Broken`, errors of the disk are not."
     with part.open("ab") as file:
@@ -102,7 +108,7 @@ def _verdict(path: Path, sha256: str | None, md5: str | None) -> str:
         if wanted and (found := checksum(path, kind)) != wanted.lower(): return f"its {kind} is {found}, not {wanted.lower()}"
     return ""
 
-
+# %% ../../nbs/data/14c_download.ipynb #5224060e
 def _complete(url: str, part: Path, note: Path, tries: int, timeout: float, pause: float, bar: tqdm) -> tuple[int | None, bool]:
     "Attempts until the part is whole; returns the size that the server named, and whether it was glued from several."
     best, idle, glued = 0, 0, _known_part(url, part, note)[0] > 0
@@ -112,10 +118,12 @@ def _complete(url: str, part: Path, note: Path, tries: int, timeout: float, paus
             size = part.stat().st_size if part.is_file() else 0
             idle = 0 if size > best else idle + 1
             best, glued = max(best, size), True
-            if idle >= tries: raise DataError(f"{url}: {error}; given up after {tries} attempts that brought nothing, {size} bytes are kept for the next call") from None
+            if idle >= tries:
+                raise DataError(f"{url}: {error}; given up after {tries} attempts that brought nothing, {size} bytes "
+                                f"are kept for the next call") from None
             time.sleep(pause * 2 ** min(idle, 6))
 
-
+# %% ../../nbs/data/14c_download.ipynb #d6b5cbcd
 def fetch(url: str, path: str | Path, sha256: str | None = None, md5: str | None = None, tries: int = 5, timeout: float = 30.0,
           pause: float = 1.0, quiet: bool = False) -> Path:
     """Download a file to `path`, going on where an earlier call or a broken connection stopped.
@@ -127,15 +135,19 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, md5: str | None
     """
     path = Path(path)
     part, note = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname: raise DataError(f"{url}: not an address that begins with http:// or https://")
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise DataError(f"{url}: not an address that begins with http:// or https://")
     if path.is_file():
-        if wrong := _verdict(path, sha256, md5): raise DataError(f"{path}: is there already, but {wrong}; remove it to download it again")
+        if wrong := _verdict(path, sha256, md5):
+            raise DataError(f"{path}: is there already, but {wrong}; remove it to download it again")
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for again in (True, False):
-            with tqdm(desc=path.name, unit="B", unit_scale=True, disable=quiet) as bar: total, glued = _complete(url, part, note, tries, timeout, pause, bar)
-            if total is None and not (sha256 or md5): raise DataError(f"{url}: the server does not say how long the file is; give a checksum")
+            with tqdm(desc=path.name, unit="B", unit_scale=True, disable=quiet) as bar:
+                total, glued = _complete(url, part, note, tries, timeout, pause, bar)
+            if total is None and not (sha256 or md5):
+                raise DataError(f"{url}: the server does not say how long the file is; give a checksum")
             wrong = _verdict(part, sha256, md5)
             if not wrong: break
             part.unlink()
@@ -165,5 +177,6 @@ def download_openi(out: str | Path, url: str = OPENI_URL, sha256: str | None = N
     path = fetch(url, Path(out) / name, sha256, md5, tries, timeout, pause, quiet)
     if not quiet:
         print(f"{path}: {path.stat().st_size} bytes, {'checksum right' if sha256 or md5 else 'no checksum known, length right'}")
-        print("  OpenI, Indiana University Chest X-ray Collection, Demner-Fushman et al. 2016, CC BY-NC-ND 4.0: redistribute nothing derived")
+        print("  OpenI, Indiana University Chest X-ray Collection, Demner-Fushman et al. 2016, CC BY-NC-ND 4.0: "
+              "redistribute nothing derived")
     return path

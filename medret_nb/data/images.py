@@ -40,7 +40,7 @@ def _grey(image: Image.Image) -> np.ndarray:
     elif image.mode == "P": image = image.convert("RGB")
     return np.asarray(image.convert("L"))
 
-
+# %% ../../nbs/data/13_images.ipynb #65c7e4d0
 def read_image(path: str | Path) -> np.ndarray:
     """One film as uint8 (H, W), 0 black.
 
@@ -53,15 +53,18 @@ def read_image(path: str | Path) -> np.ndarray:
         if path.stat().st_size == 0: raise DataError(f"{path}: the file is empty")
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS: raise DataError(f"{path}: {width} x {height} pixels are more than the limit of {MAX_PIXELS:,}")
+            if width * height > MAX_PIXELS:
+                raise DataError(f"{path}: {width} x {height} pixels are more than the limit of {MAX_PIXELS:,}")
             if (frames := getattr(image, "n_frames", 1)) > 1: raise DataError(f"{path}: {frames} frames; a film has one")
             return np.ascontiguousarray(_grey(ImageOps.exif_transpose(image)))
     except DataError: raise
     except FileNotFoundError: raise DataError(f"{path}: there is no such file") from None
     except Image.DecompressionBombError: raise DataError(f"{path}: more pixels than the limit of {MAX_PIXELS:,}") from None
-    except Image.UnidentifiedImageError: raise DataError(f"{path}: not a picture of a known kind ({', '.join(FORMATS)})") from None
+    except Image.UnidentifiedImageError:
+        raise DataError(f"{path}: not a picture of a known kind ({', '.join(FORMATS)})") from None
     except Exception as error:                  # decoders of broken files raise nearly anything
-        raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+        raise DataError(f"{path}: cannot be read "
+                        f"({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
 
 # %% ../../nbs/data/13_images.ipynb #1b03373a
 def letterbox(array: np.ndarray, size: int) -> tuple[np.ndarray, tuple[float, float, float, float]]:
@@ -78,7 +81,7 @@ def letterbox(array: np.ndarray, size: int) -> tuple[np.ndarray, tuple[float, fl
     square[top:top + h, left:left + w] = np.asarray(Image.fromarray(array).resize((w, h), filter))
     return square, (left / size, top / size, (left + w) / size, (top + h) / size)
 
-
+# %% ../../nbs/data/13_images.ipynb #ceb6474f
 def boxes_in_square(boxes: np.ndarray, content: np.ndarray) -> np.ndarray:
     "Boxes (..., 4) in fractions of the film to fractions of its letterboxed square; `content` (..., 4) is the film's box there."
     boxes, content = np.asarray(boxes, float), np.asarray(content, float)
@@ -108,9 +111,10 @@ def _move_boxes(boxes: torch.Tensor, matrix: torch.Tensor, height: int, width: i
     moved = (torch.einsum("bij,brcj->brci", matrix.to(boxes.dtype), corners) + 0.5) / size
     return torch.cat([moved.amin(2), moved.amax(2)], -1).clamp(0, 1)
 
-
+# %% ../../nbs/data/13_images.ipynb #9d56ab88
 @torch.no_grad()
-def augment(pixels: torch.Tensor, keys: torch.Tensor, boxes: torch.Tensor | None = None, strength: float = 1.0) -> tuple[torch.Tensor, torch.Tensor | None]:
+def augment(pixels: torch.Tensor, keys: torch.Tensor, boxes: torch.Tensor | None = None,
+            strength: float = 1.0) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Vary films a little, each by its own key, and move their boxes with them.
 
     pixels: float (B, 1, H, W) in [0, 1]; keys: int (B,), the only source of chance, so that a sample looks the same in
@@ -126,7 +130,8 @@ def augment(pixels: torch.Tensor, keys: torch.Tensor, boxes: torch.Tensor | None
     turn, zoom, right, down, gamma, contrast, brightness = torch.from_numpy(np.stack(drawn, 1)).to(pixels)
     noise = torch.from_numpy(np.stack(noise)[:, None]).to(pixels)
     centre = pixels.new_tensor([(width - 1) / 2, (height - 1) / 2]).expand(len(pixels), 2)
-    matrix = get_affine_matrix2d(torch.stack([right * width, down * height], 1), centre, torch.stack([zoom, zoom], 1), turn)[:, :2]
+    matrix = get_affine_matrix2d(torch.stack([right * width, down * height], 1), centre, torch.stack([zoom, zoom], 1),
+                                 turn)[:, :2]
     film = adjust_gamma(warp_affine(pixels, matrix, (height, width), align_corners=True).clamp(0, 1), gamma.exp())
     def each(values): return values[:, None, None, None]
     mean = film.mean((1, 2, 3), keepdim=True)
@@ -142,7 +147,8 @@ def mix(pixels: torch.Tensor, others: torch.Tensor, keys: torch.Tensor, alpha: f
 
     Source: Zhang et al. 2018 (Mixup), Yun et al. 2019 (CutMix).
     """
-    if not len(pixels) == len(others) == len(keys): raise ValueError(f"keys: {len(keys)} for {len(pixels)} and {len(others)} films")
+    if not len(pixels) == len(others) == len(keys):
+        raise ValueError(f"keys: {len(keys)} for {len(pixels)} and {len(others)} films")
     if alpha <= 0: raise ValueError(f"alpha must be above 0, it is {alpha}")
     height, width = pixels.shape[-2:]
     weight, share = np.empty((len(pixels), 1, height, width), np.float32), np.empty(len(pixels), np.float32)

@@ -38,7 +38,8 @@ class Pixels:
         "The films of `image_ids`, in that order: uint8 (B, size, size). `DataError` names one that is not there."
         image_ids = list(image_ids)
         missing = next((i for i in image_ids if i not in self.rows), None)
-        if missing is not None: raise DataError(f"image {missing}: {self.unreadable.get(missing, 'there is no such image in the pixel cache')}")
+        if missing is not None:
+            raise DataError(f"image {missing}: {self.unreadable.get(missing, 'there is no such image in the pixel cache')}")
         return np.asarray(self.array[[self.rows[i] for i in image_ids]])
 
 # %% ../../nbs/data/13c_pixels.ipynb #afa8ae18
@@ -53,7 +54,7 @@ def cache_folder(folder: Path | None, key: str) -> Path:
     base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medret_nb"
     return base / hash_of(key if folder is None else str(folder.resolve()))[:16]
 
-
+# %% ../../nbs/data/13c_pixels.ipynb #fe4279b6
 def fingerprint(image_ids: Sequence[str], paths: Sequence[Path], size: int, folder: Path | None) -> str:
     "Hash of what a cache depends on: ids, paths (relative to `folder` where they lie in it), file sizes and times of change."
     def stamp(path: Path) -> list:
@@ -81,7 +82,8 @@ def build_cache(image_ids: Sequence[str], paths: Sequence[Path], size: int, arra
     renaming, the array first, and the old description is gone before: an interruption leaves no cache or a whole one.
     """
     ids, boxes, unreadable = [], [], {}
-    with atomic_write(array_path) as temporary, open(temporary, "wb") as file, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with atomic_write(array_path) as temporary, open(temporary, "wb") as file, ThreadPoolExecutor(min(8,
+            os.cpu_count() or 1)) as pool:
         _write_header(file, len(paths), size)
         start = file.tell()
         with tqdm(total=len(paths), desc=f"films to {size} px", unit="film", disable=len(paths) < 100) as bar:
@@ -108,15 +110,17 @@ def _read_cache(array_path: Path, facts_path: Path, mark: str, size: int) -> Pix
         array = np.load(array_path, mmap_mode="r", allow_pickle=False)
     except (DataError, OSError, EOFError, ValueError, KeyError, TypeError): return None
     if array.shape != (len(facts["image_ids"]), size, size) or array.dtype != np.uint8: return None
-    return Pixels(array, {image_id: row for row, image_id in enumerate(facts["image_ids"])}, np.array(facts["boxes"], float).reshape(-1, 4), facts["unreadable"])
+    return Pixels(array, {image_id: row for row, image_id in enumerate(facts["image_ids"])},
+                  np.array(facts["boxes"], float).reshape(-1, 4), facts["unreadable"])
 
-
+# %% ../../nbs/data/13c_pixels.ipynb #49af89ec
 def open_pixels(image_ids: Sequence[str], paths: Sequence[Path], size: int, folder: Path | None = None) -> Pixels:
     """All films as squares of `size`, from `pixels-<size>.npy` in `folder`; built on the first call and when a file has changed.
 
     Films that cannot be read are left out, counted and printed, never black. `DataError` if none can be read.
     """
-    if not isinstance(size, (int, np.integer)) or not 8 <= size <= 4096: raise ValueError(f"size must be a whole number of pixels from 8 to 4096, not {size!r}")
+    if not isinstance(size, (int, np.integer)) or not 8 <= size <= 4096:
+        raise ValueError(f"size must be a whole number of pixels from 8 to 4096, not {size!r}")
     image_ids, paths = [str(i) for i in image_ids], [Path(path) for path in paths]
     if not image_ids: return Pixels(np.zeros((0, size, size), np.uint8), {}, np.zeros((0, 4)), {})
     mark = fingerprint(image_ids, paths, size, folder)
@@ -129,6 +133,8 @@ def open_pixels(image_ids: Sequence[str], paths: Sequence[Path], size: int, fold
     pixels = _read_cache(array_path, facts_path, mark, size)
     if pixels is None: raise DataError(f"{array_path}: the pixel cache changed while it was read; run again")
     if pixels.unreadable:
-        print(f"{len(pixels.unreadable)} of {len(image_ids)} images cannot be read and are left out, first {next(iter(pixels.unreadable.values()))}", file=sys.stderr)
-    if not pixels.rows: raise DataError(f"none of the {len(image_ids)} images can be read; first: {next(iter(pixels.unreadable.values()))}")
+        print(f"{len(pixels.unreadable)} of {len(image_ids)} images cannot be read and are left out, first "
+              f"{next(iter(pixels.unreadable.values()))}", file=sys.stderr)
+    if not pixels.rows:
+        raise DataError(f"none of the {len(image_ids)} images can be read; first: {next(iter(pixels.unreadable.values()))}")
     return pixels

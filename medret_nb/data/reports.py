@@ -35,9 +35,11 @@ _NAMES = {
 }
 _HEADING = {alias: name for name, aliases in _NAMES.items() for alias in aliases}
 _ANY = "|".join(sorted(map(re.escape, _HEADING), key=len, reverse=True))
-_HEADINGS = re.compile(rf"^[ \t]*(?P<line>(?i:{_ANY}))[ \t]*:|(?<![\w/-])(?P<inner>{_ANY.upper()})[ \t]*:|^[ \t]*(?P<alone>{_ANY.upper()})[ \t]*$", re.MULTILINE)
+_HEADINGS = re.compile(rf"^[ \t]*(?P<line>(?i:{_ANY}))[ \t]*:"
+                       rf"|(?<![\w/-])(?P<inner>{_ANY.upper()})[ \t]*:"
+                       rf"|^[ \t]*(?P<alone>{_ANY.upper()})[ \t]*$", re.MULTILINE)
 
-
+# %% ../../nbs/data/12_reports.ipynb #978aa879
 def split_report(text: str) -> dict[str, str]:
     """Cut a report with headings into its sections.
 
@@ -75,7 +77,7 @@ def sections(studies) -> list[dict[str, str]]:
     columns = {name: _column(table, name) for name in REPORT_SECTIONS}
     return [{name: texts[row] for name, texts in columns.items() if texts[row]} for row in range(len(table))]
 
-
+# %% ../../nbs/data/12_reports.ipynb #d670a936
 def section_text(studies, policy: str = "findings") -> list[str]:
     """One text per study by a section policy; `""` where the study has neither findings, impression nor note.
 
@@ -127,7 +129,7 @@ def normalise_text(text: str) -> str:
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
     return " ".join(re.sub(r"[\W_]+", " ", _MARKS.sub(" ", text)).split())
 
-
+# %% ../../nbs/data/12_reports.ipynb #7a79ab79
 def text_groups(texts: list[str]) -> np.ndarray:
     """Number the texts (N,) so that two have the same number where they are identical after normalisation.
 
@@ -168,14 +170,16 @@ def train_tokenizer(texts: list[str], size: int = 2000) -> PreTrainedTokenizerFa
     Raises `DataError` when the texts hold no word and `ValueError` when `size` is too small for the letters.
     """
     backend = _wordpiece({"[UNK]": 0})
-    words = Counter(word for text in texts for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text)))
+    words = Counter(word for text in texts
+                    for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text)))
     counts = Counter()
     for word, count in words.items():
         for letter in word: counts[letter] += count
     if not counts: raise DataError("no tokenizer can be trained: the texts hold no word")
     letters = sorted(sorted(counts, key=lambda letter: (-counts[letter], letter))[:MOST_LETTERS])
     given = [*SPECIAL.values(), *letters, *("##" + letter for letter in letters)]
-    if size < len(given): raise ValueError(f"size: {size} word pieces are too few, {len(given)} are taken by letters and special tokens")
+    if size < len(given):
+        raise ValueError(f"size: {size} word pieces are too few, {len(given)} are taken by letters and special tokens")
     backend.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=size, special_tokens=given, show_progress=False))
     backend = _wordpiece(backend.get_vocab())
     backend.post_processor = processors.TemplateProcessing(
@@ -190,7 +194,8 @@ def shared_words(texts: list[str], patients, least: int) -> list[str]:
     occur, for other words have them.
     """
     backend, owners = _wordpiece({"[UNK]": 0}), {}
-    split = [[word for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))] for text in texts]
+    split = [[word for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))]
+             for text in texts]
     for words, patient in zip(split, patients, strict=True):
         for word in words: owners.setdefault(word, set()).add(patient)
     return [" ".join(word for word in words if len(owners[word]) >= least) for words in split]
@@ -204,7 +209,7 @@ def save_tokenizer(tok: PreTrainedTokenizerFast, folder: str | Path):
     with atomic_write(folder / "tokenizer.json") as temporary:
         temporary.write_text(tok.backend_tokenizer.to_str(), encoding="utf-8")
 
-
+# %% ../../nbs/data/12_reports.ipynb #bfd364ee
 def _read_tokenizer(source: str):
     "Let transformers read a tokenizer, from a folder with `tokenizer.json` or by the name of a model."
     if (Path(source) / "tokenizer.json").is_file():

@@ -48,7 +48,7 @@ def _read_utf8(path: Path) -> str:
     if "\0" in text: raise DataError(f"{path}: holds a zero byte, so this is no text file")
     return text
 
-
+# %% ../../nbs/data/14_sources.ipynb #5b0d7060
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read a CSV file as strings: every row must have as many fields as the heading, and every column a name of its own.
 
@@ -81,10 +81,11 @@ def _place_images(images: pd.DataFrame, root: Path, where: str) -> tuple[pd.Data
     if "view_raw" not in images: images["view_raw"] = raw
     images["view"] = [view if view in VIEWS else standard_view(view) for view in raw]
     gone = [path for path in images["path"] if not os.path.isfile(path)]
-    if gone and len(gone) == len(images): raise DataError(f"{where}: none of the {len(gone)} image files is there, e.g. {gone[0]}")
+    if gone and len(gone) == len(images):
+        raise DataError(f"{where}: none of the {len(gone)} image files is there, e.g. {gone[0]}")
     return images, [f"{len(gone)} of {len(images)} image files are not there, e.g. {gone[0]}"] if gone else []
 
-
+# %% ../../nbs/data/14_sources.ipynb #eefce6be
 def _with_splits(studies: pd.DataFrame, fractions: dict[str, float] | None, seed: int) -> tuple[pd.DataFrame, list[str]]:
     "Add the column `split` where it is missing or empty throughout; too few studies to split is a remark, not an error."
     given = [isinstance(value, str) and value.strip() != "" for value in studies.get("split", pd.Series("", index=studies.index))]
@@ -99,7 +100,7 @@ def _with_splits(studies: pd.DataFrame, fractions: dict[str, float] | None, seed
     counts = ", ".join(f"{name} {count}" for name, count in split.value_counts().items())
     return studies.assign(split=split), [f"splits made by patient and group, seed {seed}: {counts}"]
 
-
+# %% ../../nbs/data/14_sources.ipynb #adf64c5f
 def from_csv(source: str | Path, out: str | Path | None = None, name: str | None = None, restricted: bool = False,
              fractions: dict[str, float] | None = None, seed: int = 0, quiet: bool = False) -> StudySet:
     """Make a StudySet from `studies.csv` (a folder that holds it, or the file) and, beside it, `images.csv` and `regions.csv`.
@@ -113,13 +114,15 @@ def from_csv(source: str | Path, out: str | Path | None = None, name: str | None
     file = Path(source) / "studies.csv" if Path(source).is_dir() else Path(source)
     if not file.is_file(): raise DataError(f"{file}: there is no such file")
     root, studies = file.parent, read_table(file)
-    if "study_id" not in studies: raise DataError(f"{file}: the column study_id is missing; there are: {', '.join(studies.columns)}")
+    if "study_id" not in studies:
+        raise DataError(f"{file}: the column study_id is missing; there are: {', '.join(studies.columns)}")
     if not len(studies): raise DataError(f"{file}: there is no study below the heading")
     images, images_file = pd.DataFrame(columns=["image_id", "study_id", "path"], dtype=object), root / "images.csv"
     if images_file.is_file(): images = read_table(images_file)
     elif "path" in studies:
         images_file = file
-        images = studies.assign(image_id=studies["study_id"])[["image_id", "study_id", "path", *(c for c in ("view", "height", "width") if c in studies)]]
+        images = studies.assign(image_id=studies["study_id"])[["image_id", "study_id", "path",
+                *(c for c in ("view", "height", "width") if c in studies)]]
         studies = studies.drop(columns=images.columns.difference(["study_id"]), errors="ignore")
         images = images[images["path"].str.strip() != ""].reset_index(drop=True)
     regions = read_table(root / "regions.csv") if (root / "regions.csv").is_file() else None
@@ -127,7 +130,8 @@ def from_csv(source: str | Path, out: str | Path | None = None, name: str | None
     studies, more = _with_splits(studies, fractions, seed)
     licences = sorted({value.strip() for table in (studies, images) for value in table.get("licence", ()) if value.strip()})
     info = {"name": name or root.resolve().name, "made_by": "medret_nb.data.sources.from_csv", "restricted": restricted,
-            "licence": "; ".join(licences) or "not stated", "notes": ["licence by study and image in the column licence"] if len(licences) > 1 else []}
+            "licence": "; ".join(licences) or "not stated",
+            "notes": ["licence by study and image in the column licence"] if len(licences) > 1 else []}
     try: made = StudySet(studies, images, regions, info=info)
     except DataError as error: raise DataError(f"{root}: {error}") from None
     return _finish(made, out, remarks + more, quiet)
@@ -162,7 +166,8 @@ def parse_report(data: bytes | str, where: str) -> OpenIReport:
     except DefusedXmlException: raise DataError(f"{where}: XML with a document type or entities is refused") from None
     except (LookupError, ValueError) as error: raise DataError(f"{where}: the XML cannot be decoded ({error})") from None
     name = root.find("uId")
-    if root.tag != "eCitation" or name is None or not name.get("id"): raise DataError(f"{where}: not an OpenI report (eCitation with a uId)")
+    if root.tag != "eCitation" or name is None or not name.get("id"):
+        raise DataError(f"{where}: not an OpenI report (eCitation with a uId)")
     texts = {text.get("Label", "").lower(): " ".join("".join(text.itertext()).split()) for text in root.iter("AbstractText")}
     codes = {tag: tuple(" ".join((code.text or "").split()) for code in root.iter(tag)) for tag in ("major", "automatic")}
     return OpenIReport(name.get("id"), *(texts.get(part, "") for part in ("indication", "comparison", "findings", "impression")),
@@ -181,14 +186,17 @@ def _archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
                 parts = PurePosixPath(member.name.replace("\\", "/"))
                 if parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", member.name):
                     raise DataError(f"{path}: the member {member.name!r} leads out of the archive; refused")
-                if not (member.isfile() or member.isdir()): raise DataError(f"{path}: the member {member.name!r} is a link or a device; refused")
+                if not (member.isfile() or member.isdir()):
+                    raise DataError(f"{path}: the member {member.name!r} is a link or a device; refused")
                 if not member.isfile() or parts.suffix.lower() != ".xml": continue
-                if member.size > MOST_BYTES: raise DataError(f"{path}: the member {member.name!r} has {member.size} bytes, too many for a report")
+                if member.size > MOST_BYTES:
+                    raise DataError(f"{path}: the member {member.name!r} has {member.size} bytes, too many for a report")
                 yield member.name, archive.extractfile(member).read()
     except _ARCHIVE_ERRORS as error:
-        raise DataError(f"{path}: not a readable tar archive, or cut off ({(str(error) or type(error).__name__).splitlines()[0].rstrip(':')})") from None
+        raise DataError(f"{path}: not a readable tar archive, or cut off "
+                        f"({(str(error) or type(error).__name__).splitlines()[0].rstrip(':')})") from None
 
-
+# %% ../../nbs/data/14_sources.ipynb #245489bc
 def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:
     for path in sorted(folder.rglob("*.xml")):
         if path.stat().st_size > MOST_BYTES: raise DataError(f"{path}: {path.stat().st_size} bytes, too many for a report")
@@ -209,13 +217,14 @@ def read_openi(source: str | Path) -> list[OpenIReport]:
     if twice: raise DataError(f"{source}: the report {twice[0]} stands in it twice")
     return sorted(reports, key=lambda report: (int("0" + re.sub(r"\D", "", report.study_id)), report.study_id))
 
-
+# %% ../../nbs/data/14_sources.ipynb #0a5480c6
 def openi_counts(reports: list[OpenIReport]) -> dict[str, int]:
     "The counts by which a reader of the collection is checked: sections, images, de-identification marks."
     shape = Counter((bool(report.findings), bool(report.impression)) for report in reports)
     return {"reports": len(reports), "findings and impression": shape[True, True], "impression only": shape[False, True],
             "findings only": shape[True, False], "neither": shape[False, False],
-            "without an image": sum(not report.images for report in reports), "image references": sum(len(report.images) for report in reports),
+            "without an image": sum(not report.images for report in reports),
+            "image references": sum(len(report.images) for report in reports),
             "with XXXX": sum("XXXX" in " ".join((r.indication, r.comparison, r.findings, r.impression)) for r in reports)}
 
 # %% ../../nbs/data/14_sources.ipynb #1318e3d1
@@ -234,11 +243,12 @@ def _openi_headers(metadata: str | Path | None, source: Path) -> pd.DataFrame:
         raise DataError(f"{path}: not the table of DICOM headers ({str(error).splitlines()[0]})") from None
     return table.drop_duplicates("imageid").set_index("imageid")
 
-
+# %% ../../nbs/data/14_sources.ipynb #5d114c33
 def _openi_files(folder: Path) -> dict[str, Path]:
     "Where the films lie, by name without suffix; `1_IM-0001-3001.dcm.png` and `CXR1_1_IM-0001-3001.png` are both in use."
     if not folder.is_dir(): raise DataError(f"images: {folder} is neither a folder nor 'drawn'")
-    return {path.name.split(".")[0]: path.resolve() for path in sorted(folder.rglob("*")) if path.suffix.lower() in _FILM_SUFFIXES}
+    return {path.name.split(".")[0]: path.resolve()
+            for path in sorted(folder.rglob("*")) if path.suffix.lower() in _FILM_SUFFIXES}
 
 
 def _openi_images(reports: list[OpenIReport], images: str | Path | None, headers: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -251,11 +261,14 @@ def _openi_images(reports: list[OpenIReport], images: str | Path | None, headers
             found += name is not None
             header = headers.loc[image] if image in headers.index else {}
             raw = header.get("View Position", "")
-            rows.append((image, report.study_id, standard_view(raw) if raw else "UNKNOWN", raw, str(files[name]) if name else f"images/{image}.png",
+            rows.append((image, report.study_id, standard_view(raw) if raw else "UNKNOWN", raw,
+                         str(files[name]) if name else f"images/{image}.png",
                          header.get("Rows", ""), header.get("Columns", "")))
     if images is not None and not found: raise DataError(f"images: {images} holds none of the {len(rows)} films of the reports")
-    remarks = [f"{len(rows) - found} of {len(rows)} films are not here; each is looked for as images/<image_id>.png in the StudySet"] if found < len(rows) else []
-    return pd.DataFrame(rows, columns=["image_id", "study_id", "view", "view_raw", "path", "height", "width"], dtype=object), remarks
+    remarks = [f"{len(rows) - found} of {len(rows)} films are not here; each is looked for as images/<image_id>.png "
+               f"in the StudySet"] if found < len(rows) else []
+    return pd.DataFrame(rows, columns=["image_id", "study_id", "view", "view_raw", "path", "height", "width"],
+                        dtype=object), remarks
 
 # %% ../../nbs/data/14_sources.ipynb #daa91a7d
 def _draw_film(task: tuple) -> str:
@@ -269,26 +282,32 @@ def _films_to_draw(scenes: dict[str, Scene], folder: Path, size: int, seed: int)
     "The films that `folder` lacks, after those of other scenes or another size were removed from it."
     fingerprint, sign = hash_of(size, {study: scene_to_dict(scene) for study, scene in scenes.items()}), folder / "drawn.json"
     for half in folder.glob(".*.tmp.png"): half.unlink()      # what an interruption left
-    if not sign.is_file() and any(folder.glob("*.png")): raise DataError(f"{folder}: holds films that were not drawn here; choose another folder")
+    if not sign.is_file() and any(folder.glob("*.png")):
+        raise DataError(f"{folder}: holds films that were not drawn here; choose another folder")
     if not sign.is_file() or read_json(sign).get("fingerprint") != fingerprint:
         for old in folder.glob("*.png"): old.unlink()
         write_json({"fingerprint": fingerprint, "size": size, "seed": seed}, sign)
-    tasks = [(scene, film, size, folder / f"{study}-{film.view}.png") for study, scene in scenes.items() for film in scene.acquisitions]
+    tasks = [(scene, film, size, folder / f"{study}-{film.view}.png") for study, scene in scenes.items()
+             for film in scene.acquisitions]
     return [task for task in tasks if not task[-1].is_file()]
 
-
-def _draw_films(reports: list[OpenIReport], out: Path, size: int, seed: int, views: tuple[str, ...], workers: int, quiet: bool) -> pd.DataFrame:
+# %% ../../nbs/data/14_sources.ipynb #acad4063
+def _draw_films(reports: list[OpenIReport], out: Path, size: int, seed: int, views: tuple[str, ...], workers: int,
+                quiet: bool) -> pd.DataFrame:
     "Draw the films of all reports as PNG into `out/images` (those that exist are kept) and return the table of images."
     scenes = {report.study_id: scene_from_codes(report.major, report.study_id, seed, views) for report in reports}
     folder = (out / "images").resolve()
     tasks = _films_to_draw(scenes, folder, size, seed)
-    with tqdm(total=len(reports) * len(views), initial=len(reports) * len(views) - len(tasks), desc="films drawn", unit="film", disable=quiet) as bar:
+    with tqdm(total=len(reports) * len(views), initial=len(reports) * len(views) - len(tasks), desc="films drawn",
+              unit="film", disable=quiet) as bar:
         if workers > 1 and len(tasks) > 1:
             with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
                 for _ in pool.map(_draw_film, tasks, chunksize=8): bar.update()
         else:
             for task in tasks: _draw_film(task); bar.update()
-    write_parquet(pd.DataFrame({"study_id": list(scenes), "scene": [json.dumps(scene_to_dict(scene)) for scene in scenes.values()]}), out / "scenes.parquet")
+    write_parquet(pd.DataFrame({"study_id": list(scenes),
+                                "scene": [json.dumps(scene_to_dict(scene)) for scene in scenes.values()]}),
+                                out / "scenes.parquet")
     rows = [(f"{study}-{film.view}", study, film.view, "drawn", str(folder / f"{study}-{film.view}.png"), size, size)
             for study, scene in scenes.items() for film in scene.acquisitions]
     return pd.DataFrame(rows, columns=["image_id", "study_id", "view", "view_raw", "path", "height", "width"], dtype=object)
@@ -296,24 +315,30 @@ def _draw_films(reports: list[OpenIReport], out: Path, size: int, seed: int, vie
 # %% ../../nbs/data/14_sources.ipynb #7c8b61c4
 def code_sets(reports: list[OpenIReport], drawn: bool = False) -> np.ndarray:
     "Number the reports (N,) by their set of codes, or with `drawn` by what a drawn film shows of it: equal sets, equal numbers."
-    keys = [(findings_from_codes(report.major), *(breath(code) for code in sorted(report.major) if breath(code) is not None)) if drawn
+    keys = [(findings_from_codes(report.major),
+             *(breath(code) for code in sorted(report.major) if breath(code) is not None)) if drawn
             else tuple(sorted(report.major)) for report in reports]
     return pd.factorize(pd.Series(keys, dtype=object))[0]
 
-
+# %% ../../nbs/data/14_sources.ipynb #10a13273
 def _code_remarks(reports: list[OpenIReport], drawn: bool) -> list[str]:
     remarks = []
     for what, groups in [("sets of codes", code_sets(reports))] + ([("drawn scenes", code_sets(reports, True))] if drawn else []):
         sizes = np.bincount(groups)[groups]
-        remarks.append(f"distinct {what}: {groups.max() + 1} for {len(reports)} reports; {(sizes > 1).mean():.1%} share theirs with another, "
-                       f"so that with all in one gallery R@10 cannot exceed {np.minimum(1, 10 / sizes).mean():.3f} if nothing else tells them apart")
+        remarks.append(f"distinct {what}: {groups.max() + 1} for {len(reports)} reports; {(sizes > 1).mean():.1%} "
+                       f"share theirs with another, "
+                       f"so that with all in one gallery R@10 cannot exceed {np.minimum(1, 10 / sizes).mean():.3f} "
+                       f"if nothing else tells them apart")
     unused = unused_codes(report.major for report in reports)
     most = ", ".join(f"{heading} {count}" for heading, count in unused.most_common(4))
-    return remarks + ([f"codes without a rule, ignored: {unused.total()} of {sum(len(r.major) for r in reports)} ({most})"] if unused else [])
+    return remarks + ([f"codes without a rule, ignored: {unused.total()} of {sum(len(r.major) for r in reports)} "
+                       f"({most})"] if unused else [])
 
 # %% ../../nbs/data/14_sources.ipynb #94faa85d
-def from_openi(source: str | Path, out: str | Path | None = None, images: str | Path | None = None, metadata: str | Path | None = None,
-               size: int = 128, views: tuple[str, ...] = ("PA",), fractions: dict[str, float] | None = None, seed: int = 0, workers: int = 1, quiet: bool = False) -> StudySet:
+def from_openi(source: str | Path, out: str | Path | None = None, images: str | Path | None = None,
+               metadata: str | Path | None = None,
+               size: int = 128, views: tuple[str, ...] = ("PA",), fractions: dict[str, float] | None = None,
+               seed: int = 0, workers: int = 1, quiet: bool = False) -> StudySet:
     """Make a StudySet from the Indiana University reports: the archive `NLMCXR_reports.tgz` or a folder of its XML files.
 
     images : None (names only), a folder of the films, or "drawn" (films of `size` pixels and these `views`, drawn by the
@@ -327,7 +352,8 @@ def from_openi(source: str | Path, out: str | Path | None = None, images: str | 
     if not 16 <= size <= 4096: raise ValueError(f"size: {size} is not between 16 and 4096 pixels")
     reports = read_openi(source)
     studies = pd.DataFrame([{
-        "study_id": r.study_id, "patient_id": r.study_id, "indication": r.indication, "findings": r.findings, "impression": r.impression,
+        "study_id": r.study_id, "patient_id": r.study_id, "indication": r.indication, "findings": r.findings,
+        "impression": r.impression,
         "labels": labels_from_codes(r.major), "source": "OpenI", "licence": "CC BY-NC-ND 4.0", "comparison": r.comparison,
         "mesh_major": " ; ".join(r.major), "mesh_automatic": " ; ".join(r.automatic)} for r in reports])
     remarks = [", ".join(f"{count} {what}" for what, count in openi_counts(reports).items()), *_code_remarks(reports, drawn)]
@@ -336,7 +362,9 @@ def from_openi(source: str | Path, out: str | Path | None = None, images: str | 
         table, more = _openi_images(reports, images, _openi_headers(metadata, source))
         remarks += more
     studies, more = _with_splits(studies, fractions, seed)
-    info = {"name": "OpenI with drawn films" if drawn else "OpenI", "made_by": "medret_nb.data.sources.from_openi", "restricted": True,
+    info = {"name": "OpenI with drawn films" if drawn else "OpenI", "made_by": "medret_nb.data.sources.from_openi",
+            "restricted": True,
             "licence": "CC BY-NC-ND 4.0", "attribution": "Indiana University Chest X-ray Collection, Demner-Fushman et al. 2016",
-            "notes": ["redistribute nothing derived from these reports"] + (["the films are simulated from MeSH codes; they are not radiographs"] if drawn else [])}
+            "notes": ["redistribute nothing derived from these reports"]
+            + (["the films are simulated from MeSH codes; they are not radiographs"] if drawn else [])}
     return _finish(StudySet(studies, table, info=info, folder=out), out, remarks + more, quiet)
