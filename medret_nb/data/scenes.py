@@ -109,7 +109,7 @@ CLINICS = {
     ("balanced", "A"): Clinic("balanced A", "no clinic: every finding often enough to test", _EVEN, ap=.30, loading=.35),
     ("balanced", "B"): Clinic("balanced B", "no clinic: every finding often enough to test", _EVEN, ap=.12, loading=.35,
                               photons=2600.0, exposure=1.25, number=1),
-    ("natural", "A"): Clinic("natural A", "MIMIC-CXR-JPG, CheXpert labels (Johnson et al. 2019, arXiv:1901.07042)",
+    ("natural", "A"): Clinic("natural A", "MIMIC-CXR-JPG, CheXpert labels (Johnson et al. 2019, arXiv:1901.07042), shares from memory, not checked against the paper",
                              {"pleural effusion": .264, "pneumothorax": .052, "atelectasis": .230, "consolidation": .024,
                               "pneumonia": .130, "edema": .163, "cardiomegaly": .232, "nodule": .0205, "mass": .0075,
                               "rib fracture": .024, "pleural thickening": .012, "enlarged mediastinum": .055,

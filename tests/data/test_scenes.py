@@ -1,9 +1,15 @@
 """Sampling of scenes: shares, persistence, shortcut, and dependence on (seed, index) alone."""
+from collections import Counter
+
 import numpy as np
 import pytest
 
-from medret_nb.data.scenes import (CLINICS, DEVICE_KINDS, KINDS, VISITS, Scene, clinic, draw, sample_patients, sample_scenes,
+from medret_nb.data.codes import labels_from_codes
+from medret_nb.data.dictation import Forms
+from medret_nb.data.reports import normalise_text
+from medret_nb.data.scenes import (CLINICS, DEVICE_KINDS, KINDS, OPENI, VISITS, Scene, clinic, draw, sample_patients, sample_scenes,
                                    scene_from_dict, scene_to_dict, scenes_of, uniforms)
+from medret_nb.data.sources import read_openi
 
 BIG = 20_000
 
@@ -97,3 +103,17 @@ def test_films_as_asked_for():
 def test_unknown_clinic_is_refused():
     with pytest.raises(ValueError, match="prevalence must be"):
         clinic("usual")
+
+
+def test_openi_figures_are_what_its_reports_count(shared_data):
+    """Forms and identical texts to the digit; labels to what reading MeSH codes as labels leaves open."""
+    reports = read_openi(shared_data / "openi" / "NLMCXR_reports.tgz")
+    labels = [labels_from_codes(r.major) for r in reports]
+    for name, share in OPENI.items():
+        assert np.mean([found.get(name) == 1 for found in labels]) == pytest.approx(share, abs=0.015), name
+    forms = Forms()
+    for rule, share in ((lambda r: not r.findings and r.impression, forms.impression_only), (lambda r: r.findings and not r.impression, forms.findings_only),
+                        (lambda r: not r.findings and not r.impression, forms.neither)):
+        assert np.mean([bool(rule(r)) for r in reports]) == pytest.approx(share, abs=0.0005)
+    count = Counter(text for r in reports if (text := normalise_text(f"{r.findings} {r.impression}")))
+    assert sum(n for n in count.values() if n > 1) / sum(count.values()) == pytest.approx(forms.identical, abs=0.0005)
