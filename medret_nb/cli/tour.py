@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from .page import answers, facts, figure_uri, picture, prose, table, write_page
+from .report import curves_of, trust_table
 from ..data.dictation import FORMS
 from ..data.files import atomic_write, read_json, write_json
 from ..data.phantom import load_truth, make_phantom
@@ -27,6 +28,7 @@ from ..data.reports import normalise_text, section_text
 from ..data.studies import StudySet, overview_text
 from ..evaluation.results import Results, evaluate, show
 from ..figures.figures import comparison_figure, film_sheet, loss_figure, rank_histogram, recall_figure
+from ..figures.paper import risk_coverage_figure
 from ..methods.clip import CLIP, CLIPConfig
 from ..methods.method import Method
 from ..methods.table import METHODS
@@ -187,7 +189,8 @@ def draw_figures(folder: Path, run: Run, results: dict[str, Results], studies: S
     made = {"recall": recall_figure(recall_table(results)),
             "ranks": rank_histogram(ranks["rank"], exact.report["directions"]["image-to-text"]["gallery"]),
             "training": loss_figure(run.log, ["loss"], [c for c in ("val_recall",) if c in run.log]),
-            "studies": studies.overview_figure()}
+            "studies": studies.overview_figure(),
+            "risk": risk_coverage_figure(*curves_of(exact, "image-to-text", 1), "wrong at rank 1", 4.5)}
     if methods: made["methods"] = comparison_figure(methods.table[methods.table["metric"] == "R@10"])
     if show: made["films"] = film_sheet(studies.pixels(size).take(shown["image_id"]), [f"{v}, {s}" for v, s in zip(shown["view"], shown["study_id"])], columns=4)
     return {name: figure_uri(figure, folder, name) for name, figure in made.items()}
@@ -251,6 +254,10 @@ def report_sections(plan: Plan, studies: StudySet, run: Run, results: dict[str, 
                     picture(uris["ranks"], "At which place the right report stood, film by film, against what guessing gives.", 420),
                     table(compact(results), f"Ceiling: the best that is possible while identical texts cannot be told apart ({exact.report['duplicate_share']:.1%} of the test texts "
                           f"have an identical other). Control: untrained heads, shuffled pairs. Interval: {exact.report['interval']}. Ties: {exact.report['ties']}. Every number: results.csv.")],
+        "Does it know when it is wrong?": [
+            picture(uris["risk"], "Share of wrong answers (own report not first) among those that are left when the least sure queries are not answered. A useful confidence stays near the oracle.", 460),
+            table(trust_table(exact.queries, "image-to-text"), "Normalised excess AURC: 0 perfect, 1 no better than a random order. AUROC of confidence against correctness, with its 95 % interval by patient. "
+                  "Protocol exact, image-to-text, right at rank 1.")],
         "What was found": found,
         **({"All methods, side by side": methods_blocks(plan, methods, uris)} if methods else {}),
         "How training went": [picture(uris["training"], "Loss at each step (nats), and recall on the validation studies after each epoch (mean of R@1, 5 and 10 in both directions).", 480),
