@@ -20,7 +20,7 @@ def cluster_codes(clusters, count):
         raise ValueError(f"clusters: {len(code)} entries for {count} values")
     return code, int(code.max(initial=-1)) + 1
 
-
+# %% ../../nbs/evaluation/51a_intervals.ipynb #5eebe543
 def bootstrap_draws(values, clusters=None, n=2000, seed=0):
     """Means of `values` (Q,) or (Q, M) over `n` resamplings of the clusters -> (n,) or (n, M).
 
@@ -44,7 +44,7 @@ def bootstrap_draws(values, clusters=None, n=2000, seed=0):
             draws.append((weight @ total) / (weight @ count))
     return np.concatenate(draws).reshape(n, *values.shape[1:])
 
-
+# %% ../../nbs/evaluation/51a_intervals.ipynb #0b0c0abc
 def interval(draws, level=0.95):
     """(low, high) percentiles of bootstrap draws (n, ...) that hold `level` of them."""
     if np.isnan(draws).all():
@@ -97,7 +97,7 @@ def paired_bootstrap(first, second, clusters=None, n=2000, seed=0, level=0.95):
     value = float(np.nanmean(delta)) if np.isfinite(delta).any() else float("nan")
     return Difference(value, float(low), float(high), float(min(1, 2 * (1 + tail) / (n + 1))))
 
-
+# %% ../../nbs/evaluation/51a_intervals.ipynb #f6e90d6d
 def holm(p_values):
     """Holm's step-down adjustment of a family of p-values (Holm 1979) -> adjusted p-values, same order."""
     p = np.asarray(p_values, dtype=np.float64)

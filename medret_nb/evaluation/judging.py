@@ -30,7 +30,7 @@ def share_equal(embeddings, texts, tolerance=1e-4):
     logvar = None if embeddings.logvar is None else embeddings.logvar[head]
     return Embeddings(embeddings.ids, embeddings.study_ids, embeddings.mu[head], logvar, embeddings.meta)
 
-
+# %% ../../nbs/evaluation/51ab_judging.ipynb #2ddedc16
 def score_rows(queries, gallery):
     """Function (start, stop) -> scores (rows, G) of those queries; equal vectors of the gallery get equal scores."""
     head, copy_of = distinct_rows(gallery)
@@ -45,13 +45,14 @@ def score_rows(queries, gallery):
 def judge(scores, related, ks, start=0):
     """Per-query values of one block: DataFrame with counts, rank, hits and chance by K, and metrics for several relevant.
 
-    scores (rows, G) of the queries from `start` on; related : the Relevance of all queries. For `graded`, nDCG at 10 and its chance; else R@K,
-    and P@min(10, R), R-precision and mAP@R with chance.
+    scores (rows, G) of the queries from `start` on; related : the Relevance of all queries. For `graded`, nDCG at 10
+    and its chance; else R@K, and P@min(10, R), R-precision and mAP@R with chance.
     """
     part, size = related.part(start, start + len(scores)), scores.shape[1]
     first = first_relevant(scores, part)
     found = first.relevant
-    table = {"relevant": found, "ahead": first.ahead, "tied": first.tied, "tied_relevant": first.tied_relevant, "rank": first.ranks()}
+    table = {"relevant": found, "ahead": first.ahead, "tied": first.tied, "tied_relevant": first.tied_relevant,
+             "rank": first.ranks()}
     if related.protocol == "graded":
         table["ndcg_10"] = ndcg(scores, part, 10, per_query=True)
         table["chance_ndcg_10"] = ndcg(np.zeros(scores.shape, dtype=np.float32), part, 10, per_query=True)
@@ -67,7 +68,7 @@ def judge(scores, related, ks, start=0):
                       f"{prefix}map_r": ties.precision_sum(found) / r}
     return pd.DataFrame(table)
 
-
+# %% ../../nbs/evaluation/51ab_judging.ipynb #88396481
 def confidences(scores, logit_scale, groups, logvar=None):
     """Candidates for confidence of one block of queries -> DataFrame, higher is surer.
 
@@ -83,7 +84,8 @@ def confidences(scores, logit_scale, groups, logvar=None):
     mass = np.where(own >= 0, np.einsum("qg,qg->q", weight, groups == own[:, None]), 1) / total
     near = np.exp(logit_scale * (ordered - ordered[:, :1]))
     near /= near.sum(1, keepdims=True)
-    table = {"top_score": ordered[:, 0], "margin": ordered[:, 0] - ordered[:, 1] if scores.shape[1] > 1 else np.zeros(len(scores)),
+    table = {"top_score": ordered[:, 0],
+             "margin": ordered[:, 0] - ordered[:, 1] if scores.shape[1] > 1 else np.zeros(len(scores)),
              "max_softmax": 1 / total, "group_softmax": mass,
              "minus_entropy": (near * np.log(np.maximum(near, 1e-300))).sum(1)}
     if logvar is not None:
@@ -91,7 +93,7 @@ def confidences(scores, logit_scale, groups, logvar=None):
         table |= {"minus_sum_logvar": -wide.sum(1), "minus_sum_variance": -np.exp(wide).sum(1)}
     return pd.DataFrame(table)
 
-
+# %% ../../nbs/evaluation/51ab_judging.ipynb #11ed6f28
 def top_candidates(scores, order, k):
     """Columns of the `k` best candidates, best first (rows, k); `order` (G,) says who goes first among equals."""
     shuffled = scores[:, order]
@@ -112,7 +114,7 @@ def judge_all(rows, related, ks, extra=None, cells=2 ** 22):
             extra(start, stop, scores)
     return pd.concat(parts, ignore_index=True)
 
-
+# %% ../../nbs/evaluation/51ab_judging.ipynb #ca47218e
 def rank_direction(direction, queries, gallery, related, ks, top=100, seed=0):
     """Rank `gallery` for each of `queries` -> (per-query DataFrame, rankings DataFrame of the `top` best)."""
     order, sure, best, scored, gained = np.random.default_rng(seed).permutation(len(gallery.ids)), [], [], [], []
@@ -127,7 +129,8 @@ def rank_direction(direction, queries, gallery, related, ks, top=100, seed=0):
 
     table = judge_all(score_rows(queries, gallery), related, ks, keep)
     ids = np.asarray(queries.ids).astype(str)
-    table = pd.concat([pd.DataFrame({"query": ids, "study_id": np.asarray(queries.study_ids).astype(str), "direction": direction}),
+    table = pd.concat([pd.DataFrame({"query": ids, "study_id": np.asarray(queries.study_ids).astype(str),
+                                     "direction": direction}),
                        table, pd.concat(sure, ignore_index=True)], axis=1)
     columns = np.concatenate(best)
     rankings = pd.DataFrame({

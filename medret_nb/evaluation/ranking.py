@@ -74,7 +74,7 @@ def as_relevant(relevant):
     """A pair (query_groups, gallery_groups) as `Groups`; anything else as it is."""
     return Groups(*relevant) if isinstance(relevant, tuple) else relevant
 
-
+# %% ../../nbs/evaluation/51_ranking.ipynb #beee046b
 def relevant_pairs(relevant, start, stop):
     """The relevant (row, column) pairs of the queries start..stop, sorted by row; rows count from `start`.
 
@@ -92,7 +92,7 @@ def as_float(scores):
     scores = np.asarray(scores)
     return scores if scores.dtype.kind == "f" else scores.astype(np.float64)
 
-
+# %% ../../nbs/evaluation/51_ranking.ipynb #9e0673e5
 def blocks(scores, relevant, cells=2 ** 21):
     """Yield (start, stop, scores[start:stop]) in blocks of about `cells` scores, so that memory stays bounded.
 
@@ -142,7 +142,7 @@ def count_above(block, level, cells=2 ** 18):
             total[part] = [np.count_nonzero(row) for row in compare(block[part], level[part, None])]
     return totals
 
-
+# %% ../../nbs/evaluation/51_ranking.ipynb #ff1c3ce0
 @dataclass(frozen=True)
 class FirstRelevant:
     """Where the best relevant candidate of each query stands: all that hits and ranks need.
@@ -173,7 +173,7 @@ class FirstRelevant:
             raise ValueError(f"ties: {ties!r} is none of {', '.join(step)}")
         return np.where(self.relevant > 0, self.ahead + step[ties], np.nan)
 
-
+# %% ../../nbs/evaluation/51_ranking.ipynb #a281a3f4
 def first_relevant(scores, relevant):
     """Locate each query's best relevant candidate by counting; no sort, no (Q, G) relevance for groups.
 
@@ -217,7 +217,7 @@ def mean_over_queries(values, per_query):
     """The values (Q,) themselves, or their mean over the queries that have something relevant."""
     return values if per_query else float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
-
+# %% ../../nbs/evaluation/51_ranking.ipynb #65819928
 def recall_at_k(scores, relevant, k, per_query=False):
     """R@K: the expected share of queries with a relevant candidate among the first K (a hit rate).
 
@@ -269,7 +269,7 @@ class TieBlocks:
         inner = rho * places + (self.relevant_ahead + 1 - rho * (a + 1)) * (harmonic[a + places] - harmonic[a])
         return self.sum_by_query(p / b * inner)
 
-
+# %% ../../nbs/evaluation/51_ranking.ipynb #d937c697
 def tie_blocks(block, rows, columns):
     """TieBlocks of scores `block` (Q, G) whose relevant pairs are (rows, columns), sorted by row."""
     value, count = block[rows, columns], np.bincount(rows, minlength=len(block))
@@ -349,7 +349,7 @@ def expected_top_gains(block, gains, k):
     border = np.einsum("qg,qg->q", last, gains, dtype=np.float64) / last.sum(1)
     return np.where(value == value[:, -1:], border[:, None], inside)
 
-
+# %% ../../nbs/evaluation/51_ranking.ipynb #c44865c6
 def ndcg(scores, gains, k=10, per_query=False):
     """Expected nDCG at K with linear gains (Q, G) >= 0 and discount 1 / log2(1 + place).
 

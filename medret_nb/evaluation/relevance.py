@@ -95,7 +95,7 @@ def jaccard(sets):
     either = bits.sum(1)[:, None] + bits.sum(1) - both
     return np.where(either > 0, both / np.maximum(either, 1), 1).astype(np.float32)
 
-
+# %% ../../nbs/evaluation/50_relevance.ipynb #e97681bc
 def study_codes(protocol, studies, texts=None, uncertain="drop", fits=None):
     """Codes of the studies as queries and as candidates, and the gains: (codes (N,), codes (N,), gains or None)."""
     n = len(studies)
@@ -109,7 +109,8 @@ def study_codes(protocol, studies, texts=None, uncertain="drop", fits=None):
         return codes, codes, None
     if protocol.startswith("fits"):
         if fits is None or np.shape(fits) != (n, n):
-            raise DataError(f"protocol {protocol}: needs `fits`, a bool array of {n} reports by {n} scenes; it exists for phantoms only")
+            raise DataError(f"protocol {protocol}: needs `fits`, a bool array of {n} reports by {n} scenes; it "
+                            f"exists for phantoms only")
         return rows, rows, np.asarray(fits).T
     sets, known = label_sets(studies, uncertain)
     if not known.any():
@@ -120,8 +121,9 @@ def study_codes(protocol, studies, texts=None, uncertain="drop", fits=None):
         return codes, codes, jaccard(distinct)
     return np.where(sets.any(1), codes, -1) if protocol == "labels-abnormal" else codes, codes, None
 
-
-def relevance(protocol, studies, texts=None, *, queries=None, gallery=None, direction="image-to-text", uncertain="drop", fits=None):
+# %% ../../nbs/evaluation/50_relevance.ipynb #0b9387b5
+def relevance(protocol, studies, texts=None, *, queries=None, gallery=None, direction="image-to-text",
+              uncertain="drop", fits=None):
     """Relevance of the studies `gallery` to the studies `queries` under a named protocol.
 
     studies : DataFrame with `labels`, one row per study; texts : one per row, for the protocol `text`

@@ -20,12 +20,13 @@ def checked(correct, other, name):
     if correct.shape != other.shape or not len(correct):
         raise ValueError(f"{name}: {len(other)} values for {len(correct)} of correct")
     if np.isnan(correct).any() or np.isnan(other).any():
-        raise ValueError(f"{'correct' if np.isnan(correct).any() else name}: holds NaN; leave out queries with nothing relevant first")
+        raise ValueError(f"{'correct' if np.isnan(correct).any() else name}: holds NaN; leave out queries with "
+                         f"nothing relevant first")
     if correct.min() < 0 or correct.max() > 1:
         raise ValueError("correct: must lie between 0 and 1")
     return correct, other
 
-
+# %% ../../nbs/evaluation/52_reliability.ipynb #344ec12d
 def risk_coverage(correct, confidence):
     """Risk-coverage curve -> (coverage (n,), risk (n,)); the risk of the surest i queries, in expectation over ties.
 
@@ -74,7 +75,7 @@ def auroc(correct, confidence):
     won = (good * (np.cumsum(bad) - bad / 2)).sum() - itself / 2
     return float(won / pairs) if pairs > 1e-12 else float("nan")
 
-
+# %% ../../nbs/evaluation/52_reliability.ipynb #b5f19769
 def augrc(correct, confidence):
     """Area under the generalised risk-coverage curve: mean over coverage of (wrong answers among the surest i) / n."""
     coverage, risk = risk_coverage(correct, confidence)
@@ -83,7 +84,8 @@ def augrc(correct, confidence):
 
 def ranking_summary(correct, confidence):
     """All numbers of the ranking question: n, accuracy, aurc, its references, (normalised) excess, auroc, augrc."""
-    return {"n": len(correct), "accuracy": float(np.mean(correct)), "aurc": aurc(correct, confidence), "aurc_oracle": oracle_aurc(correct),
+    return {"n": len(correct), "accuracy": float(np.mean(correct)), "aurc": aurc(correct, confidence),
+            "aurc_oracle": oracle_aurc(correct),
             "aurc_random": 1 - float(np.mean(correct)), "excess_aurc": excess_aurc(correct, confidence),
             "normalised_excess": excess_aurc(correct, confidence, normalised=True),
             "auroc": auroc(correct, confidence), "augrc": augrc(correct, confidence)}
@@ -101,7 +103,7 @@ def bin_numbers(probability, bins=15, kind="mass"):
     edges = ordered[(np.arange(1, bins) * len(ordered)) // bins]
     return np.searchsorted(edges, probability, side="right")
 
-
+# %% ../../nbs/evaluation/52_reliability.ipynb #9f2bdc2c
 def calibration_curve(correct, probability, bins=15, kind="mass"):
     """Non-empty bins: (mean probability, share right, films), each (bins,)."""
     correct, probability = checked(correct, probability, "probability")
@@ -149,7 +151,8 @@ def brier(correct, probability, bins=15, kind="mass"):
     where = np.unique(bin_numbers(probability, bins, kind), return_inverse=True)[1].ravel()
     inside, share, accuracy = probability - stated[where], count / count.sum(), correct.mean()
     return {"score": float(np.mean(probability ** 2 - 2 * probability * correct + correct)),
-            "reliability": float((share * (stated - found) ** 2).sum()), "resolution": float((share * (found - accuracy) ** 2).sum()),
+            "reliability": float((share * (stated - found) ** 2).sum()),
+            "resolution": float((share * (found - accuracy) ** 2).sum()),
             "uncertainty": float(accuracy * (1 - accuracy)),
             "within": float(np.mean(inside ** 2 - 2 * inside * (correct - found[where])))}
 
@@ -173,7 +176,7 @@ def retrieval_nll(scores, relevant, temperature):
         asked += len(found)
     return total / asked if asked else float("nan")
 
-
+# %% ../../nbs/evaluation/52_reliability.ipynb #db95eec6
 def fit_temperature(scores, relevant, steps=40):
     """Temperature T > 0 that minimises `retrieval_nll` of scores / T on a validation gallery of the test's size.
 

@@ -35,7 +35,7 @@ def entry(value, low, high, chance):
     return {k: None if v is None or not np.isfinite(v) else float(v) for k, v in
             {"value": value, "low": low, "high": high, "chance": chance}.items()}
 
-
+# %% ../../nbs/evaluation/51b_results.ipynb #9d34e617
 def summarise(tables, clusters, sizes, draws=2000, seed=0):
     """Numbers of both directions: {"directions": {name: {..., "metrics"}}, "both": {"RSUM@...": ...}}.
 
@@ -87,17 +87,21 @@ class Results:
         model = {d: part["metrics"] for d, part in report["directions"].items()} | {"both": report["both"]}
         for scorer, directions in {"model": model, **report["references"]}.items():
             for d, numbers in directions.items():
-                rows += [{"scorer": scorer, "direction": d, "metric": name, **number, "ceiling": ceiling.get(name), **sizes[d], **shared}
+                rows += [{"scorer": scorer, "direction": d, "metric": name, **number, "ceiling": ceiling.get(name),
+                          **sizes[d], **shared}
                          for name, number in numbers.items()]
         return pd.DataFrame(rows)
 
     def __str__(self):
         report, lines = self.report, []
         notes = ", ".join(f"{k} labels: {v}" for k, v in report["protocol_notes"].items())
-        lines.append(f"protocol {report['protocol']}{f' ({notes})' if notes else ''}; split {report['split']}; {report['unit']}; {report['patients']} patients")
+        lines.append(f"protocol {report['protocol']}{f' ({notes})' if notes else ''}; split {report['split']}; "
+                     f"{report['unit']}; {report['patients']} patients")
         for d, part in report["directions"].items():
-            lines.append(f"{d}: {part['queries']} queries, gallery of {part['gallery']}; {part['excluded']} queries with nothing relevant left out")
-        lines.append(f"{report['duplicate_share']:.1%} of the texts have an identical other ({report['distinct_texts']} distinct texts, "
+            lines.append(f"{d}: {part['queries']} queries, gallery of {part['gallery']}; {part['excluded']} queries "
+                         f"with nothing relevant left out")
+        lines.append(f"{report['duplicate_share']:.1%} of the texts have an identical other "
+                     f"({report['distinct_texts']} distinct texts, "
                      f"{report['distinct_label_sets']} label sets); ties: {report['ties']}")
         lines.append(f"95 % interval: {report['interval']}")
         lines.append(f"{'':15s}{'metric':17s}{'value':>8s}  {'95 % interval':17s}{'chance':>8s}{'ceiling':>9s}")
@@ -108,10 +112,13 @@ class Results:
                 continue
             if row["scorer"] != last[0]:
                 lines.append(f"for comparison: {row['scorer']}")
-            value, low, high, chance, ceiling = (show(row[k], row["metric"]) for k in ("value", "low", "high", "chance", "ceiling"))
-            lines.append(f"{'' if place == last else row['direction']:15s}{row['metric']:17s}{value:>8s}  {f'[{low}, {high}]':17s}{chance:>8s}{ceiling:>9s}")
+            value, low, high, chance, ceiling = (show(row[k], row["metric"])
+                                                 for k in ("value", "low", "high", "chance", "ceiling"))
+            lines.append(f"{'' if place == last else row['direction']:15s}{row['metric']:17s}{value:>8s}  "
+                         f"{f'[{low}, {high}]':17s}{chance:>8s}{ceiling:>9s}")
             last = place
-        lines.append("fingerprint: " + ", ".join(f"{k} {str(v)[:8]}" for k, v in report["fingerprint"].items() if isinstance(v, (str, int))))
+        lines.append("fingerprint: "
+                     + ", ".join(f"{k} {str(v)[:8]}" for k, v in report["fingerprint"].items() if isinstance(v, (str, int))))
         return "\n".join(lines + [f"note: {note}" for note in report["notes"]])
 
     def save(self, folder):
@@ -126,7 +133,8 @@ class Results:
     def load(cls, folder):
         """Read an evaluation; DataError names the file that is missing or broken."""
         folder = Path(folder)
-        return cls(read_json(folder / "metrics.json"), read_parquet(folder / "queries.parquet"), read_parquet(folder / "rankings.parquet"))
+        return cls(read_json(folder / "metrics.json"), read_parquet(folder / "queries.parquet"),
+                   read_parquet(folder / "rankings.parquet"))
 
 
 def show(value, metric):
@@ -143,15 +151,17 @@ def reference_rows(rows_of, oracles, studies, texts, seed, alike=True):
     made = {}
     for name, oracle in (oracles or {}).items():
         protocol, fits = ("graded", None) if isinstance(oracle, str) and oracle == "labels" else ("fits", oracle)
-        made[name] = {d: relevance(protocol, studies, queries=q, gallery=g, direction=d, fits=fits) for d, (q, g) in rows_of.items()}
+        made[name] = {d: relevance(protocol, studies, queries=q, gallery=g, direction=d, fits=fits)
+                      for d, (q, g) in rows_of.items()}
     if alike and len(set(texts)) < len(texts):
         queries, gallery = rows_of["image-to-text"]
         _, code = np.unique(np.asarray(texts, dtype=object).astype(str)[gallery], return_inverse=True)
         luck = np.random.default_rng(seed).random((min(len(queries), 256), code.max() + 1), dtype=np.float32)
-        made["random, identical texts alike"] = {"image-to-text": Relevance("random", np.arange(len(queries)) % len(luck), code.ravel(), luck)}
+        made["random, identical texts alike"] = {"image-to-text": Relevance("random",
+                np.arange(len(queries)) % len(luck), code.ravel(), luck)}
     return made
 
-
+# %% ../../nbs/evaluation/51b_results.ipynb #d7af6236
 def judge_references(scorers, related, clusters, sizes, ks, draws, seed):
     """Numbers of the reference scorers: {name: {direction: {metric: number}}}."""
     numbers = {}
@@ -161,13 +171,14 @@ def judge_references(scorers, related, clusters, sizes, ks, draws, seed):
         numbers[name] = {d: part["metrics"] for d, part in told["directions"].items()}
     return numbers
 
-
+# %% ../../nbs/evaluation/51b_results.ipynb #34b673d6
 def located(embeddings, studies, modality):
     """Row of each embedding's study in `studies`; DataError names studies that are not there."""
     rows = pd.Index(studies["study_id"].astype(str)).get_indexer(pd.Index(np.asarray(embeddings.study_ids).astype(str)))
     if (rows < 0).any():
         lost = np.asarray(embeddings.study_ids)[rows < 0]
-        raise DataError(f"{modality} embeddings: {len(lost)} of {len(rows)} belong to studies that are not in the data, e.g. {lost[0]}")
+        raise DataError(f"{modality} embeddings: {len(lost)} of {len(rows)} belong to studies that are not in the "
+                        f"data, e.g. {lost[0]}")
     return rows
 
 
@@ -193,7 +204,7 @@ def usable(ks, gallery):
     left = ", ".join(str(k) for k in asked if k not in kept)
     return kept, [f"K = {left} left out: the gallery holds {gallery}"] if left else []
 
-
+# %% ../../nbs/evaluation/51b_results.ipynb #58cd6f18
 def evaluate(image, text, studyset, protocol="exact", ks=(1, 5, 10, 100), out=None, policy=None, *, uncertain="drop",
              fits=None, oracles=None, top=100, draws=2000, seed=0, verbose=True):
     """Evaluate retrieval in both directions under a named protocol -> Results, printed and, with `out`, written.
@@ -205,26 +216,32 @@ def evaluate(image, text, studyset, protocol="exact", ks=(1, 5, 10, 100), out=No
     out : the folder `evaluation` of a run; the files go to out/<split>/<protocol>/
     Raises DataError for embeddings without their study, a protocol without what it needs, Ks below 1; ValueError for NaN scores.
     """
-    if draws < 1 or seed < 0: raise DataError(f"draws: {draws} must be at least 1" if draws < 1 else f"seed: {seed} must not be negative")
+    if draws < 1 or seed < 0:
+        raise DataError(f"draws: {draws} must be at least 1" if draws < 1 else f"seed: {seed} must not be negative")
     studies, policy = studyset.studies, policy or text.meta.get("policy") or "findings"
-    texts, at = section_text(studyset, policy), {"image": located(image, studies, "image"), "text": located(text, studies, "text")}
+    texts, at = section_text(studyset, policy), {"image": located(image, studies, "image"),
+                                                 "text": located(text, studies, "text")}
     said = [texts[row] for row in at["text"]]
     parts = {"image": image, "text": share_equal(text, said)}
     ks, notes = usable(ks, min(len(image.ids), len(text.ids)))
     settings = {"protocol": protocol, "uncertain": uncertain, "policy": policy, "ks": ks, "draws": draws, "top": top}
     related, tables, rankings, clusters, component = {}, {}, {}, {}, connected_groups(studies)
     for d, (q, g) in DIRECTIONS.items():
-        related[d] = relevance(protocol, studies, texts, queries=at[q], gallery=at[g], direction=d, uncertain=uncertain, fits=fits)
+        related[d] = relevance(protocol, studies, texts, queries=at[q], gallery=at[g], direction=d,
+                               uncertain=uncertain, fits=fits)
         tables[d], rankings[d] = rank_direction(d, parts[q], parts[g], related[d], ks, top, seed)
         tables[d].insert(2, "patient_id", studies["patient_id"].to_numpy()[at[q]])
         clusters[d] = component[at[q]]
     sizes = {d: len(parts[g].ids) for d, (_, g) in DIRECTIONS.items()}
-    scorers = reference_rows({d: (at[q], at[g]) for d, (q, g) in DIRECTIONS.items()}, oracles, studies, texts, seed, protocol != "exact")
+    scorers = reference_rows({d: (at[q], at[g]) for d, (q, g) in DIRECTIONS.items()}, oracles, studies, texts, seed,
+                             protocol != "exact")
     references = judge_references(scorers, related, clusters, sizes, ks, draws, seed)
     results = Results(
         settings | {"protocol_notes": related["image-to-text"].notes, "split": text.meta.get("split") or "all", "ties": TIES,
-                    "unit": "one image and one text per study" if len(set(at["image"])) == len(at["image"]) else "every image, one text per study",
-                    "patients": len(set(np.concatenate(list(clusters.values())).tolist())), "notes": notes, "references": references,
+                    "unit": "one image and one text per study" if len(set(at["image"])) == len(at["image"])
+                    else "every image, one text per study",
+                    "patients": len(set(np.concatenate(list(clusters.values())).tolist())), "notes": notes,
+                    "references": references,
                     "interval": f"bootstrap, patients drawn as clusters (sum over sum), {draws} draws, gallery fixed",
                     "fingerprint": fingerprint(image, text, studyset, settings, seed)}
         | summarise(tables, clusters, sizes, draws, seed) | gallery_facts(studies.iloc[at["text"]], said, ks, uncertain),

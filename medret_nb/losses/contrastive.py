@@ -19,7 +19,7 @@ def _matching_sums(scores: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
     kept = (total > 0).to(scores.dtype)
     return (each * kept).sum(), kept.sum(), torch.logsumexp(scores, 0), (targets * scores).sum(0), targets.sum(0)
 
-
+# %% ../../nbs/losses/20_contrastive.ipynb #f7c223fb
 def softmax_matching(scores, targets, rows: int | None = None, tile: int = 1024) -> Tensor:
     """Symmetric cross-entropy between soft targets and the softmax of `scores`.
 
@@ -38,7 +38,8 @@ def softmax_matching(scores, targets, rows: int | None = None, tile: int = 1024)
     """
     if rows is None: parts = [_matching_sums(scores, targets)]
     else:
-        parts = [checkpoint(lambda a, b: _matching_sums(scores(a, b), targets(a, b)), start, min(start + tile, rows), use_reentrant=False)
+        parts = [checkpoint(lambda a, b: _matching_sums(scores(a, b), targets(a, b)), start, min(start + tile, rows),
+                            use_reentrant=False)
                  for start in range(0, rows, tile)]
     loss, count, normaliser, right, total = (torch.stack(column) for column in zip(*parts))
     total = total.sum(0)
@@ -85,7 +86,7 @@ def group_means(x: Tensor, groups: Tensor) -> Tensor:
     total = torch.zeros_like(x).index_add(0, slot, x)
     return total[slot] / count[:, None].to(x.dtype)
 
-
+# %% ../../nbs/losses/20_contrastive.ipynb #cd805d3b
 def info_nce(a: Tensor, b: Tensor, logit_scale: Tensor | float, groups: Tensor | None = None, tile: int = 1024) -> Tensor:
     """Symmetric InfoNCE between paired unit embeddings, in tiles.
 

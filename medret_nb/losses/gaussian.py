@@ -24,13 +24,15 @@ def _full_precision(function):
         with torch.autocast(kind, enabled=False): return function(*args, **options)
     return inner
 
-
+# %% ../../nbs/losses/21_gaussian.ipynb #450d8681
 def _check_clouds(name, mu_x, logvar_x, mu_y, logvar_y):
     "ValueError unless the four are (N, D), (N, D), (M, D), (M, D)."
     for mu, logvar, side, shape in ((mu_x, logvar_x, "x", "(N, D)"), (mu_y, logvar_y, "y", "(M, D)")):
         if mu.dim() != 2 or mu.shape != logvar.shape:
-            raise ValueError(f"{name}: mu_{side} {tuple(mu.shape)} and logvar_{side} {tuple(logvar.shape)} must have one shape {shape}")
-    if mu_x.shape[1] != mu_y.shape[1]: raise ValueError(f"{name}: mu_x has {mu_x.shape[1]} coordinates and mu_y has {mu_y.shape[1]}")
+            raise ValueError(f"{name}: mu_{side} {tuple(mu.shape)} and logvar_{side} {tuple(logvar.shape)} must have "
+                             f"one shape {shape}")
+    if mu_x.shape[1] != mu_y.shape[1]:
+        raise ValueError(f"{name}: mu_x has {mu_x.shape[1]} coordinates and mu_y has {mu_y.shape[1]}")
 
 
 def _square_distance(x, y):
@@ -307,7 +309,7 @@ def matching_terms(mu_x: Tensor, logvar_x: Tensor, mu_y: Tensor, logvar_y: Tenso
     wanted = _Targets(None if targets is None else targets.detach().to(mu_x.dtype), groups, mu_x)
     return _TiledMatching.apply(mu_x, own_x, mu_y, own_y, scale, shift, wanted, tile)
 
-
+# %% ../../nbs/losses/21_gaussian.ipynb #5913ebde
 def matching_loss(mu_x: Tensor, logvar_x: Tensor, mu_y: Tensor, logvar_y: Tensor, scale: Tensor | float = 5.0,
                   shift: Tensor | float = 5.0, targets: Tensor | None = None, groups: Tensor | None = None,
                   pseudo_weight: float = 0.0, tile: int = 1024) -> Tensor:

@@ -62,7 +62,7 @@ def keep_patches(noise: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
     keep = noise.argsort(dim=1, stable=True)[:, :max(1, n - round(ratio * n))].sort(1).values
     return keep, torch.ones_like(noise, dtype=torch.bool).scatter(1, keep, False)
 
-
+# %% ../../nbs/losses/23_masked.ipynb #4d1f74e8
 def keep_tokens(tokens: Tensor, keep: Tensor) -> Tensor:
     "The tokens (B, N, D) whose numbers are in keep (B, K): (B, K, D)."
     return tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
@@ -117,7 +117,7 @@ def unpatchify(rows: Tensor, height: int, width: int) -> Tensor:
     grid = rows.view(len(rows), height // patch, width // patch, patch, patch).transpose(2, 3)
     return grid.reshape(len(rows), 1, height, width)
 
-
+# %% ../../nbs/losses/23_masked.ipynb #d4a2402b
 def _reduced(each: Tensor, hidden: Tensor, reduction: str) -> Tensor:
     "The mean of `each` over the hidden places, or `each` itself with zeros elsewhere."
     if reduction not in ("mean", "none"): raise ValueError(f"reduction: {reduction!r} is neither mean nor none")
@@ -125,7 +125,8 @@ def _reduced(each: Tensor, hidden: Tensor, reduction: str) -> Tensor:
     return each if reduction == "none" else each.sum() / hidden.sum().clamp_min(1)
 
 
-def masked_pixel_loss(predicted: Tensor, pixels: Tensor, hidden: Tensor, patch: int, normalise: bool = True, reduction: str = "mean") -> Tensor:
+def masked_pixel_loss(predicted: Tensor, pixels: Tensor, hidden: Tensor, patch: int, normalise: bool = True,
+                      reduction: str = "mean") -> Tensor:
     """Mean squared error of the painted pixels of hidden patches.
 
     Parameters
@@ -163,7 +164,8 @@ def masked_word_loss(logits: Tensor, tokens: Tensor, hidden: Tensor, reduction: 
 
     Source: BERT (Devlin et al. 2019).
     """
-    return _reduced(F.cross_entropy(logits.flatten(0, -2), tokens.flatten(), reduction="none").view(tokens.shape), hidden, reduction)
+    return _reduced(F.cross_entropy(logits.flatten(0, -2), tokens.flatten(), reduction="none").view(tokens.shape),
+                    hidden, reduction)
 
 # %% ../../nbs/losses/23_masked.ipynb #9da8936c
 def masked_mean(features: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -36,7 +36,7 @@ def box_weights(boxes: Tensor, h: int, w: int) -> Tensor:
     area = down[..., :, None] * across[..., None, :]
     return area / area.sum((-2, -1), keepdim=True).clamp_min(1e-12)
 
-
+# %% ../../nbs/losses/24_region_word.ipynb #f154179a
 def pool_boxes(patches: Tensor, boxes: Tensor) -> Tensor:
     """Region features: the mean of the patch features under each box, weighted by covered area.
 

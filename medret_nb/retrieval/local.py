@@ -19,7 +19,7 @@ def array_file(path: Path, key: str) -> Path:
     "Where the array `key` of the embeddings in `path` lies: <stem>-<key>.npy beside it."
     return path.with_name(f"{path.stem}-{key}.npy")
 
-
+# %% ../../nbs/retrieval/40a_local.ipynb #6a092ee8
 def check_local(local: dict, ids: np.ndarray, name: str) -> dict[str, np.ndarray]:
     """Local features as arrays (N, ...) of float32 or bool.
 
@@ -30,13 +30,16 @@ def check_local(local: dict, ids: np.ndarray, name: str) -> dict[str, np.ndarray
     for key, values in local.items():
         if not re.fullmatch("[a-z][a-z0-9_]*", str(key)): raise DataError(f"{name}: local features cannot be called {key!r}")
         values = values if isinstance(values, np.memmap) else np.asarray(values)
-        if values.dtype != bool and not np.issubdtype(values.dtype, np.floating): raise DataError(f"{name}: {key} must be numbers or yes and no, not {values.dtype}")
-        if values.ndim < 2 or len(values) != len(ids): raise DataError(f"{name}: {key} must be ({len(ids)}, ...), one for each id, got {values.shape}")
+        if values.dtype != bool and not np.issubdtype(values.dtype, np.floating):
+            raise DataError(f"{name}: {key} must be numbers or yes and no, not {values.dtype}")
+        if values.ndim < 2 or len(values) != len(ids):
+            raise DataError(f"{name}: {key} must be ({len(ids)}, ...), one for each id, got {values.shape}")
         if values.dtype != bool and not isinstance(values, np.memmap):
             values = np.ascontiguousarray(values, np.float32)
             if not (fine := np.isfinite(values).reshape(len(values), -1).all(1)).all():
                 row = int(np.flatnonzero(~fine)[0])
-                raise DataError(f"{name}: {key} holds NaN or infinite numbers in row {row} (id {ids[row]}) and {int((~fine).sum()) - 1} more")
+                raise DataError(f"{name}: {key} holds NaN or infinite numbers in row {row} (id {ids[row]}) and "
+                                f"{int((~fine).sum()) - 1} more")
         found[key] = values
     return found
 
@@ -48,7 +51,7 @@ def _file_hash(path: Path) -> str:
         while piece := file.read(1 << 20): digest.update(piece)
     return digest.hexdigest()
 
-
+# %% ../../nbs/retrieval/40a_local.ipynb #f2d1715a
 def write_local(local: dict[str, np.ndarray], path: Path) -> dict[str, dict]:
     "Write arrays beside `path`, each atomically -> key: {shape, dtype, hash}, which whoever reads them must bring."
     record = {}
@@ -58,7 +61,7 @@ def write_local(local: dict[str, np.ndarray], path: Path) -> dict[str, dict]:
             record[key] = {"shape": list(values.shape), "dtype": str(values.dtype), "hash": _file_hash(temporary)}
     return record
 
-
+# %% ../../nbs/retrieval/40a_local.ipynb #62098c99
 def read_local(record: dict, path: Path, count: int) -> dict[str, np.ndarray]:
     """The arrays of `record` beside `path`, mapped into memory and not writable.
 
@@ -67,13 +70,18 @@ def read_local(record: dict, path: Path, count: int) -> dict[str, np.ndarray]:
     """
     found = {}
     for key, facts in record.items():
-        if not re.fullmatch("[a-z][a-z0-9_]*", str(key)) or not isinstance(facts, dict): raise DataError(f"{path}: what it says about local features makes no sense")
+        if not re.fullmatch("[a-z][a-z0-9_]*", str(key)) or not isinstance(facts, dict):
+            raise DataError(f"{path}: what it says about local features makes no sense")
         file = array_file(path, key)
-        if not file.is_file(): raise DataError(f"{file}: there is no such file, and {path.name} needs it; make the embeddings again")
+        if not file.is_file():
+            raise DataError(f"{file}: there is no such file, and {path.name} needs it; make the embeddings again")
         try: values = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error: raise DataError(f"{file}: not a readable array ({str(error).splitlines()[0] if str(error) else 'empty'})") from None
-        if list(values.shape) != facts.get("shape") or str(values.dtype) != facts.get("dtype") or _file_hash(file) != facts.get("hash"):
+        except (ValueError, OSError, EOFError) as error:
+            raise DataError(f"{file}: not a readable array ({str(error).splitlines()[0] if str(error) else 'empty'})") from None
+        if list(values.shape) != facts.get("shape") or str(values.dtype) != facts.get("dtype") or _file_hash(
+            file) != facts.get("hash"):
             raise DataError(f"{file}: does not belong to {path.name}; make the embeddings again")
-        if values.ndim < 2 or len(values) != count: raise DataError(f"{file}: has the shape {values.shape}, {path.name} has {count} rows")
+        if values.ndim < 2 or len(values) != count:
+            raise DataError(f"{file}: has the shape {values.shape}, {path.name} has {count} rows")
         found[key] = values
     return found
