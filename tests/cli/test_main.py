@@ -85,6 +85,28 @@ def test_search_with_a_sentence_and_with_a_film(way, medret):
     assert done.stdout.startswith("48 reports searched") and len(re.findall(r"^ +\d+  [+-]\d", done.stdout, re.M)) == 2
 
 
+def test_search_by_place(way, medret, tmp_path):
+    "A film, a sentence or both, with one region or two; a method without regions says so."
+    import dataclasses
+    from medret_nb.methods.rra_vl import RRAVL
+    home = way[0]
+    method = RRAVL.create()
+    method.config = dataclasses.replace(method.config, data=str(home / "studies"))
+    method.save_pretrained(tmp_path / "run")
+    film = next((home / "studies" / "images").iterdir())
+    lines = lambda done: re.findall(r"^ +(\d+)  ([+-]\d\.\d{3})  (\S+)", done.stdout, re.M)
+    done = medret("search", tmp_path / "run", "--image", film, "--find", "films", "--region", "left lung", "--region", "cardiac silhouette", "-k", 3)
+    assert done.returncode == 0, done.stderr
+    assert "at left lung, cardiac silhouette, weight 0.5" in done.stdout and "drawn by the model: in the question" in done.stdout and len(lines(done)) == 3
+    assert "48 films searched" in done.stdout and (tmp_path / "run" / "embeddings" / "all-image-regions.npy").is_file()
+    assert lines(done)[0][2] == film.name.rsplit("-", 1)[0] and float(lines(done)[0][1]) > 0.9          # itself
+    both = medret("search", tmp_path / "run", "--image", film, "--text", "left effusion", "--region", "left lung", "--rho", 0.8, "-k", 2)
+    assert both.returncode == 0 and "48 reports searched" in both.stdout and "weight 0.8, and as a whole, weight 0.2" in both.stdout, both.stderr
+    for run, region, words in ((tmp_path / "run", "spleen", ("'spleen'", "left lung")), (home / "run", "left lung", ("clip", "no vectors for regions"))):
+        wrong = medret("search", run, "--image", film, "--region", region)
+        assert wrong.returncode == 2 and len(wrong.stderr.strip().splitlines()) == 1 and all(w in wrong.stderr for w in words), wrong.stderr
+
+
 def test_search_shows_no_more_than_there_is(way, medret):
     done = medret("search", way[0] / "run", "--text", "effusion", "--split", "test", "-k", 500)
     assert done.returncode == 0 and "only" in done.stderr
@@ -142,7 +164,7 @@ WRONG = {
     "unknown protocol": (["evaluate", "NOWHERE", "--protocol", "fuzzy"], ["fuzzy"]),
     "no run to search": (["search", "NOWHERE", "--text", "x"], ["NOWHERE"]),
     "no question": (["search", "NOWHERE"], ["--image", "--text"]),
-    "two questions": (["search", "NOWHERE", "--text", "x", "--image", "y.png"], ["--image", "--text"]),
+    "no such thing to find": (["search", "NOWHERE", "--text", "x", "--find", "socks"], ["--find", "socks"]),
     "k below one": (["search", "NOWHERE", "--text", "x", "-k", "0"], ["-k", "0"]),
 }
 
