@@ -62,7 +62,7 @@ def test_the_shipped_transformer_is_what_its_record_says():
     record = read_json(shipped_data("tiny/vit") / "made_by.json")
     settings = PretrainConfig(encoder="vit", batch_size=32)
     assert record["command"] == "medret pretrain" and {k: record[k] for k in PretrainConfig.__dataclass_fields__} == settings.__dict__
-    assert record["image_loss"] < record["guessing"] and record["copying_loss"] < 0.8
+    assert record["image_loss"] < 0.9 * record["guessing"] and record["copying_loss"] < 0.6
     assert {p.name for p in shipped_data("tiny/vit").iterdir()} == {"config.json", "model.safetensors", "made_by.json"}
 
 
