@@ -107,6 +107,7 @@ function scatter(options) {
     pen.strokeText(text, px, py); pen.fillText(text, px, py);
   }
   function drawMarks() {
+    if (!node.isConnected || !size.w) return;        // outside the page there are no colours; it is drawn when its size is known
     const pen = above.getContext("2d");
     inks ??= colours();
     pen.clearRect(0, 0, size.w, size.h);
@@ -119,7 +120,7 @@ function scatter(options) {
     for (const m of marks) ring(pen, m.i, inkOf(node, m.colour ?? "--ink"), m.big ? 9 : 6, m.text);
     ring(pen, hover, inks.ink, 7, "");
   }
-  function draw() { if (!waiting) { waiting = true; requestAnimationFrame(() => { waiting = false; drawPoints(); drawMarks(); }); } }
+  function draw() { if (!waiting) { waiting = true; requestAnimationFrame(() => { waiting = false; if (node.isConnected && size.w) { drawPoints(); drawMarks(); } }); } }
   function point(i) {                        // the pointer, or an arrow key, is at point i
     if (i === hover) return;
     hover = i; node.dataset.hover = String(i);
