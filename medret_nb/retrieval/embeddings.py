@@ -273,7 +273,7 @@ def embed(method, studies: StudySet, split: str | None = None, batch: int = 64, 
     images, texts, note = _pairs(part, pixels.rows, method.config.policy, every_image)
     if note: print(note)
     name, mark, found = split or "all", [method_hash(method), studies.hash(), split, every_image, sorted(images["image_id"])], {}
-    if getattr(method, "stored", ()): mark.append([list(method.stored), list(getattr(method, "regions", ()))])
+    if any(asked := [list(getattr(method, name, ())) for name in ("stored", "regions")]): mark.append(asked)
     jobs = {"image": lambda label: (images["image_id"], images["study_id"],
                                     _encode_films(method, pixels.take, images["image_id"].tolist(), batch, label, _boxes_of(method, part, pixels))),
             "text": lambda label: (list(texts), list(texts), _encode_texts(method, list(texts.values()), batch, label))}
