@@ -85,7 +85,8 @@ class ImageEncoder(nn.Module):
 
     def _masked(self, pixels, keep):
         if self.layers is None:
-            raise DataError(f"masked inputs need a ViT-like image backbone; {self.backbone.config.model_type} cannot drop patches")
+            raise DataError(f"masked inputs need a ViT-like image backbone; {self.backbone.config.model_type} cannot "
+                            f"drop patches")
         tokens = self.backbone.embeddings(pixels, **self._resized(pixels))         # (B, extra + N, C), positions added
         extra = tokens.shape[1] - (pixels.shape[-1] // self.patch) * (pixels.shape[-2] // self.patch)
         chosen = (keep + extra)[..., None].expand(-1, -1, tokens.shape[-1])
@@ -123,18 +124,22 @@ class TextEncoder(nn.Module):
 # %% ../../nbs/methods/30_encoders.ipynb #c6486129
 TINY_IMAGE = dict(model_type="resnet", num_channels=1, embedding_size=32, hidden_sizes=[32, 64, 128], depths=[1, 1, 1],
                   layer_type="basic", downsample_in_first_stage=False)
-TINY_VIT = dict(model_type="vit", image_size=64, patch_size=8, num_channels=1, hidden_size=128, num_hidden_layers=4, num_attention_heads=4,
+TINY_VIT = dict(model_type="vit", image_size=64, patch_size=8, num_channels=1, hidden_size=128, num_hidden_layers=4,
+                num_attention_heads=4,
                 intermediate_size=384, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 TINY_SIZE = 64                        # pixels per side of the films on which it was pretrained
 TINY_TEXT = dict(model_type="bert", vocab_size=1500, hidden_size=128, num_hidden_layers=2, num_attention_heads=4,
                  intermediate_size=384, max_position_embeddings=192, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.0)
 
-
+# %% ../../nbs/methods/30_encoders.ipynb #2b452b51
 def backbone_from_config(config: dict) -> nn.Module:
     "An untrained transformers backbone from `config` (its `to_dict()`, `model_type` included)."
-    if not isinstance(config, dict) or not config.get("model_type"): raise DataError("backbone: its settings must be a map that names a model_type")
+    if not isinstance(config, dict) or not config.get("model_type"):
+        raise DataError("backbone: its settings must be a map that names a model_type")
     kind = config["model_type"]
-    try: return AutoModel.from_config(AutoConfig.for_model(kind, **{name: value for name, value in config.items() if name != "model_type"}))
+    try:
+        return AutoModel.from_config(AutoConfig.for_model(kind,
+                **{name: value for name, value in config.items() if name != "model_type"}))
     except Exception as error:                  # transformers raises nearly anything for settings that make no sense
         raise DataError(f"backbone {kind!r}: {' '.join(str(error).split())[:200]}") from None
 
