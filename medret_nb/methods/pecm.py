@@ -38,9 +38,9 @@ def text_levels(words: Tensor, sentence: Tensor, most: int) -> list[tuple[Tensor
     whole = (words * there[..., None]).sum(1, keepdim=True) / there.sum(1).clamp_min(1)[:, None, None]
     return [(words, there), (means, count > 0), (whole, there.any(1, keepdim=True))]
 
-
+# %% ../../nbs/methods/35_pecm.ipynb #94ca23f8
 class Prototypes(nn.Module):
-    "Learned questions at three levels for one modality: per level a linear map of the parts and K queries."
+    "Learned questions at several levels for one modality: per level a linear map of the parts and K queries, sharp from the start."
     def __init__(self, width: int, counts: tuple[int, ...], dim: int):
         super().__init__()
         self.maps = nn.ModuleList(nn.Linear(width, dim, bias=False) for _ in counts)
@@ -48,7 +48,7 @@ class Prototypes(nn.Module):
 
     def forward(self, levels: list[tuple[Tensor, Tensor | None]]) -> tuple[list[Tensor], list[Tensor]]:
         "Per level the prototypes (B, K, d), unit vectors, and what they look at (B, K, N)."
-        pooled = [pool_prototypes(project(parts), queries, mask) for (parts, mask), project, queries in zip(levels, self.maps, self.queries)]
+        pooled = [pool_prototypes(project(parts), queries, mask, temperature=1.0) for (parts, mask), project, queries in zip(levels, self.maps, self.queries)]
         return [p for p, _ in pooled], [w for _, w in pooled]
 
 # %% ../../nbs/methods/35_pecm.ipynb #7761abd8
@@ -66,7 +66,7 @@ class PECMConfig(MethodConfig):
     prototype_share: float = 1.0       # lambda, how much the prototypes may say in the score
     match_weight: float = 1.0          # eta, of the contrast of prototypes
     confidence_weight: float = 0.1
-    diversity_weight: float = 0.1
+    diversity_weight: float = 1.0
     group_texts: bool = True
 
     def __post_init__(self):
