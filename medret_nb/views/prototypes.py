@@ -207,7 +207,7 @@ def _level_data(level: Level, made: Map, near: int) -> dict:
             "films": films, "reports": reports, "film_scores": np.take_along_axis(level.film.T, films, 1), "report_scores": np.take_along_axis(level.report.T, reports, 1),
             "divided": use.divided, "width": use.width, "both": both}
 
-# %% ../../nbs/views/70_prototypes.ipynb #a65ff9fc
+# %% ../../nbs/views/70_prototypes.ipynb #aee58982
 def prototypes_view(source=None, *, prototypes=None, map: str | None = None, near: int = 8, seed: int = 0, thumbnail: int = 96, **more) -> View:
     """Films and reports on a map with the prototypes on it; what each gathers; pairs that are divided.
 
@@ -222,7 +222,7 @@ def prototypes_view(source=None, *, prototypes=None, map: str | None = None, nea
     says = items.says + (notes + told_about(*made.xy.T, "points") if len(items) else ["There is nothing to show: no studies."])
     data = {"count": len(items), "ids": items.ids, "x": made.xy[:, 0], "y": made.xy[:, 1], "told": f"{made.name}: {made.told}.", "levels": [_level_data(level, made, near) for level in levels]}
     private = {"texts": items.texts, "films": None if items.films is None else thumbnails(items.films, thumbnail), "findings": None if items.findings is None else [", ".join(f) for f in items.findings],
-               "shared": None if items.findings is None else [[gathered(items.findings, use_of(level), k) for k in range(len(level))] for level in levels],
+               "gathers": None if items.findings is None else [[gathered(items.findings, use_of(level), k) for k in range(len(level))] for level in levels],
                "sentences": _spoken(items, levels, near) if levels else None}
     lead = f"{items.name}: {len(items):,} studies. Click a diamond or a row; click a divided pair to see both halves."
     return make_view("prototypes", "Prototypes", data, private, lead=lead, says=says, empty=not len(items), restricted=items.restricted, state={"prototype": 0} if len(items) else {})

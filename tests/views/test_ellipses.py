@@ -143,3 +143,14 @@ def test_the_print_form(tmp_path):
     assert first == second and b"<script>" not in first
     with pytest.raises(ValueError, match="NaN"): ellipse_figure(mu * np.nan, logvar)
     with pytest.raises(DataError, match="points"): triples(from_arrays(np.eye(3), np.eye(3)))
+
+
+@pytest.mark.parametrize("name", ["pcmepp", "medprobclip"])
+def test_a_run_of_a_probabilistic_method(name, small_phantom, tmp_path):
+    from medret_nb.methods.table import method_class
+    kind = method_class(name)
+    kind.create(kind.Config(data=str(small_phantom.folder), max_words=32)).save_pretrained(tmp_path)
+    view = ellipses_view(tmp_path, split="train", progress=False, k=2)
+    data = view.payload["data"]
+    assert data["confusers"] == 2 and data["similarity"] == kind.similarity and not view.payload["empty"]
+    assert "bits" in data["directions"]["it"]["axes"][0] and "scenes that fit" in data["directions"]["ti"]["axes"][0] and "tau" in data["directions"]["ti"]["told"]

@@ -122,3 +122,11 @@ def test_the_print_form(tmp_path):
     first, second = (save_figure(prototypes_figure(made, level), tmp_path / f"{n}.pdf").read_bytes() for n in "ab")
     assert first == second
     with pytest.raises(DataError, match="no study"): prototypes_figure(made, level_of("l", np.zeros((0, 4)), np.zeros((0, 4)), np.eye(4)))
+
+
+def test_a_run_of_pecm_brings_its_own(small_phantom, tmp_path):
+    from medret_nb.methods.pecm import PECM, PECMConfig
+    PECM.create(PECMConfig(data=str(small_phantom.folder), max_words=32)).save_pretrained(tmp_path)
+    view = prototypes_view(tmp_path, split="train", progress=False, near=3)
+    assert [(level["name"], level["size"]) for level in view.payload["data"]["levels"]] == [("fine", 8), ("coarse", 4), ("whole", 1)] and not view.payload["says"]
+    assert len(view.payload["private"]["sentences"][1]) == 4 and len(view.payload["private"]["sentences"][1][0]) == 3
