@@ -1,23 +1,34 @@
 // Why queries failed: a table with filters; a click opens query, truth and the first k answers with the words in which reports differ.
-// data: ids, relations, weights, blames, circumstances (names); rows {way, study, other, rank, score, relation, text, truth, weight,
+// data: ids, relations, meanings, weights, blames, circumstances (names); rows {way, study, other, rank, score, relation, text, truth, weight,
 // blame, facts (bits), top (F, k), scores, hits}; second {name, rank, top, scores, hits} or null; hubs [{way, study, count, expected}];
 // asked, skewness, score; whatif {row: [{name, cost, rank, top}]}; differences, texts, films (private)
 
 const WAYS = [["film", "report", "film → reports"], ["report", "film", "report → films"]];
 
-function wordsOf(text) { return (text.match(/\S+/g) ?? []).map(w => ({ w, key: w.toLowerCase().replace(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, "") })); }
+const LITTLE = new Set("a an and are as at be by for from has have in is it of on or seen that the there this to was were with noted present identified".split(" "));
 
-function ownWords(text, other) {             // which words of a text the other lacks, by the longest common subsequence; null for texts too long to compare
-  const a = wordsOf(text), b = wordsOf(other), n = a.length, m = b.length;
-  if (n * m > 250000) return null;
-  const best = new Uint16Array((n + 1) * (m + 1)), at = (i, j) => i * (m + 1) + j;
+function wordsOf(text) { return (text.match(/\S+/g) ?? []).map(w => ({ w, key: w.toLowerCase().replace(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, "") })); }
+function sentencesOf(text) { return text.split(/(?<=[.!?;])\s+/).map(wordsOf).filter(s => s.length); }
+
+function common(a, b) {                      // which words of a lie on the longest row of words that a and b have in the same order
+  const n = a.length, m = b.length, best = new Uint16Array((n + 1) * (m + 1)), at = (i, j) => i * (m + 1) + j, kept = new Uint8Array(n);
   for (let i = n - 1; i >= 0; i--) for (let j = m - 1; j >= 0; j--) best[at(i, j)] = a[i].key === b[j].key ? best[at(i + 1, j + 1)] + 1 : Math.max(best[at(i + 1, j)], best[at(i, j + 1)]);
-  for (let i = 0, j = 0; i < n;) {
-    if (j < m && a[i].key === b[j].key) { i++; j++; }
-    else if (j < m && best[at(i, j + 1)] >= best[at(i + 1, j)]) j++;
-    else a[i++].own = true;
+  for (let i = 0, j = 0; i < n && j < m;) {
+    if (a[i].key === b[j].key) { kept[i] = 1; i++; j++; }
+    else if (best[at(i, j + 1)] >= best[at(i + 1, j)]) j++;
+    else i++;
   }
-  return a;
+  return kept;
+}
+
+function ownWords(text, other) {             // words of a text, `own` where the nearest sentence of the other lacks them; null for texts too long to compare
+  const mine = sentencesOf(text), theirs = sentencesOf(other), size = s => s.reduce((t, w) => t + w.length, 0);
+  if (size(mine) * size(theirs) > 250000) return null;
+  return mine.flatMap(sentence => {
+    const rows = theirs.map(s => { const kept = common(sentence, s); return { kept, near: kept.reduce((t, v) => t + v, 0) / Math.max(sentence.length, s.length) }; });
+    const best = rows.reduce((a, b) => b.near > a.near ? b : a, { kept: new Uint8Array(sentence.length), near: 0 });
+    return sentence.map((word, i) => ({ ...word, own: !best.kept[i] && word.key !== "" && !LITTLE.has(word.key) && !/^\d$/.test(word.key) }));
+  });
 }
 
 function compared(text, other) {             // a report in which the words that the other lacks are marked
@@ -35,7 +46,7 @@ define("failures", (root, data, host) => {
   const detail = h("div", { class: "second", "aria-live": "polite" }), counts = h("div", { class: "counts" });
   const wanted = { way: "all", relation: "all", circumstance: "all", weight: "all", blame: "all", hub: null, words: "" };
 
-  const list = table({ count, caption: "Failed queries: the first answer is not relevant. Rank: where the first relevant one stands.", onpick: r => host.set("chosen", r) ?? show(), columns: [
+  const list = table({ count, caption: "Failed queries: the first answer is not relevant. Rank: where the first relevant one stands.", onpick: r => host.set("chosen", r), columns: [
     { name: "query", get: r => id(rows.study[r]) }, { name: "asked with", get: r => way(r)[0] }, { name: "relation of the first answer", get: r => data.relations[rows.relation[r]] },
     { name: "weight", get: r => data.weights[rows.weight[r]] }, { name: "rank", get: r => rows.rank[r], digits: 0 },
     ...(data.second ? [{ name: `rank, ${data.second.name}`, get: r => data.second.rank[r], digits: 0 }] : []),
@@ -69,19 +80,19 @@ define("failures", (root, data, host) => {
       address && h("img", { src: address, alt: `radiograph of ${id(i)}` }), h("div", { class: "told" }, `${data.score} ${number(score)}${told}`), data.texts ? [film ? h("div", { class: "told" }, "its own report:") : null, compared(text(i), own)] : null);
   }
   function answers(r, top, scores, hits, title, lead) {
-    const cardsOf = Array.from(top.row(r), (i, p) => i === 65535 ? null : h("li", {}, answer(r, i, p + 1, scores.row(r)[p], hits.row(r)[p])));
+    const cardsOf = Array.from(top.row(r), (i, p) => i >= data.ids.length ? null : h("li", {}, answer(r, i, p + 1, scores.row(r)[p], hits.row(r)[p])));
     return section(title, lead ? note(lead) : null, h("ol", { class: way(r)[1] === "report" ? "cards ranked texts" : "cards ranked" }, cardsOf));
   }
   function side(r) {                           // query and truth, and the first answer's study, next to each other
     const i = rows.study[r], j = rows.other[r], film = way(r)[0] === "film";
-    const half = (title, s, other, lead) => section(title, note(lead), data.films && data.films.url(s) ? h("img", { class: "film", src: data.films.url(s), alt: `radiograph of ${id(s)}` }) : null, data.texts ? compared(text(s), text(other)) : null);
+    const half = (title, s, other, lead) => section(title, data.films && data.films.url(s) ? h("img", { class: "film", src: data.films.url(s), alt: `radiograph of ${id(s)}` }) : null, note(lead), data.texts ? compared(text(s), text(other)) : null);
     return h("div", { class: "columns even" }, half(`Query and truth: ${id(i)}`, i, j, film ? "asked with the film; the report is the truth, which the model does not see" : "asked with the report; the film is the truth"),
       half(`First answer: ${id(j)}`, j, i, film ? "found: the report; the film is the one it was written for" : "found: the film, with its own report"));
   }
   function verdict(r) {
     const line = (name, value) => value ? h("li", {}, h("strong", {}, `${name}: `), value) : null;
     const by = phantom && rows.text[r] !== rows.truth[r] ? ` (by its text alone: ${data.relations[rows.text[r]]})` : "";
-    return section(`${data.relations[rows.relation[r]]}${by}`, h("ul", { class: "plain" }, line("differences", data.differences && data.differences[r]), line("clinical weight", data.weights[rows.weight[r]]),
+    return section(`The first answer: ${data.relations[rows.relation[r]]}${by}`, note(data.meanings[rows.relation[r]]), h("ul", { class: "plain" }, line("differences", data.differences && data.differences[r]), line("clinical weight", data.weights[rows.weight[r]]),
       phantom ? line("whose fault", data.blames[rows.blame[r]]) : null, line("circumstances", facts(r).join(", ")), line("the first relevant answer stands at rank", number(rows.rank[r], rows.rank[r] % 1 ? 1 : 0))));
   }
 
@@ -105,9 +116,8 @@ define("failures", (root, data, host) => {
   }
   function notebook(r) {                       // a note of one's own; needs the kernel, which writes it beside the run
     if (!host.can("note")) return null;
-    const kept = (host.get("notes", {}) ?? {})[`${rows.way[r]}/${id(rows.study[r])}`] ?? {};
     const words = h("textarea", { rows: 2, "aria-label": "note", placeholder: "what you think went wrong" }), tags = h("input", { type: "text", "aria-label": "tags", placeholder: "tags, separated by commas" }), told = h("span", { class: "where", role: "status" });
-    words.value = kept.note ?? ""; tags.value = kept.tags ?? "";
+    host.ask("read", { row: r }).then(kept => { words.value = kept.note; tags.value = kept.tags; }, error => { told.textContent = error.message; });
     const send = async (kind, fields) => { try { told.textContent = (await host.ask(kind, fields)).told; } catch (error) { told.textContent = error.message; } };
     return section("Note", h("div", { class: "controls" }, words, tags, h("button", { type: "button", onclick: () => send("note", { row: r, note: words.value, tags: tags.value }) }, "Save note"), h("button", { type: "button", onclick: () => send("export", {}) }, "Export all as CSV"), told));
   }
@@ -115,7 +125,7 @@ define("failures", (root, data, host) => {
     const r = host.get("chosen");
     if (r === null || !(r >= 0 && r < count)) { detail.replaceChildren(note("Choose a failed query.")); return; }
     list.choose(r);
-    const mine = [`First relevant at rank ${number(rows.rank[r], rows.rank[r] % 1 ? 1 : 0)}.`, `Words that the report of the query's own study lacks are marked.`];
+    const mine = [`First relevant at rank ${number(rows.rank[r], rows.rank[r] % 1 ? 1 : 0)}.`, `Marked: words that the nearest sentence in the report of the query's own study lacks.`];
     const first = answers(r, rows.top, rows.scores, rows.hits, `The ${k} ${way(r)[1]}s found first`, data.texts ? mine.join(" ") : mine[0]);
     const second = data.second ? answers(r, data.second.top, data.second.scores, data.second.hits, `The same query, ${data.second.name}`, `First relevant at rank ${number(data.second.rank[r], 0)}.`) : null;
     detail.replaceChildren(verdict(r), side(r), ...[whatif(r), notebook(r)].filter(Boolean), ...(second ? [h("div", { class: "columns even" }, first, second)] : [first]));
