@@ -60,7 +60,8 @@ def ask(studies: StudySet, queries: Embeddings, gallery: Embeddings, regions: li
     found = found[found["region"].isin(regions)]
     told = (_with_lungs(found) if coarse else found).drop_duplicates()
     group = pd.Series(connected_groups(studies.studies), index=studies.studies["study_id"])
-    table = found.merge(pd.DataFrame({"study_id": queries.study_ids, "row": np.arange(len(queries))}), on="study_id").sort_values(["row", "region", "finding"], ignore_index=True)
+    films = pd.DataFrame({"study_id": queries.study_ids, "row": np.arange(len(queries))})
+    table = found.merge(films, on="study_id").sort_values(["row", "region", "finding"], ignore_index=True)
     table["group"] = group.loc[table["study_id"]].to_numpy()
     place = {study: np.flatnonzero(gallery.study_ids == study) for study in set(gallery.study_ids)}
     def holds(keys, wanted):
@@ -71,8 +72,9 @@ def ask(studies: StudySet, queries: Embeddings, gallery: Embeddings, regions: li
         return out
     both = told["finding"] + " @ " + told["region"]
     table["cell"] = table["finding"] + " @ " + table["region"]
-    allowed = table["group"].to_numpy()[:, None] != group.loc[gallery.study_ids].to_numpy()[None] if len(table) else np.zeros((0, len(gallery)), bool)
-    relevant, here, anywhere = (holds(keys, wanted) & allowed for keys, wanted in ((both, table["cell"]), (told["region"], table["region"]), (told["finding"], table["finding"])))
+    allowed = table["group"].to_numpy()[:, None] != group.loc[gallery.study_ids].to_numpy()[None]
+    wanted = (both, table["cell"]), (told["region"], table["region"]), (told["finding"], table["finding"])
+    relevant, here, anywhere = (holds(keys, asked) & allowed for keys, asked in wanted)
     kept = relevant.any(1)
     if not kept.any(): raise DataError("location: no film has a finding at a region that another patient has too")
     return Questions(table[kept].reset_index(drop=True), relevant[kept], allowed[kept], here[kept], anywhere[kept], int((~kept).sum()))
@@ -87,7 +89,8 @@ def macro_mean(values: np.ndarray, cells: np.ndarray) -> float:
 def macro_interval(values: np.ndarray, cells: np.ndarray, clusters: np.ndarray, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
     "95 % bootstrap interval of `macro_mean`, clusters (patients) resampled, the gallery fixed."
     known = np.isfinite(values)
-    values, cells, (code, size) = np.asarray(values, float)[known], np.unique(np.asarray(cells)[known], return_inverse=True)[1], cluster_codes(np.asarray(clusters)[known], int(known.sum()))
+    values, cells = np.asarray(values, float)[known], np.unique(np.asarray(cells)[known], return_inverse=True)[1]
+    code, size = cluster_codes(np.asarray(clusters)[known], len(values))
     total, count = (np.zeros((size, cells.max(initial=-1) + 1)) for _ in range(2))
     np.add.at(total, (code, cells), values); np.add.at(count, (code, cells), 1)
     rng, means = np.random.default_rng(seed), []
@@ -108,12 +111,13 @@ def judge(asked: Questions, scores: np.ndarray, ks: tuple[int, ...] = (1, 5, 10)
     table, relevant, allowed = asked.table[answered], asked.relevant[answered], asked.allowed[answered]
     shown = np.where(allowed, scores[answered].astype(np.float64), -np.inf)
     count, candidates = relevant.sum(1), allowed.sum(1)
-    hits = {f"R@{k}": (recall_at_k(shown, relevant, k, per_query=True), np.array([chance_at_k(r, n, k) for r, n in zip(count, candidates)])) for k in ks}
+    def chance(k): return np.array([chance_at_k(r, n, k) for r, n in zip(count, candidates)])
+    hits = {f"R@{k}": (recall_at_k(shown, relevant, k, per_query=True), chance(k)) for k in ks}
     depth = np.array([precision_at_k(shown[i:i + 1], relevant[i:i + 1], int(r)) for i, r in enumerate(count)])
     out = {"questions": int(answered.sum()), "cells": int(table["cell"].nunique()), "patients": int(table["group"].nunique())}
-    for name, (values, chance) in {**hits, "R-precision": (depth, count / candidates)}.items():
+    for name, (values, by_chance) in {**hits, "R-precision": (depth, count / candidates)}.items():
         low, high = macro_interval(values, table["cell"], table["group"], draws, seed)
-        out[name] = {"value": macro_mean(values, table["cell"]), "low": low, "high": high, "chance": macro_mean(chance, table["cell"])}
+        out[name] = {"value": macro_mean(values, table["cell"]), "low": low, "high": high, "chance": macro_mean(by_chance, table["cell"])}
     return out
 
 # %% ../../nbs/evaluation/56_location.ipynb #f24bfd45
@@ -184,15 +188,18 @@ class LocationResults:
 
     def table(self, metric: str = "R@1") -> pd.DataFrame:
         "One line per boxes, direction and searcher, with the metric's value, low, high and chance."
-        return pd.DataFrame([{**{k: r[k] for k in ("boxes", "direction", "searcher", "questions", "cells")}, **r[metric]} for r in self.rows])
+        told = ("boxes", "direction", "searcher", "questions", "cells")
+        return pd.DataFrame([{**{name: row[name] for name in told}, **row[metric]} for row in self.rows])
 
     def __str__(self) -> str:
         r, lines = self.report, []
         for (boxes, direction), part in self.table().groupby(["boxes", "direction"], sort=False):
             lines.append(f"{direction}, {boxes} boxes: R@1 macro over (finding, region), 95 % interval, chance")
-            lines += [f"  {row.searcher:28s} {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]  {row.chance:.3f}  {row.questions} questions, {row.cells} cells" for row in part.itertuples()]
-        return "\n".join([*lines, f"location, {'coarse' if r['coarse'] else 'finest region'}; gallery {r['gallery']}; {r['excluded']} questions without a relevant candidate; "
-                          f"the query's patient excluded; rho {r['rho']}; ties by expectation; patients resampled, gallery fixed, {r['draws']} draws; {r['missing']}; fingerprint {r['fingerprint'][:12]}"])
+            lines += [f"  {row.searcher:28s} {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]  {row.chance:.3f}  {row.questions} questions, {row.cells} cells"
+                      for row in part.itertuples()]
+        return "\n".join([*lines, f"location, {'coarse' if r['coarse'] else 'finest region'}; gallery {r['gallery']}; "
+                          f"{r['excluded']} questions without a relevant candidate; the query's patient excluded; rho {r['rho']}; ties by expectation; "
+                          f"patients resampled, gallery fixed, {r['draws']} draws; {r['missing']}; fingerprint {r['fingerprint'][:12]}"])
 
 
 MISSING = "a region missing on one side is taken out of the pair's sum and the other weights are scaled to 1"

@@ -131,7 +131,8 @@ class RRAVL(Method):
         free = self.config.max_words - batch.mask.shape[-1]
         return {"image": F.normalize(self.image_head(pooled), dim=-1), "text": text.mu, "text_group": batch.text_group,
                 "regions": self.see(patches, boxes), "regions_mask": known, "said": text.local["regions"],
-                "words": F.pad(text.local["words"] * batch.mask[:, 0, :, None], (0, 0, 0, free)), "words_mask": F.pad(batch.mask[:, 0], (0, free)),
+                "words": F.pad(text.local["words"] * batch.mask[:, 0, :, None], (0, 0, 0, free)),
+                "words_mask": F.pad(batch.mask[:, 0], (0, free)),
                 "labels": batch.labels, "region_labels": batch.region_labels[:, 0],
                 "box_error": ((drawn - boxes).abs().mean(-1) * known).sum(1),
                 "seen_error": F.binary_cross_entropy_with_logits(visible.float(), known.float(), reduction="none").mean(1)}

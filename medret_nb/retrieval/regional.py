@@ -17,7 +17,8 @@ from .embeddings import Embeddings
 def region_names(points: Embeddings) -> list[str]:
     "The names of the regions whose vectors `points` hold, in order; DataError if they hold none."
     names = [name for name in str(points.meta.get("regions", "")).split("; ") if name]
-    if not names or "regions" not in points.local: raise DataError(f"these embeddings ({points.meta.get('method', 'of no named method')}) hold no vectors for regions")
+    if not names or "regions" not in points.local:
+        raise DataError(f"these embeddings ({points.meta.get('method', 'of no named method')}) hold no vectors for regions")
     if points.local["regions"].shape[1:2] != (len(names),) or points.local["regions"].ndim != 3:
         raise DataError(f"regions: there are {len(names)} names for an array of shape {points.local['regions'].shape}")
     return names
@@ -38,7 +39,7 @@ def _unit(x: np.ndarray) -> np.ndarray:
 
 
 def _long(points: Embeddings, at, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    "Of the rows `at` (n,): directions (n, D + A * E) float64, the whole one first, zeros for a region that is missing; and the mask (n, A)."
+    "Of the rows `at` (n,): directions (n, D + A * E), the whole one first, zeros for a region that is missing; and the mask (n, A)."
     at = np.arange(len(points))[at]
     grid = np.ix_(at, places)
     mask = points.local["regions_mask"][grid] if "regions_mask" in points.local else np.ones((len(at), len(places)), bool)
@@ -63,7 +64,8 @@ def check_regional(queries: Embeddings, gallery: Embeddings, regions: Sequence[s
     return asked, held
 
 
-def regional_scores(queries: Embeddings, gallery: Embeddings, regions: Sequence[str] | str, rho: float = 0.5, rows: np.ndarray | None = None) -> np.ndarray:
+def regional_scores(queries: Embeddings, gallery: Embeddings, regions: Sequence[str] | str, rho: float = 0.5,
+                    rows: np.ndarray | None = None) -> np.ndarray:
     """Scores (Q, G) float32 by the whole and by what is at the named regions.
 
     rho : how much the regions count, 0 to 1. rows : positions in the gallery, by default all.
@@ -82,13 +84,18 @@ def regional_scores(queries: Embeddings, gallery: Embeddings, regions: Sequence[
         share = (1 - rho) + rho / len(asked) * (seen.astype(np.float32) @ shown.T.astype(np.float32))
         if (share < 1e-9).any():
             i, j = np.argwhere(share < 1e-9)[0]
-            raise DataError(f"rho: 1 compares regions alone, and query {queries.ids[i]} and {gallery.ids[rows[start + j]]} have none of them in common; take a smaller rho, or leave such candidates out by `where`")
+            raise DataError(f"rho: 1 compares regions alone, and query {queries.ids[i]} and {gallery.ids[rows[start + j]]} have none of them "
+                            "in common; take a smaller rho, or leave such candidates out by `where`")
         scores[:, start:start + step] = long @ other.T.astype(np.float32) / share
     return scores
 
 # %% ../../nbs/retrieval/42_regional.ipynb #dcd356d5
-def search_regions(queries: Embeddings, gallery: Embeddings, k: int, rows: np.ndarray, regions: Sequence[str] | str, rho: float) -> tuple[np.ndarray, np.ndarray]:
-    "Positions (Q, k) of the best among the gallery's `rows` (ascending), equals by position, and scores (Q, k) float32. See `regional_scores`."
+def search_regions(queries: Embeddings, gallery: Embeddings, k: int, rows: np.ndarray, regions: Sequence[str] | str,
+                   rho: float) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (Q, k) of the best by `regional_scores`, and their scores (Q, k) float32; equals by position.
+
+    rows : ascending positions in the gallery that may be returned.
+    """
     asked, held = check_regional(queries, gallery, regions, rho)
     positions, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
     weights, step = _weights(queries, asked, rho), max(1, 2 ** 24 // len(rows))
@@ -108,11 +115,13 @@ def search_regions(queries: Embeddings, gallery: Embeddings, k: int, rows: np.nd
 
 # %% ../../nbs/retrieval/42_regional.ipynb #07b665bd
 def combine(films: Embeddings, texts: Embeddings) -> Embeddings:
-    "Queries (Q) of films and of texts, row by row, as one: the directions halfway; a region that one of the two lacks is taken from the other."
+    "Films and texts (Q), row by row, as one query: the directions halfway; a region that one of the two lacks is taken from the other."
     if len(films) != len(texts): raise DataError(f"queries: {len(films)} films and {len(texts)} texts cannot be paired")
-    if films.similarity != "cosine" or texts.similarity != "cosine": raise DataError("queries: a film and a text can be asked together only where points are compared by cosine")
+    if films.similarity != "cosine" or texts.similarity != "cosine":
+        raise DataError("queries: a film and a text can be asked together only where points are compared by cosine")
     local = {}
     if "regions" in films.local and "regions" in texts.local:
-        masks = [e.local["regions_mask"] if "regions_mask" in e.local else np.ones(e.local["regions"].shape[:2], bool) for e in (films, texts)]
-        local = {"regions": _unit(sum(_unit(e.local["regions"]) * mask[..., None] for e, mask in zip((films, texts), masks))), "regions_mask": masks[0] | masks[1]}
+        masks = [e.local.get("regions_mask", np.ones(e.local["regions"].shape[:2], bool)) for e in (films, texts)]
+        both = sum(_unit(e.local["regions"]) * mask[..., None] for e, mask in zip((films, texts), masks))
+        local = {"regions": _unit(both), "regions_mask": masks[0] | masks[1]}
     return Embeddings(films.ids, films.study_ids, _unit(_unit(films.mu) + _unit(texts.mu)), None, {**films.meta, "modality": "both"}, local)
