@@ -6,7 +6,7 @@
 __all__ = ['SEEN', 'FORMULA', 'SHORT', 'planes', 'contour', 'split_distance', 'rounded', 'Triples', 'confusers', 'triples',
            'ellipse_figure', 'vague_and_specific', 'ellipses_view']
 
-# %% ../../nbs/views/71_ellipses.ipynb #2e38af84
+# %% ../../nbs/views/71_ellipses.ipynb #8cb22810
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import kendalltau, rankdata
 
 from ..data.files import DataError, read_parquet
+from ..evaluation.ranking import ranks
 from ..figures.figures import COLOURS, COLUMN, GREY, Plot, plain, styled
 from ..retrieval.embeddings import Embeddings
 from ..retrieval.search import pair_scores, scorer
@@ -87,7 +88,7 @@ def rounded(logvar: np.ndarray) -> np.ndarray:
     mean = np.exp(np.asarray(logvar, np.float64)).mean(-1, keepdims=True)
     return np.broadcast_to(np.log(mean), np.shape(logvar))
 
-# %% ../../nbs/views/71_ellipses.ipynb #fb455359
+# %% ../../nbs/views/71_ellipses.ipynb #db5b4297
 @dataclass
 class Triples:
     """Of Q queries (rows): others (Q, k) their strongest confusers; xy (Q, k, 3, 2) and cov (Q, k, 3, 3) query, partner
@@ -104,17 +105,21 @@ class Triples:
     ranks: np.ndarray
 
 
-def confusers(items: Items, direction: str, rows: np.ndarray, k: int) -> np.ndarray:
-    "The k wrong candidates (not of the query's group) that score best (Q, k'); k' is smaller where a query has fewer of them."
+def confusers(items: Items, direction: str, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k wrong candidates (not of the query's group) that score best (Q, k'), and the ranks (Q,) of the first hits.
+
+    k' is smaller where some query has fewer wrong candidates.
+    """
     queries, gallery = items.sides(direction)
     wrong = len(items) - np.bincount(np.unique(items.groups, return_inverse=True)[1])
     k = int(min(k, wrong.min(initial=k)))
-    out, score = np.empty((len(rows), k), np.int64), scorer(gallery) if k and len(rows) else None
-    for start in range(0, len(rows) if k else 0, 256):
+    others, places, score = np.empty((len(rows), k), np.int64), np.empty(len(rows)), scorer(gallery) if len(rows) else None
+    for start in range(0, len(rows), 256):
         part = rows[start:start + 256]
-        scores = np.where(items.groups[part][:, None] == items.groups, -np.inf, score(queries.select(part)))
-        out[start:start + 256] = best_of(scores, k)[0]
-    return out
+        scores = score(queries.select(part))
+        places[start:start + 256] = ranks(scores, (items.groups[part], items.groups))
+        if k: others[start:start + 256] = best_of(np.where(items.groups[part][:, None] == items.groups, -np.inf, scores), k)[0]
+    return others, places
 
 
 def triples(items: Items, direction: str = "image-to-text", rows: Sequence[int] | None = None, k: int = 5) -> Triples:
@@ -122,7 +127,7 @@ def triples(items: Items, direction: str = "image-to-text", rows: Sequence[int] 
     q, g = items.sides(direction)
     if q.logvar is None: raise DataError("ellipses: these embeddings are points, they have no logvar")
     rows = np.arange(len(items)) if rows is None else np.asarray(rows, np.int64)
-    others = confusers(items, direction, rows, k)
+    others, places = confusers(items, direction, rows, k)
     candidates = np.concatenate([rows[:, None], others], 1)                    # (Q, 1 + k)
     mq, lq, mg, lg = q.mu[rows][:, None], q.logvar[rows][:, None], g.mu[candidates], g.logvar[candidates]
     parts = split_distance(mq, lq, mg, lg, q.similarity)
@@ -131,7 +136,7 @@ def triples(items: Items, direction: str = "image-to-text", rows: Sequence[int] 
     xy, cov = planes(three(mq, mg), three(lq, lg)) if others.size else (np.zeros((0, 3, 2)), np.zeros((0, 3, 3)))
     shape = (len(rows), others.shape[1], 3)
     ball = np.exp(three(lq, lg).astype(np.float64)).mean(-1).reshape(shape)
-    return Triples(rows, others, xy.reshape(*shape, 2), cov.reshape(*shape, 3), ball, parts, sphere, np.exp(q.logvar[rows].astype(np.float64)).sum(1), answers_to(items, direction, rows, 1).ranks)
+    return Triples(rows, others, xy.reshape(*shape, 2), cov.reshape(*shape, 3), ball, parts, sphere, np.exp(q.logvar[rows].astype(np.float64)).sum(1), places)
 
 # %% ../../nbs/views/71_ellipses.ipynb #dd0a5c1d
 @styled

@@ -11,7 +11,7 @@ from medret_nb.figures.figures import save_figure
 from medret_nb.losses.gaussian import csd, mls
 from medret_nb.retrieval.search import score_matrix
 from medret_nb.views.ellipses import confusers, contour, ellipse_figure, ellipses_view, planes, rounded, split_distance, triples, vague_and_specific
-from medret_nb.views.items import from_arrays
+from medret_nb.views.items import answers_to, from_arrays
 from medret_nb.views.widget import view_html
 from playwright.sync_api import expect
 from test_widget import HOSTILE, opened
@@ -75,12 +75,13 @@ def test_parts_add_up_to_the_score(dim, seed):
 def test_confusers_are_the_best_wrong_ones(direction):
     items = clouds(groups=np.arange(20) // 3)
     scores = score_matrix(*items.sides(direction))
-    found = confusers(items, direction, np.arange(20), 4)
+    found, places = confusers(items, direction, np.arange(20), 4)
+    np.testing.assert_allclose(places, answers_to(items, direction).ranks)
     for i in range(20):
         wrong = [j for j in np.argsort(-scores[i], kind="stable") if items.groups[j] != items.groups[i]]
         assert found[i].tolist() == wrong[:4]
-    assert confusers(clouds(4, groups=[0, 0, 0, 1]), direction, np.arange(4), 5).shape == (4, 1)
-    assert confusers(clouds(4, groups=[0] * 4), direction, np.arange(4), 5).shape == (4, 0)
+    assert confusers(clouds(4, groups=[0, 0, 0, 1]), direction, np.arange(4), 5)[0].shape == (4, 1)
+    assert confusers(clouds(4, groups=[0] * 4), direction, np.arange(4), 5)[0].shape == (4, 0)
 
 
 def test_what_the_view_sends_is_what_was_computed():

@@ -2,6 +2,10 @@
 import base64
 import json
 import re
+import shutil
+import subprocess
+import sys
+import time
 import zipfile
 
 import numpy as np
@@ -108,11 +112,11 @@ def test_the_script_sets_texts_as_texts_only():
 
 @pytest.mark.slow
 def test_a_wheel_holds_the_static_files(root, tmp_path):
-    import subprocess
-    import sys
-    done = subprocess.run([sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, root], capture_output=True, text=True, timeout=300)
+    for name in ("pyproject.toml", "README.md", "LICENSE"): shutil.copy(root / name, tmp_path)
+    shutil.copytree(root / "medret_nb", tmp_path / "medret_nb", ignore=shutil.ignore_patterns("__pycache__"))
+    done = subprocess.run([sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path / "made", tmp_path], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    names = zipfile.ZipFile(next((tmp_path / "made").glob("*.whl"))).namelist()
     assert {f"medret_nb/views/static/{p.name}" for p in (root / "medret_nb/views/static").iterdir()} <= set(names)
 
 
@@ -164,7 +168,6 @@ def test_a_page_answers_without_a_kernel(page, tmp_path):
 
 @pytest.mark.browser
 def test_hover_on_many_points_is_quick(page, tmp_path):
-    import time
     rng = np.random.default_rng(0)
     opened(page, view_html(points_view(rng.normal(size=100_000), rng.normal(size=100_000)), tmp_path / "p.html"))
     expect(page.locator(".map")).to_have_attribute("data-drawn", re.compile("[1-9]"))

@@ -186,6 +186,7 @@ function scatter(options) {
   function update(changes) {
     const moved = ("x" in changes && changes.x !== state.x) || ("y" in changes && changes.y !== state.y);
     Object.assign(state, changes);
+    if (Object.keys(changes).every(k => k === "flags")) return drawMarks();      // the points below stay as they are
     if (moved) { grid = gridOf(state.x, state.y); measure(); hover = -1; tip.hidden = true; }
     if ("colour" in changes || "names" in changes) { order = null; inks = null; }
     tellLegend(); draw();
