@@ -71,14 +71,17 @@ def split_command(words: list[str]) -> tuple[str, list[str]]:
     for length in (2, 1):
         if (name := " ".join(words[:length])) in COMMANDS: return name, words[length:]
     near = difflib.get_close_matches(typed := " ".join(words[:2] if words[0] == "data" else words[:1]), COMMANDS, 1)
-    raise DataError(f"{printable(typed)!r} is no command{f'; did you mean {near[0]}?' if near else ''} (medret --help lists them)")
+    raise DataError(f"{printable(typed)!r} is no command{f'; did you mean {near[0]}?' if near else ''} (medret "
+                    f"--help lists them)")
 
 # %% ../../nbs/cli/82_main.ipynb #f4956914
 def one_line(message: str) -> str:
     "What tyro's frame says, on one line, without the frame, its example of usage and its colours."
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│╭╮╰╯─ ") for line in message.splitlines()]
-    rule = next((i for i, line in enumerate(message.splitlines()[1:], 1) if re.fullmatch(r"\W*─{5,}\W*", line)), len(lines))
-    head, body = (lines[0] if lines else ""), [line for line in lines[1:rule] if line and not line.startswith(("For full helptext", "medret "))]
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in message.splitlines()]
+    lines = [re.sub(r"[-─]{5,}", "", line).strip("│╭╮╰╯─ ") for line in plain]      # in a notebook the frame is made of -
+    rule = next((i for i, line in enumerate(plain) if i > 1 and re.fullmatch(r"\W*[-─]{5,}\W*", line)), len(lines))
+    head, body = (lines[0] if lines else ""), [line for line in lines[1:rule] if line
+                                               and not line.startswith(("For full helptext", "medret "))]
     text = " ".join(body)
     return re.sub(r"\s+", " ", text if head.split(" ")[0].lower() in text.lower() else f"{head}: {text}").strip()
 

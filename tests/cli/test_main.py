@@ -260,6 +260,8 @@ def test_untrusted_text_cannot_steer_the_terminal():
 def test_frame_of_an_error_becomes_one_line():
     frame = "╭─ Value error ─────────╮\n│ Error parsing --k: no │\n│ number                │\n│ ───────────────────── │\n│ For full helptext     │\n╰───────────────────────╯"
     assert one_line(frame) == "Value error: Error parsing --k: no number"
+    bare = " Value error           \n --------------------- \n Error parsing --k: no \n number                \n --------------------- \n For full helptext     \n"
+    assert one_line(bare) == "Value error: Error parsing --k: no number"
 
 
 def test_the_difference_to_another_run(way, medret):
