@@ -105,6 +105,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
     similarity: str = "cosine"         # how search ranks: cosine, csd or mls
     views: int = 1                     # films per study in a training batch
     sections: int = 1                  # texts per study in a training batch
+    mixing: float = 0.0                # share of films that are mixed with another of their training batch
     backbone: str = "tiny"             # the film encoder that `create` takes when none is named
     regions: tuple[str, ...] = ()      # names of the regions whose boxes it wants: batches carry them, `embed` gives them to encode_image
     stored: tuple[str, ...] = ()       # keys of `Embedding.local` that `embed` keeps beside the points
