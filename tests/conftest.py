@@ -219,15 +219,19 @@ def start_run_all(page) -> None:
     page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
 
 
+FAILED = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"], .jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
+TRACEBACK = "Traceback (most recent call last)"      # JupyterLab 4.6 shows errors as stderr, where warnings and bars stand too
+
+
 def wait_until_run(page, notebook: str, seconds: int) -> None:
     """Wait until every code cell has its number or one has failed; fails when `seconds` have passed."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         page.wait_for_timeout(500)
         left = page.evaluate(
-            """() => document.querySelector('[data-mime-type="application/vnd.jupyter.error"]') ? 0 :
+            """([failed, words]) => [...document.querySelectorAll(failed)].some(e => e.textContent.includes(words)) ? 0 :
                 [...document.querySelectorAll('.jp-CodeCell')].filter(cell =>
-                    !/\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').innerText)).length""")
+                    !/\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').innerText)).length""", [FAILED, TRACEBACK])
         if not left:
             return page.wait_for_timeout(1000)
     pytest.fail(f"{notebook}: {left} code cells had not ended after {seconds} s")
@@ -260,7 +264,7 @@ def run_notebook(lab, page, tmp_path):
         wait_until_run(page, notebook, seconds)
         stem = shots / notebook.replace("/", "_").removesuffix(".ipynb")
         files = screenshots(page, stem, ".jp-NotebookPanel-notebook .jp-WindowedPanel-outer")
-        broken = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]')
+        broken = page.locator(FAILED).filter(has_text=TRACEBACK)
         if broken.count():
             pytest.fail(f"{notebook}: a cell failed\n{broken.first.inner_text()[-1500:]}")
         return files, list(page.errors)
