@@ -11,6 +11,7 @@ from pathlib import Path
 from ..data.files import DataError, read_json
 from .clip import CLIP
 from .cxr_clip import CXRCLIP
+from .mcr import MCR
 from .medprobclip import MedProbCLIP
 from .method import Method
 from .pcmepp import PCMEPP
@@ -24,6 +25,7 @@ METHODS: dict[str, type[Method]] = {
     "pcmepp": PCMEPP,
     "medprobclip": MedProbCLIP,
     "pecm": PECM,
+    "mcr": MCR,
     "rra_vl": RRAVL,
 }
 
