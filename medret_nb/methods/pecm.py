@@ -102,6 +102,7 @@ class PECM(Method):
         self.register_buffer("bank_image", torch.zeros(config.bank, sum(self.counts) * config.prototype_dim))
         self.register_buffer("bank_text", torch.zeros_like(self.bank_image))
         self.register_buffer("bank_count", torch.tensor(0))
+        self.register_buffer("bank_temperature", torch.tensor(float(config.init_temperature)))
         self.stop = tokenizer.convert_tokens_to_ids(".")
         self.edges = tokenizer.cls_token_id, tokenizer.sep_token_id
 
@@ -122,15 +123,15 @@ class PECM(Method):
         "Prototypes by level, (B, K_l, d) each, to one unit vector p (B, d * sum of K_l): inner products are the prototype scores."
         return prototype_vector(prototypes, self.level_logits.softmax(0))
 
-    def _confidence(self, scores: Tensor, there: Tensor) -> Tensor:
+    def _confidence(self, scores: Tensor, there: Tensor, temperature: Tensor) -> Tensor:
         "Confidence (Q,) from prototype scores (Q, N) with candidates, of which those `there (N,)` count."
-        return distribution_confidence(scores.masked_fill(~there, -1e4), self.log_temperature.exp(), self.config.top)
+        return distribution_confidence(scores.masked_fill(~there, -1e4), temperature, self.config.top)
 
     def _embedding(self, z: Tensor, prototypes: list[Tensor], weights: list[Tensor], bank: Tensor, first: bool) -> Embedding:
         "z, p times the root of lambda c, and two coordinates that make all vectors equally long."
         p, share = self.vector(prototypes), self.config.prototype_share
         there = torch.arange(len(bank), device=p.device) < self.bank_count
-        confidence = torch.where(self.bank_count > 0, self._confidence(p @ bank.T, there), 1.0)
+        confidence = torch.where(self.bank_count > 0, self._confidence(p @ bank.T, there, self.bank_temperature), 1.0)
         pad = (share * (1 - confidence)).sqrt()[:, None]
         mu = torch.cat([z, (share * confidence).sqrt()[:, None] * p, pad * first, pad * (not first)], 1)
         return Embedding(mu, local={"prototypes": torch.cat(prototypes, 1), "confidence": confidence, "fine": weights[0], "coarse": weights[1]})
@@ -168,14 +169,18 @@ class PECM(Method):
         "L_conf: in both directions, was the confidence right? The batch stands for the bank, each report's group in it once."
         same = groups[:, None] == groups
         once = same.float().argmax(1) == torch.arange(len(groups), device=groups.device)
-        films, reports = self._confidence(s_prototype, once), self._confidence(s_prototype.T, once)
+        films, reports = (self._confidence(scores, once, self.log_temperature.exp()) for scores in (s_prototype, s_prototype.T))
         ranked = confidence_weighted(s_global, s_prototype, films, reports, self.config.prototype_share).detach()
         right = [same.gather(1, scores.argmax(1, keepdim=True))[:, 0] for scores in (ranked, ranked.T)]
         return (confidence_loss(films, right[0]) + confidence_loss(reports, right[1])) / 2
 
     @torch.no_grad()
     def finish(self, batches: Iterable) -> None:
-        "Fill the bank from training batches: prototypes of up to `bank` studies with different reports."
+        """Fill the bank from training batches: prototypes of up to `bank` studies with different reports.
+
+        The temperature is fitted to the bank: of 81 the one whose confidences predict best, by L_conf, whether the prototypes of
+        a study of the bank find its own counterpart first.
+        """
         image, text, seen = [], [], set()
         for batch in batches:
             new = [i for i, group in enumerate(batch.text_group.tolist()) if not (group in seen or seen.add(group))]
@@ -185,6 +190,9 @@ class PECM(Method):
         count = min(len(seen), len(self.bank_image))
         for bank, rows in ((self.bank_image, image), (self.bank_text, text)): bank.zero_()[:count] = torch.cat(rows)[:count].float()
         self.bank_count.fill_(count)
+        scores, here = self.bank_image[:count] @ self.bank_text[:count].T, torch.arange(count, device=self.bank_count.device)
+        def loss(temperature): return sum(confidence_loss(self._confidence(s, here >= 0, temperature), s.argmax(1) == here) for s in (scores, scores.T))
+        self.bank_temperature.copy_(min(torch.logspace(-2.5, 0, 81, device=scores.device), key=loss))
 
     def parts(self, embedding: Embedding) -> tuple[Tensor, Tensor, Tensor]:
         "z (B, D), the weighted prototypes sqrt(lambda c) p, and the confidence (B,), read from mu."

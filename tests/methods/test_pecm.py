@@ -116,8 +116,21 @@ def test_the_bank_holds_different_reports_and_confidence_is_measured_against_it(
     assert torch.allclose(method.bank_text, vectors(bank_texts), atol=1e-6) and torch.allclose(method.bank_image, vectors(bank_images), atol=1e-6)
     for mine, bank in ((images, bank_texts), (texts, bank_images)):
         scores = vectors(mine) @ vectors(bank).T
-        expected = [entropy_confidence(row.tolist(), 0.1, 8) for row in scores]
+        expected = [entropy_confidence(row.tolist(), method.bank_temperature.item(), 8) for row in scores]
         assert torch.allclose(mine.local["confidence"], torch.tensor(expected), atol=1e-5)
+
+
+def test_the_temperature_of_the_bank_predicts_best_who_is_right(finished):
+    method = finished[0]
+    scores = method.bank_image @ method.bank_text.T
+    def loss(temperature):
+        total = 0.0
+        for matrix in (scores, scores.T):
+            for i, row in enumerate(matrix):
+                c = min(max(entropy_confidence(row.tolist(), temperature, 8), 1e-6), 1 - 1e-6)
+                total -= math.log(c if int(row.argmax()) == i else 1 - c)
+        return total
+    assert loss(method.bank_temperature.item()) <= min(loss(10**x) for x in np.linspace(-2.5, 0, 21)) + 1e-3
 
 
 def test_a_bank_that_is_not_full_leaves_its_empty_places_out(small_phantom):
