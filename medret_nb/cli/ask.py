@@ -73,7 +73,8 @@ def question_of(method, image: Path | None, text: str | None):
 def about_regions(question, gallery, regions, rho: float) -> str:
     "What a search by place has to say: the weight, whose boxes were drawn, and how many candidates lack a region."
     from medret_nb.retrieval.regional import region_places
-    lacking = int((~gallery.local["regions_mask"][:, region_places(gallery, regions)]).any(1).sum()) if "regions_mask" in gallery.local else 0
+    lacking = int((~gallery.local["regions_mask"][:, region_places(gallery, regions)]).any(
+        1).sum()) if "regions_mask" in gallery.local else 0
     drawn = [name for name, side in (("the question", question), ("the candidates", gallery))
              if "regions_given" in side.local and not side.local["regions_given"].all()]
     return (f"at {', '.join(dict.fromkeys(regions))}, weight {rho:g}, and as a whole, weight {1 - rho:g}"
@@ -87,7 +88,8 @@ def show_hits(hits, gallery, studies, policy: str, films: bool) -> None:
     texts = dict(zip(studies.studies["study_id"], section_text(studies, policy)))
     paths = dict(zip(studies.images["image_id"], studies.image_paths()))
     restricted = bool(studies.info.get("restricted"))
-    print(f"{len(gallery)} {'films' if films else 'reports'} searched; score: {gallery.similarity} (higher is closer, no probability)"
+    print(f"{len(gallery)} {'films' if films else 'reports'} searched; score: {gallery.similarity} (higher is "
+          f"closer, no probability)"
           + ("; these studies are restricted: do not pass the texts on" if restricted else ""))
     for rank, (place, score) in enumerate(zip(hits.positions[0], hits.scores[0]), 1):
         study, name = gallery.study_ids[place], gallery.ids[place]

@@ -45,7 +45,8 @@ class Phantom(Command):
 
     def run(self) -> None:
         from medret_nb.data.phantom import make_phantom
-        show_studies(make_phantom(self.studies, self.seed, self.size, self.out, self.prevalence, self.site, workers=self.workers), self.out)
+        show_studies(make_phantom(self.studies, self.seed, self.size, self.out, self.prevalence, self.site,
+                                  workers=self.workers), self.out)
 
 # %% ../../nbs/cli/81a_gather.ipynb #2257f8c6
 @dataclass
@@ -83,7 +84,8 @@ class OpenI(Command):
 
     def run(self) -> None:
         from medret_nb.data.sources import from_openi
-        show_studies(from_openi(self.source, self.out, self.images or None, size=self.size, seed=self.seed, workers=self.workers), self.out)
+        show_studies(from_openi(self.source, self.out, self.images or None, size=self.size, seed=self.seed,
+                                workers=self.workers), self.out)
 
 
 @dataclass
@@ -104,7 +106,8 @@ class Dicom(Command):
 
     def run(self) -> None:
         from medret_nb.data.dicom import from_dicom
-        show_studies(from_dicom(self.source, self.reports, self.out, self.salt, self.longest, seed=self.seed, quiet=True), self.out)
+        show_studies(from_dicom(self.source, self.reports, self.out, self.salt, self.longest, seed=self.seed,
+                                quiet=True), self.out)
 
 # %% ../../nbs/cli/81a_gather.ipynb #e5bf3224
 @dataclass

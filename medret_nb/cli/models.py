@@ -67,7 +67,8 @@ def own_settings(kind: type, words: tuple[str, ...]) -> dict:
         if name not in defaults: raise DataError(f"--set: {name!r} is none of {', '.join(defaults)}")
         read = {"true": True, "false": False}.__getitem__ if isinstance(defaults[name], bool) else type(defaults[name])
         try: found[name] = read(value)
-        except (ValueError, KeyError): raise DataError(f"--set: {name} takes a value like {defaults[name]!r}, not {value!r}") from None
+        except (ValueError, KeyError):
+            raise DataError(f"--set: {name} takes a value like {defaults[name]!r}, not {value!r}") from None
     return found
 
 # %% ../../nbs/cli/81b_models.ipynb #eccd350b
@@ -89,11 +90,13 @@ def train(job) -> None:
     from medret_nb.training.loop import fit
     studies, kind = StudySet.load(job.data), method_class(job.method)
     tokenizer = corpus_tokenizer(studies.split("train"), job.policy) if job.words == "corpus" else None
-    config = kind.Config(policy=job.policy, size=job.size, dim=job.dim, max_words=job.max_words, **own_settings(kind.Config, job.set))
+    config = kind.Config(policy=job.policy, size=job.size, dim=job.dim, max_words=job.max_words,
+                         **own_settings(kind.Config, job.set))
     method = kind.create(config, job.image, job.text, tokenizer, seed=job.config.seed)
     run = fit(method, studies, job.config, job.out, resume=job.resume)
     validated = run.log.dropna(subset=["val_recall"]) if "val_recall" in run.log else run.log[:0]
-    best = f"; best validation recall (mean of R@1, 5, 10 both ways) {validated['val_recall'].max():.3f}" if len(validated) else ""
+    best = f"; best validation recall (mean of R@1, 5, 10 both ways) {validated['val_recall'].max():.3f}" if len(
+        validated) else ""
     print(f"trained {job.method} for {int(run.log['step'].max())} steps{best}\nwritten to {run.folder}")
 
 # %% ../../nbs/cli/81b_models.ipynb #1374fbb7
@@ -102,9 +105,11 @@ def data_of(run: Path, data: Path | None):
     from medret_nb.data.files import read_json
     from medret_nb.data.studies import StudySet
     if data is not None: return StudySet.load(data)
-    if not (run / "config.json").is_file(): raise DataError(f"{run}: no run, it has no config.json; if it holds embeddings alone, name their studies by --data")
+    if not (run / "config.json").is_file():
+        raise DataError(f"{run}: no run, it has no config.json; if it holds embeddings alone, name their studies by --data")
     recorded = read_json(run / "config.json").get("data", "")
-    if not recorded or not Path(recorded).is_dir(): raise DataError(f"{run}: its training data {recorded or '(not recorded)'} is not there; name a StudySet by --data")
+    if not recorded or not Path(recorded).is_dir():
+        raise DataError(f"{run}: its training data {recorded or '(not recorded)'} is not there; name a StudySet by --data")
     return StudySet.load(recorded)
 
 
@@ -112,7 +117,8 @@ def points_of(run: Path, studies, split: str) -> dict:
     "Embeddings of one split (or all), made by the run's model, or read when there are embeddings and no model."
     from medret_nb.methods.table import load_method
     from medret_nb.retrieval.embeddings import Embeddings, embed
-    if (run / "config.json").is_file(): return embed(load_method(run), studies, None if split == "all" else split, out=run / "embeddings")
+    if (run / "config.json").is_file():
+        return embed(load_method(run), studies, None if split == "all" else split, out=run / "embeddings")
     files = {kind: run / "embeddings" / f"{split}-{kind}.parquet" for kind in ("image", "text")}
     if not any(file.is_file() for file in files.values()):
         raise DataError(f"{run}: no run, it has neither config.json nor {files['image'].relative_to(run)}")
@@ -133,7 +139,8 @@ class Embed(Command):
 
     def run(self) -> None:
         for kind, points in points_of(self.run_folder, data_of(self.run_folder, self.data), self.split).items():
-            print(f"{kind}: {len(points)} points of {points.mu.shape[1]} dimensions in {self.run_folder / 'embeddings' / f'{self.split}-{kind}.parquet'}")
+            print(f"{kind}: {len(points)} points of {points.mu.shape[1]} dimensions in "
+                  f"{self.run_folder / 'embeddings' / f'{self.split}-{kind}.parquet'}")
 
 
 @dataclass
@@ -145,7 +152,8 @@ class Evaluate(Command):
     "Folder of the StudySet; by default the one trained on."
     split: str = "test"
     "train, val, test, or all."
-    protocol: tuple[Literal["exact", "text", "labels", "labels-abnormal", "graded", "fits-open", "fits-closed"], ...] = ("exact", "text")
+    protocol: tuple[Literal["exact", "text", "labels", "labels-abnormal", "graded", "fits-open", "fits-closed"],
+                    ...] = ("exact", "text")
     "What counts as a hit, one or several."
     k: tuple[int, ...] = (1, 5, 10, 100)
     "At which ranks."
@@ -155,7 +163,8 @@ class Evaluate(Command):
     def run(self) -> None:
         from medret_nb.cli.tour import measure
         studies = data_of(self.run_folder, self.data)
-        points, part = points_of(self.run_folder, studies, self.split), studies if self.split == "all" else studies.split(self.split)
+        points, part = points_of(self.run_folder, studies,
+                                 self.split), studies if self.split == "all" else studies.split(self.split)
         for protocol in dict.fromkeys(self.protocol):
             print()
             found = measure(points, part, protocol, self.k, self.run_folder / "evaluation")
@@ -167,9 +176,11 @@ def show_difference(other: Path, found, protocol: str, split: str) -> None:
     "Print the paired differences of the results `found` to those of the run `other`, patients resampled."
     from medret_nb.evaluation.results import Results, compare
     place = other / "evaluation" / split / protocol
-    if not (place / "metrics.json").is_file(): raise DataError(f"{other}: is not measured on {split} under {protocol} yet; run medret evaluate on it first")
+    if not (place / "metrics.json").is_file():
+        raise DataError(f"{other}: is not measured on {split} under {protocol} yet; run medret evaluate on it first")
     table = compare(Results.load(place), found)
-    print(f"\nthis run minus {other}, on the same queries ({table['queries'].iloc[0]}), 95 % interval by patient, p after Holm over these rows")
+    print(f"\nthis run minus {other}, on the same queries ({table['queries'].iloc[0]}), 95 % interval by patient, p "
+          f"after Holm over these rows")
     for row in table.itertuples():
         print(f"{row.direction:15s}{row.metric:13s}{row.difference:+.3f}  [{row.low:+.3f}, {row.high:+.3f}]  p {row.p_holm:.3f}")
 
@@ -218,8 +229,10 @@ def compare_arms(job) -> None:
     for protocol in budget.protocols:
         rows = found.table[(found.table["protocol"] == protocol) & (found.table["metric"] == metric)]
         for kind in ("pdf", "svg"): save_figure(comparison_figure(rows), job.out / f"comparison-{protocol}.{kind}")
-        print(f"\nprotocol {protocol}, {rows['queries'].iloc[0]} queries, gallery of {rows['gallery'].iloc[0]}, chance of {metric} {rows['chance'].iloc[0]:.3f}; "
-              f"mean over {rows['seeds'].iloc[0]} seeds, in brackets the 95 % interval over patients\n{found.wide(metric, protocol).to_string()}")
+        print(f"\nprotocol {protocol}, {rows['queries'].iloc[0]} queries, gallery of {rows['gallery'].iloc[0]}, "
+              f"chance of {metric} {rows['chance'].iloc[0]:.3f}; "
+              f"mean over {rows['seeds'].iloc[0]} seeds, in brackets the 95 % interval over "
+              f"patients\n{found.wide(metric, protocol).to_string()}")
     print(f"\nall numbers, differences and intervals over seeds: {job.out / 'comparison.csv'}")
 
 # %% ../../nbs/cli/81b_models.ipynb #aa88f18c

@@ -72,7 +72,8 @@ def answers(question: dict, found: list[dict], caption: str) -> dict:
     """
     def card(entry):
         film = entry.get("film")
-        return {"film": None if film is None else film_uri(film), "text": entry.get("text", ""), "note": entry.get("note", ""), "hit": entry.get("hit")}
+        return {"film": None if film is None else film_uri(film), "text": entry.get("text", ""),
+                "note": entry.get("note", ""), "hit": entry.get("hit")}
     return {"kind": "answers", "question": card(question), "found": [card(entry) for entry in found], "caption": caption}
 
 # %% ../../nbs/cli/81_page.ipynb #731bf4c9
@@ -107,6 +108,7 @@ caption { caption-side: bottom; padding-top: .3rem; }
 @media print { h2 { break-after: avoid; } .answers, figure, table { break-inside: avoid; } }
 """
 
+# %% ../../nbs/cli/81_page.ipynb #71d3708f
 TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
@@ -130,7 +132,7 @@ TEMPLATE = """<!doctype html>
 {% endif %}{% endfor %}</section>{% endfor %}</main></body></html>
 """
 
-
+# %% ../../nbs/cli/81_page.ipynb #0e2897e4
 def page(title: str, lead: str, sections: dict[str, list[dict]], stamps: tuple[str, ...] = ()) -> str:
     "The page as HTML: a title, a sentence below it, warnings that nobody can overlook, and sections: heading -> blocks."
     made = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE)

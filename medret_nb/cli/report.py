@@ -19,8 +19,10 @@ from .gather import Command
 from ..data.files import DataError
 
 # %% ../../nbs/cli/83_report.ipynb #1ebaaa12
-CONFIDENCES = {"top_score": "top score", "margin": "margin", "max_softmax": "maximum softmax", "group_softmax": "softmax of the text group",
-               "minus_entropy": "minus entropy of the top 10", "minus_sum_logvar": "minus sum of log-variances", "minus_sum_variance": "minus sum of variances"}
+CONFIDENCES = {"top_score": "top score", "margin": "margin", "max_softmax": "maximum softmax",
+               "group_softmax": "softmax of the text group",
+               "minus_entropy": "minus entropy of the top 10", "minus_sum_logvar": "minus sum of log-variances",
+               "minus_sum_variance": "minus sum of variances"}
 
 
 def trust_table(queries: pd.DataFrame, direction: str, k: int = 1, draws: int = 300) -> pd.DataFrame:
@@ -35,7 +37,8 @@ def trust_table(queries: pd.DataFrame, direction: str, k: int = 1, draws: int = 
         if column not in rows or not np.isfinite(rows[column]).all(): continue
         told = ranking_summary(correct, rows[column].to_numpy(float))
         low, high = reliability_interval(auroc, correct, rows[column].to_numpy(float), rows["patient_id"], draws)
-        made.append({"confidence": name, "normalised excess AURC": told["normalised_excess"], "AUROC": told["auroc"], "low": low, "high": high, "AUGRC": told["augrc"]})
+        made.append({"confidence": name, "normalised excess AURC": told["normalised_excess"], "AUROC": told["auroc"],
+                     "low": low, "high": high, "AUGRC": told["augrc"]})
     return pd.DataFrame(made)
 
 # %% ../../nbs/cli/83_report.ipynb #1a94d4f6
@@ -46,7 +49,8 @@ def measured(run: Path, split: str, protocols: tuple[str, ...]) -> dict:
     for protocol in dict.fromkeys(protocols):
         place = run / "evaluation" / split / protocol
         if not (place / "metrics.json").is_file():
-            raise DataError(f"{run}: is not measured on {split} under {protocol}; run medret evaluate {run} --split {split} --protocol {protocol} first")
+            raise DataError(f"{run}: is not measured on {split} under {protocol}; run medret evaluate {run} --split "
+                            f"{split} --protocol {protocol} first")
         found[protocol] = Results.load(place)
     return found
 
@@ -56,7 +60,8 @@ def stands_on(results) -> str:
     report = results.report
     sizes = "; ".join(f"{d}: {part['queries']} queries, gallery of {part['gallery']}" for d, part in report["directions"].items())
     marks = ", ".join(f"{k} {str(v)[:8]}" for k, v in report["fingerprint"].items() if isinstance(v, (str, int)))
-    return (f"Protocol {report['protocol']}, split {report['split']}; {sizes}; {report['duplicate_share']:.1%} of the texts have an identical other; "
+    return (f"Protocol {report['protocol']}, split {report['split']}; {sizes}; {report['duplicate_share']:.1%} of "
+            f"the texts have an identical other; "
             f"interval: {report['interval']}; ties: {report['ties']}. Fingerprint: {marks}.")
 
 
@@ -82,22 +87,31 @@ def run_figures(run: Path, results: dict, direction: str = "image-to-text") -> d
         ks = sorted(int(c[4:]) for c in found.queries if c.startswith("hit_"))
         if not ks: continue
         table = recall_table({"": found})
-        figures[f"recall-{protocol}"] = (lambda width, t=table: recall_figure(t, width), f"Recall at K with 95 % interval; dotted: chance. {base}")
-        figures[f"ranks-{protocol}"] = (lambda width, r=rows["rank"], g=found.report["directions"][direction]["gallery"]: rank_histogram(r, g, width),
-                                        f"Rank of the first relevant candidate, {direction}, and what guessing gives where one is relevant. {base}")
+        figures[f"recall-{protocol}"] = (lambda width, t=table: recall_figure(t, width),
+                                         f"Recall at K with 95 % interval; dotted: chance. {base}")
+        figures[f"ranks-{protocol}"] = (
+            lambda width, r=rows["rank"], g=found.report["directions"][direction]["gallery"]: rank_histogram(r, g, width),
+                                        f"Rank of the first relevant candidate, {direction}, and what guessing gives "
+                                        f"where one is relevant. {base}")
         curves, correct = curves_of(found, direction, ks[0])
-        figures[f"risk-coverage-{protocol}"] = (lambda width, c=curves, y=correct, k=ks[0]: risk_coverage_figure(c, y, f"wrong at rank {k}", width),
-                                                f"Risk over coverage, {direction}, when the least sure queries are left out; wrong: nothing relevant among the first {ks[0]}. {base}")
+        figures[f"risk-coverage-{protocol}"] = (
+            lambda width, c=curves, y=correct, k=ks[0]: risk_coverage_figure(c, y, f"wrong at rank {k}", width),
+                                                f"Risk over coverage, {direction}, when the least sure queries are "
+                                                f"left out; wrong: nothing relevant among the first {ks[0]}. {base}")
         if ks[0] == 1 and "group_softmax" in rows:
             stated = rows["group_softmax"].clip(0, 1).to_numpy(float)
             bins = calibration_curve(correct, stated)
             figures[f"calibration-{protocol}"] = (lambda width, b=bins: calibration_figure(*b, "relevant at rank 1", width),
-                                                  f"Share right over stated probability, {direction}: softmax mass of the top candidate's relevance group at the model's own scale, "
-                                                  f"no temperature fitted; expected calibration error {ece(correct, stated):.3f} (15 equal-mass bins), which depends on the gallery's size. {base}")
+                                                  f"Share right over stated probability, {direction}: softmax mass "
+                                                  f"of the top candidate's relevance group at the model's own scale, "
+                                                  f"no temperature fitted; expected calibration error "
+                                                  f"{ece(correct, stated):.3f} (15 equal-mass bins), which depends "
+                                                  f"on the gallery's size. {base}")
     log = read_log(run)
     if len(log) and "loss" in log:
         figures["training"] = (lambda width: loss_figure(log, ["loss"], [c for c in ("val_recall",) if c in log], width),
-                               "Training loss by step (nats), and recall on the validation studies (mean of R@1, 5 and 10 both ways).")
+                               "Training loss by step (nats), and recall on the validation studies (mean of R@1, 5 "
+                               "and 10 both ways).")
     return figures
 
 # %% ../../nbs/cli/83_report.ipynb #fc59b6b6
@@ -117,10 +131,12 @@ def write_figures(run: Path, out: Path, split: str = "test", protocols: tuple[st
     from medret_nb.figures.paper import latex_table
     results, files, captions = measured(run, split, protocols), [], []
     for name, (draw, caption) in run_figures(run, results).items():
-        files += [save_figure(draw(width), out / f"{name}-{size}.{kind}") for size, width in (("column", COLUMN), ("page", PAGE)) for kind in ("pdf", "svg")]
+        files += [save_figure(draw(width), out / f"{name}-{size}.{kind}")
+                  for size, width in (("column", COLUMN), ("page", PAGE)) for kind in ("pdf", "svg")]
         captions.append(f"**{name}**: {caption}\n")
     first = next(iter(results))
-    texts = {"captions.md": "\n".join(captions), "results.tex": latex_table(results_rows(results), stands_on(results[first]), "tab:results")}
+    texts = {"captions.md": "\n".join(captions),
+             "results.tex": latex_table(results_rows(results), stands_on(results[first]), "tab:results")}
     if "hit_1" in results[first].queries:
         caption = f"Confidences, image-to-text, right at rank 1; interval of the AUROC by patient. {stands_on(results[first])}"
         texts["trust.tex"] = latex_table(trust_table(results[first].queries, "image-to-text"), caption, "tab:trust")
@@ -137,24 +153,31 @@ def report_blocks(run: Path, studies, results: dict, points: dict, method, out: 
     from medret_nb.data.files import read_json
     from medret_nb.figures.figures import PAGE
     first, part = next(iter(results.values())), studies if split == "all" else studies.split(split)
-    pictures = {name: picture(figure_uri(draw(PAGE if name.startswith("recall") else 4.5), out / "figures", name), caption, 700 if name.startswith("recall") else 460)
+    pictures = {name: picture(figure_uri(draw(PAGE if name.startswith("recall") else 4.5), out / "figures", name),
+                              caption, 700 if name.startswith("recall") else 460)
                 for name, (draw, caption) in run_figures(run, results).items()}
     of = lambda *starts: [block for name, block in pictures.items() if name.startswith(starts)]
-    blocks = {"In short": [prose(in_words(first)), *[prose(headline(found) + ".") for found in results.values()]] if "R@10" in first.report["directions"]["image-to-text"]["metrics"] else [],
+    blocks = {"In short": [prose(in_words(first)), *[prose(headline(found) + ".") for found in results.values()]]
+              if "R@10" in first.report["directions"]["image-to-text"]["metrics"] else [],
               "Results": [*of("recall", "ranks"), table(results_rows(results), stands_on(first))]}
     if "hit_1" in first.queries:
-        blocks["Does it know when it is wrong?"] = [*of("risk", "calibration"), table(trust_table(first.queries, "image-to-text"), "Image-to-text, right at rank 1. "
+        blocks["Does it know when it is wrong?"] = [*of("risk", "calibration"),
+                                                    table(trust_table(first.queries, "image-to-text"),
+                                                            "Image-to-text, right at rank 1. "
                 "Normalised excess AURC: 0 perfect, 1 useless. AUROC with its 95 % interval by patient.")]
     if method is not None:
         blocks["What was found"] = [*ask_with_films(points, part, method.config.size, method.config.policy, show=show),
                                     *ask_with_sentences(method, points, part, method.config.size, show=show)]
     made = read_json(run / "fingerprint.json") if (run / "fingerprint.json").is_file() else {}
     blocks |= {"How training went": of("training"), "The studies": [facts(overview_facts(studies))],
-               "How it was made": [facts({k: str(v) for k, v in made.items()}), facts({k: str(v) for k, v in vars(method.config).items() if not k.endswith("backbone")} if method else {})]}
+               "How it was made": [facts({k: str(v) for k, v in made.items()}),
+                                   facts({k: str(v) for k, v in vars(method.config).items()
+                                          if not k.endswith("backbone")} if method else {})]}
     return {heading: content for heading, content in blocks.items() if content}
 
 
-def write_report(run: Path, studies, split: str = "test", protocols: tuple[str, ...] = ("exact", "text"), show: bool | None = None, out: Path | None = None) -> Path:
+def write_report(run: Path, studies, split: str = "test", protocols: tuple[str, ...] = ("exact", "text"),
+                 show: bool | None = None, out: Path | None = None) -> Path:
     """Write the page of a run (by default RUN/report.html) and its figures beside it; returns the page's path.
 
     studies : those it is measured on. show : films and texts on the page; by default unless the studies are restricted.
@@ -167,11 +190,13 @@ def write_report(run: Path, studies, split: str = "test", protocols: tuple[str, 
     show, out = (not studies.restricted) if show is None else show, Path(out or run)
     points, part = points_of(run, studies, split), studies if split == "all" else studies.split(split)
     for protocol in dict.fromkeys(protocols):
-        if not (run / "evaluation" / split / protocol / "metrics.json").is_file(): measure(points, part, protocol, out=run / "evaluation", verbose=False)
+        if not (run / "evaluation" / split / protocol / "metrics.json").is_file():
+            measure(points, part, protocol, out=run / "evaluation", verbose=False)
     method = load_method(run) if (run / "config.json").is_file() else None
     blocks = report_blocks(run, studies, measured(run, split, protocols), points, method, out, split, show)
     lead = f"{method.name if method else 'Embeddings of another program'}, measured on {split} studies of {studies.info.get('name') or studies.folder.name}."
-    return write_page(out / "report.html", f"Report on {run.name}", lead, blocks, (NOT_FOR_SHARING,) if studies.restricted else ())
+    return write_page(out / "report.html", f"Report on {run.name}", lead, blocks, (NOT_FOR_SHARING,
+                      ) if studies.restricted else ())
 
 # %% ../../nbs/cli/83_report.ipynb #cae03fd7
 @dataclass
@@ -209,5 +234,6 @@ class Report(Command):
 
     def run(self) -> None:
         from medret_nb.cli.models import data_of
-        page = write_report(self.run_folder, data_of(self.run_folder, self.data), self.split, self.protocol, True if self.show else None, self.out)
+        page = write_report(self.run_folder, data_of(self.run_folder, self.data), self.split, self.protocol,
+                            True if self.show else None, self.out)
         print(f"written to {page}")

@@ -78,7 +78,8 @@ def new_clip(plan: Plan) -> Method:
     return CLIP.create(CLIPConfig(size=plan.size), seed=plan.training.seed)
 
 # %% ../../nbs/cli/80_tour.ipynb #cd1cc70b
-def measure(points: dict[str, Embeddings], studies: StudySet, protocol: str, ks=(1, 5, 10, 100), out: Path | None = None, verbose: bool = True) -> Results:
+def measure(points: dict[str, Embeddings], studies: StudySet, protocol: str, ks=(1, 5, 10, 100),
+            out: Path | None = None, verbose: bool = True) -> Results:
     """Results of one protocol for the image and text `points` of `studies`.
 
     On a phantom two oracles are measured beside the model: one reads the reports' labels, one sees the whole scene.
@@ -99,8 +100,10 @@ def shuffled(text: Embeddings, seed: int) -> Embeddings:
 # %% ../../nbs/cli/80_tour.ipynb #8db4592c
 def markdown(frame: pd.DataFrame) -> str:
     "A table as Markdown; floats with three digits."
-    def cell(value): return "" if pd.isna(value) else f"{value:.3f}" if isinstance(value, float) else str(value).replace("|", "\\|")
-    rows = [[str(c) for c in frame.columns], ["---"] * len(frame.columns), *[[cell(v) for v in row] for row in frame.itertuples(index=False)]]
+    def cell(value):
+        return "" if pd.isna(value) else f"{value:.3f}" if isinstance(value, float) else str(value).replace("|", "\\|")
+    rows = [[str(c) for c in frame.columns], ["---"] * len(frame.columns),
+            *[[cell(v) for v in row] for row in frame.itertuples(index=False)]]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 
 
@@ -120,12 +123,15 @@ def headline(found: Results, metric: str = "R@10", direction: str = "image-to-te
     "One number with all that it must say."
     number, report = found.value(metric, direction), found.report
     size = report["directions"][direction]
-    return (f"{direction} {metric} {number['value']:.3f} [{number['low']:.3f}, {number['high']:.3f}], chance {number['chance']:.3f} "
-            f"(protocol {report['protocol']}, {size['queries']} queries, gallery of {size['gallery']}, {report['duplicate_share']:.0%} duplicate texts; "
+    return (f"{direction} {metric} {number['value']:.3f} [{number['low']:.3f}, {number['high']:.3f}], chance "
+            f"{number['chance']:.3f} "
+            f"(protocol {report['protocol']}, {size['queries']} queries, gallery of {size['gallery']}, "
+            f"{report['duplicate_share']:.0%} duplicate texts; "
             f"ties: {report['ties']})")
 
 # %% ../../nbs/cli/80_tour.ipynb #c86f4317
-def ask_with_films(points: dict[str, Embeddings], studies: StudySet, size: int, policy: str, many: int = 4, k: int = 5, show: bool | None = None) -> list[dict]:
+def ask_with_films(points: dict[str, Embeddings], studies: StudySet, size: int, policy: str, many: int = 4,
+                   k: int = 5, show: bool | None = None) -> list[dict]:
     """Blocks for the page: `many` films at equal steps through the set, and the `k` nearest reports of each.
 
     show : put films and texts on the page, not ids alone; by default unless the set is restricted.
@@ -139,26 +145,32 @@ def ask_with_films(points: dict[str, Embeddings], studies: StudySet, size: int, 
         found = [{"text": texts[text.study_ids[p]] if show else f"study {text.study_ids[p]}", "note": f"{rank}, cosine {s:.2f}",
                   "hit": normalise_text(texts[text.study_ids[p]]) == normalise_text(own)}
                  for rank, (p, s) in enumerate(zip(hits.positions[i], hits.scores[i]), 1)]
-        question = {"film": films.take([image.ids[i]])[0], "text": own, "note": f"study {image.study_ids[i]}; below, what its own report says (the model does not see it)"
+        question = {"film": films.take([image.ids[i]])[0], "text": own,
+                    "note": f"study {image.study_ids[i]}; below, what its own report says (the model does not see it)"
                     } if show else {"note": f"study {image.study_ids[i]}"}
-        blocks.append(answers(question, found, f"Film {i + 1} of {len(image)}, and the reports found for it. A hit is a report with the same words as its own."))
+        blocks.append(answers(question, found, f"Film {i + 1} of {len(image)}, and the reports found for it. A hit "
+                                               f"is a report with the same words as its own."))
     return blocks
 
 
-def ask_with_sentences(method: Method, points: dict[str, Embeddings], studies: StudySet, size: int, k: int = 5, show: bool | None = None) -> list[dict]:
+def ask_with_sentences(method: Method, points: dict[str, Embeddings], studies: StudySet, size: int, k: int = 5,
+                       show: bool | None = None) -> list[dict]:
     """Blocks for the page: each of `SENTENCES`, and the `k` nearest films with the findings that their reports name.
 
     show : put films and findings on the page, not ids alone; by default unless the set is restricted.
     """
     show = not studies.restricted if show is None else show
-    named = {row.study_id: ", ".join(n for n, v in row.labels.items() if v == 1) or "nothing" for row in studies.studies.itertuples()}
+    named = {row.study_id: ", ".join(n for n, v in row.labels.items() if v == 1) or "nothing"
+             for row in studies.studies.itertuples()}
     image, films, blocks = points["image"], studies.pixels(size), []
     hits = build_index(image).search(embed_texts(method, list(SENTENCES)), min(k, len(image)))
     for i, sentence in enumerate(SENTENCES):
-        found = [{"film": films.take([image.ids[p]])[0], "note": f"{rank}, cosine {s:.2f}", "text": f"report names: {named[image.study_ids[p]]}"}
+        found = [{"film": films.take([image.ids[p]])[0], "note": f"{rank}, cosine {s:.2f}",
+                  "text": f"report names: {named[image.study_ids[p]]}"}
                  if show else {"note": f"{rank}, cosine {s:.2f}", "text": f"study {image.study_ids[p]}"}
                  for rank, (p, s) in enumerate(zip(hits.positions[i], hits.scores[i]), 1)]
-        blocks.append(answers({"text": sentence}, found, "A sentence, and the films found for it, with the findings that their own reports name."))
+        blocks.append(answers({"text": sentence}, found,
+                              "A sentence, and the films found for it, with the findings that their own reports name."))
     return blocks
 
 # %% ../../nbs/cli/80_tour.ipynb #c21929b2
@@ -172,9 +184,10 @@ def side_by_side(plan: Plan, studies: StudySet, out: Path) -> Comparison:
 def recall_table(results: dict[str, Results]) -> pd.DataFrame:
     "Recall at every K, as `recall_figure` takes it; `name` tells the evaluations apart."
     return pd.DataFrame([{"name": name, "direction": d, "k": int(metric[2:]), **number} for name, found in results.items()
-                         for d, part in found.report["directions"].items() for metric, number in part["metrics"].items() if metric.startswith("R@")])
+                         for d, part in found.report["directions"].items()
+                         for metric, number in part["metrics"].items() if metric.startswith("R@")])
 
-
+# %% ../../nbs/cli/80_tour.ipynb #47c3bc75
 def draw_figures(folder: Path, run: Run, results: dict[str, Results], studies: StudySet, size: int, show: bool | None = None,
                  methods: Comparison | None = None) -> dict[str, str]:
     """Save the tour's figures in `folder`; returns name -> address inside the page.
@@ -192,7 +205,9 @@ def draw_figures(folder: Path, run: Run, results: dict[str, Results], studies: S
             "studies": studies.overview_figure(),
             "risk": risk_coverage_figure(*curves_of(exact, "image-to-text", 1), "wrong at rank 1", 4.5)}
     if methods: made["methods"] = comparison_figure(methods.table[methods.table["metric"] == "R@10"])
-    if show: made["films"] = film_sheet(studies.pixels(size).take(shown["image_id"]), [f"{v}, {s}" for v, s in zip(shown["view"], shown["study_id"])], columns=4)
+    if show:
+        made["films"] = film_sheet(studies.pixels(size).take(shown["image_id"]),
+                                   [f"{v}, {s}" for v, s in zip(shown["view"], shown["study_id"])], columns=4)
     return {name: figure_uri(figure, folder, name) for name, figure in made.items()}
 
 # %% ../../nbs/cli/80_tour.ipynb #a80a0bcf
@@ -207,22 +222,27 @@ def compact(results: dict[str, Results]) -> pd.DataFrame:
                 ceiling = found.report["duplicate_ceiling"].get(metric[2:]) if found.report["protocol"] == "exact" else None
                 others = {name: text(by[d].get(metric), metric) for name, by in found.report["references"].items() if d in by}
                 rows.append({"protocol": found.report["protocol"], "direction": d, "metric": metric, "CLIP": text(number, metric),
-                             "95 % interval": f"{show(number['low'], metric)} to {show(number['high'], metric)}", "chance": show(number["chance"], metric),
-                             "ceiling": ceiling, "control": text(control.value(metric, d), metric) if ceiling is not None else "", **others})
+                             "95 % interval": f"{show(number['low'], metric)} to {show(number['high'], metric)}",
+                             "chance": show(number["chance"], metric),
+                             "ceiling": ceiling, "control": text(control.value(metric, d), metric)
+                             if ceiling is not None else "", **others})
     return pd.DataFrame(rows).astype(object).fillna("")
 
-
+# %% ../../nbs/cli/80_tour.ipynb #f9699833
 def in_words(found: Results) -> str:
     "The headline as a sentence."
     number, size = found.value("R@10"), found.report["directions"]["image-to-text"]
-    return (f"For {number['value']:.0%} of {size['queries']} films that the model had never seen, the film's own report was among the first ten of "
-            f"{size['gallery']} (95 % interval {number['low']:.0%} to {number['high']:.0%}). Guessing reaches {number['chance']:.1%}.")
+    return (f"For {number['value']:.0%} of {size['queries']} films that the model had never seen, the film's own "
+            f"report was among the first ten of "
+            f"{size['gallery']} (95 % interval {number['low']:.0%} to {number['high']:.0%}). Guessing reaches "
+            f"{number['chance']:.1%}.")
 
 
 def speed(log: pd.DataFrame) -> dict:
     "Training pairs per second and the loader's share of a step, over the epochs."
     told = log.dropna(subset=["pairs_per_second"]) if "pairs_per_second" in log else log[:0]
-    return {"training pairs per second": f"{told['pairs_per_second'].mean():.0f}", "loader's share of a step": f"{told['loader_share'].mean():.0%}"} if len(told) else {}
+    return {"training pairs per second": f"{told['pairs_per_second'].mean():.0f}",
+            "loader's share of a step": f"{told['loader_share'].mean():.0%}"} if len(told) else {}
 
 
 def overview_facts(studies: StudySet) -> dict[str, str]:
@@ -234,14 +254,21 @@ def overview_facts(studies: StudySet) -> dict[str, str]:
 def methods_blocks(plan: Plan, methods: Comparison, uris: dict) -> list[dict]:
     "The section on all methods: what was done, the figure, the table."
     rows = methods.table[methods.table["metric"] == "R@10"]
-    said = (f"Every method began from pretrained encoders of the same patients, saw each film {plan.passes} times, and was trained once. "
-            f"{int(rows['queries'].iloc[0])} queries and one seed tell differences of six to eight points in R@10 at best: this is no ranking of methods.")
-    return [prose(said), picture(uris["methods"], "R@10 of each method with its 95 % interval (patients resampled, gallery fixed); dotted: chance."),
-            table(methods.wide().reset_index(), f"Protocol exact, gallery of {int(rows['gallery'].iloc[0])}, chance {rows['chance'].iloc[0]:.3f}. "
-                  f"Seconds of training and largest memory are of this machine; two trained side by side. Every number: methods/comparison.csv.")]
+    said = (f"Every method began from pretrained encoders of the same patients, saw each film {plan.passes} times, "
+            f"and was trained once. "
+            f"{int(rows['queries'].iloc[0])} queries and one seed tell differences of six to eight points in R@10 at "
+            f"best: this is no ranking of methods.")
+    return [prose(said), picture(uris["methods"],
+                                 "R@10 of each method with its 95 % interval (patients resampled, gallery fixed); "
+                                 "dotted: chance."),
+            table(methods.wide().reset_index(), f"Protocol exact, gallery of {int(rows['gallery'].iloc[0])}, chance "
+                                                f"{rows['chance'].iloc[0]:.3f}. "
+                  f"Seconds of training and largest memory are of this machine; two trained side by side. Every "
+                  f"number: methods/comparison.csv.")]
 
-
-def report_sections(plan: Plan, studies: StudySet, run: Run, results: dict[str, Results], found: list[dict], uris: dict, seconds: dict,
+# %% ../../nbs/cli/80_tour.ipynb #a258d927
+def report_sections(plan: Plan, studies: StudySet, run: Run, results: dict[str, Results], found: list[dict],
+                    uris: dict, seconds: dict,
                     methods: Comparison | None = None) -> dict:
     "What stands on the page: heading -> blocks."
     exact, control = results["CLIP, exact"], results["control, exact"]
@@ -249,23 +276,37 @@ def report_sections(plan: Plan, studies: StudySet, run: Run, results: dict[str, 
     return {
         "In short": [prose(in_words(exact)), prose(headline(exact) + "."), prose(headline(results["CLIP, text"]) + "."),
                      prose("Control (untrained heads, shuffled pairs): " + headline(control) + "."),
-                     prose("The studies are simulated. The numbers show that the path works; they say nothing about real patients.")],
-        "Results": [picture(uris["recall"], "Share of queries whose report (or film) is among the first K, with 95 % interval (patients resampled, gallery fixed); dotted: chance."),
-                    picture(uris["ranks"], "At which place the right report stood, film by film, against what guessing gives.", 420),
-                    table(compact(results), f"Ceiling: the best that is possible while identical texts cannot be told apart ({exact.report['duplicate_share']:.1%} of the test texts "
-                          f"have an identical other). Control: untrained heads, shuffled pairs. Interval: {exact.report['interval']}. Ties: {exact.report['ties']}. Every number: results.csv.")],
+                     prose("The studies are simulated. The numbers show that the path works; they say nothing about "
+                           "real patients.")],
+        "Results": [picture(uris["recall"], "Share of queries whose report (or film) is among the first K, with 95 % "
+                                            "interval (patients resampled, gallery fixed); dotted: chance."),
+                    picture(uris["ranks"], "At which place the right report stood, film by film, against what "
+                                           "guessing gives.", 420),
+                    table(compact(results), f"Ceiling: the best that is possible while identical texts cannot be "
+                                            f"told apart ({exact.report['duplicate_share']:.1%} of the test texts "
+                          f"have an identical other). Control: untrained heads, shuffled pairs. Interval: "
+                          f"{exact.report['interval']}. Ties: {exact.report['ties']}. Every number: results.csv.")],
         "Does it know when it is wrong?": [
-            picture(uris["risk"], "Share of wrong answers (own report not first) among those that are left when the least sure queries are not answered. A useful confidence stays near the oracle.", 460),
-            table(trust_table(exact.queries, "image-to-text"), "Normalised excess AURC: 0 perfect, 1 no better than a random order. AUROC of confidence against correctness, with its 95 % interval by patient. "
+            picture(uris["risk"], "Share of wrong answers (own report not first) among those that are left when the "
+                                  "least sure queries are not answered. A useful confidence stays near the oracle.", 460),
+            table(trust_table(exact.queries, "image-to-text"),
+                  "Normalised excess AURC: 0 perfect, 1 no better than a random order. AUROC of confidence against "
+                  "correctness, with its 95 % interval by patient. "
                   "Protocol exact, image-to-text, right at rank 1.")],
         "What was found": found,
         **({"All methods, side by side": methods_blocks(plan, methods, uris)} if methods else {}),
-        "How training went": [picture(uris["training"], "Loss at each step (nats), and recall on the validation studies after each epoch (mean of R@1, 5 and 10 in both directions).", 480),
+        "How training went": [picture(uris["training"],
+                                      "Loss at each step (nats), and recall on the validation studies after each "
+                                      "epoch (mean of R@1, 5 and 10 in both directions).", 480),
                               facts({"epochs": plan.training.epochs, "steps": int(run.log["step"].max()), **speed(run.log)})],
-        "The studies": [*([picture(uris["films"], "Simulated films of the training set. PA: taken from behind, standing; AP: from the front, in bed; LATERAL: from the side.")] if "films" in uris else []),
+        "The studies": [*([picture(uris["films"], "Simulated films of the training set. PA: taken from behind, "
+                                                  "standing; AP: from the front, in bed; LATERAL: from the side.")]
+                                                  if "films" in uris else []),
                         picture(uris["studies"], "What the studies hold."), 
                         facts(overview_facts(studies))],
-        "How it was made": [facts({**{f"plan: {k}": v for k, v in asdict(plan).items()}, **marks, "versions": json.dumps(exact.report["fingerprint"]["versions"])}),
+        "How it was made": [
+            facts({**{f"plan: {k}": v for k, v in asdict(plan).items()}, **marks,
+                   "versions": json.dumps(exact.report["fingerprint"]["versions"])}),
                             facts({name: f"{value:.0f} s" for name, value in seconds.items()})]}
 
 # %% ../../nbs/cli/80_tour.ipynb #8de8391c
@@ -302,15 +343,19 @@ def tour(out: str | Path = "tour", quick: bool = False, plan: Plan | None = None
         method = new_clip(plan)
         run = fit(method, studies, plan.training, out / "run", resume=True)
     with clock.step("turning films and reports into points"):
-        points, untrained = embed(method, studies, "test", out=out / "run" / "embeddings"), embed(new_clip(plan), studies, "test", progress=False)
+        points, untrained = embed(method, studies, "test",
+                                  out=out / "run" / "embeddings"), embed(new_clip(plan), studies, "test", progress=False)
     with clock.step("searching"):
-        found = ask_with_films(points, test, plan.size, method.config.policy) + ask_with_sentences(method, points, test, plan.size)
+        found = ask_with_films(points, test, plan.size, method.config.policy) + ask_with_sentences(method, points,
+                test, plan.size)
         print(f"      {len(found)} questions asked, answers on the page")
     with clock.step("measuring"):
-        results = {f"CLIP, {p}": measure(points, test, p, plan.ks, out / "run" / "evaluation") for p in ("exact", "text")}
-        results["control, exact"] = evaluate(untrained["image"], shuffled(untrained["text"], plan.seed), test, "exact", plan.ks, verbose=False)
+        results = {f"CLIP, {p}": measure(points, test, p, plan.ks, out / "run" / "evaluation", verbose=False)
+                   for p in ("exact", "text")}
+        results["control, exact"] = evaluate(untrained["image"], shuffled(untrained["text"], plan.seed), test,
+                                             "exact", plan.ks, verbose=False)
         save_table(results_table(results), out / "results")
-        print("control, untrained heads and shuffled pairs: " + headline(results["control, exact"]))
+        for name, measured in results.items(): print(f"      {name}: {headline(measured)}")
     with clock.step("training all methods side by side"):
         methods = side_by_side(plan, studies, out / "methods")
         print(methods.wide().to_string())
@@ -318,13 +363,14 @@ def tour(out: str | Path = "tour", quick: bool = False, plan: Plan | None = None
         uris = draw_figures(out / "figures", run, results, studies, plan.size, methods=methods)
         sections = report_sections(plan, studies, run, results, found, uris, clock.seconds, methods)
         lead = "A retrieval model, trained and measured on simulated chest radiographs and reports."
-        write_page(out / "report.html", "Finding reports for radiographs: the tour", lead, sections, (QUICK_NOTE,) if quick else ())
+        write_page(out / "report.html", "Finding reports for radiographs: the tour", lead, sections, (QUICK_NOTE,
+                   ) if quick else ())
     print("\n" + "\n".join(f"  {seconds:6.0f} s  {name}" for name, seconds in clock.seconds.items()))
     print(f"\n{headline(results['CLIP, exact'])}" + (f"\n{QUICK_NOTE}" if quick else ""))
     print(FAREWELL.format(out=out, notebooks=notebooks()))
     return results
 
-
+# %% ../../nbs/cli/80_tour.ipynb #c992db19
 def notebooks() -> Path:
     "The folder of the notebooks: that of the clone from which the package was installed."
     import medret_nb

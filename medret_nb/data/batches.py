@@ -43,7 +43,8 @@ class Batch:
     boxes: Tensor | None = None          # (B, V, R, 4) x0 y0 x1 y1 in fractions of the square
     box_mask: Tensor | None = None       # (B, V, R)
     region_labels: Tensor | None = None  # (B, V, R, L) like labels
-    partner: Tensor | None = None        # (B,) number of the study, one of the batch, whose film is mixed into this one's; its own for none
+    # (B,) number of the study, one of the batch, whose film is mixed into this one's; its own for none
+    partner: Tensor | None = None
     share: Tensor | None = None          # (B,) share in 0..1 of the study's own film, 1 where nothing is mixed in
 
     def __len__(self): return len(self.study)
@@ -60,7 +61,8 @@ def shuffle_sentences(text: str, key: int) -> str:
 
 # %% ../../nbs/data/19_batches.ipynb #7028600d
 _FINDING = {name.lower(): name for name in FINDINGS} | {
-    "nodule": "Lung Lesion", "mass": "Lung Lesion", "rib fracture": "Fracture", "pleural thickening": "Pleural Other", "enlarged mediastinum": "Enlarged Cardiomediastinum",
+    "nodule": "Lung Lesion", "mass": "Lung Lesion", "rib fracture": "Fracture", "pleural thickening": "Pleural Other",
+    "enlarged mediastinum": "Enlarged Cardiomediastinum",
     **dict.fromkeys(("endotracheal tube", "central line", "gastric tube", "pacemaker", "device"), "Support Devices")}
 
 
@@ -83,7 +85,8 @@ class RegionTable:
                 self.labels[row.image_id] = np.full((len(names), len(FINDINGS)), np.nan, np.float32)
             i = place[row.region]
             if row.kind != "finding": self.boxes[row.image_id][i] = row.x0, row.y0, row.x1, row.y1
-            if name := finding_named(row.label): self.labels[row.image_id][i, finding[name]] = 1 if row.value is None or row.value != row.value else row.value
+            if name := finding_named(row.label):
+                self.labels[row.image_id][i, finding[name]] = 1 if row.value is None or row.value != row.value else row.value
 
     def take(self, image_ids: list[str], content: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes (N, R, 4) in the letterboxed square, mask (N, R) and labels (N, R, L).
@@ -114,7 +117,8 @@ class BatchMaker:
     """
     def __init__(self, studies: StudySet, tokenizer, *, policy="both", max_words=96, size=64, mean=0.5, std=0.25,
                  views=1, sections=1, regions=(), seed=0, augmentation=1.0, mixing=0.0):
-        if not 0 <= mixing <= 1 or mixing and len(regions): raise ValueError(f"mixing: {mixing} must be a share in 0..1, and 0 where regions are wanted")
+        if not 0 <= mixing <= 1 or mixing and len(regions):
+            raise ValueError(f"mixing: {mixing} must be a share in 0..1, and 0 where regions are wanted")
         self.mixing = mixing if augmentation else 0.0
         self.tokenizer, self.max_words, self.mean, self.std = tokenizer, max_words, mean, std
         self.views, self.sections, self.seed, self.augmentation = views, sections, seed, augmentation
@@ -135,21 +139,25 @@ class BatchMaker:
         self.images = {study: rows["image_id"].tolist() for study, rows in readable.sort_values("image_id").groupby("study_id")}
         self.view_of = dict(zip(readable["image_id"], readable["view"]))
         self.first = [chosen[study] for study in self.study_ids]
-        self.labels = np.array([[np.nan if (v := entry.get(name)) is None else v for name in FINDINGS] for entry in table["labels"]], np.float32)
+        self.labels = np.array([[np.nan if (v := entry.get(name)) is None else v for name in FINDINGS]
+                                for entry in table["labels"]], np.float32)
         self.regions = RegionTable(studies, list(regions)) if len(regions) else None
 
     @classmethod
     def for_method(cls, studies: StudySet, method, seed: int = 0, augmentation: float = 1.0) -> "BatchMaker":
         "With the settings that `method` carries."
         c = method.config
-        return cls(studies, method.tokenizer, policy=c.policy, max_words=c.max_words, size=c.size, mean=c.mean, std=c.std, views=method.views,
-                   sections=method.sections, regions=getattr(method, "regions", ()), seed=seed, augmentation=augmentation, mixing=getattr(method, "mixing", 0.0))
+        return cls(studies, method.tokenizer, policy=c.policy, max_words=c.max_words, size=c.size, mean=c.mean,
+                   std=c.std, views=method.views,
+                   sections=method.sections, regions=getattr(method, "regions", ()), seed=seed,
+                   augmentation=augmentation, mixing=getattr(method, "mixing", 0.0))
 
     def __len__(self): return len(self.study_ids)
 
     def _group_sections(self) -> np.ndarray:
         "Numbers (N, S), one numbering over all sections: equal where the same sentences stand, in whatever order."
-        shown = [[found[s % len(found)] for s in range(self.sections)] if self.sections > 1 else [text] for found, text in zip(self.parts, self.texts)]
+        shown = [[found[s % len(found)] for s in range(self.sections)] if self.sections > 1 else [text]
+                 for found, text in zip(self.parts, self.texts)]
         ordered = [". ".join(sorted(split_sentences(text))) for row in shown for text in row]
         return text_groups(ordered).reshape(len(shown), self.sections)
 
@@ -167,16 +175,19 @@ class BatchMaker:
         "The S texts of study number `i` in this epoch."
         if self.sections == 1: return [self.texts[i]]
         found = self.parts[i]
-        return [found[s] if s < len(found) else shuffle_sentences(found[s % len(found)], key_of(self.seed, epoch, self.study_ids[i], "text", s))
+        return [found[s] if s < len(found)
+                else shuffle_sentences(found[s % len(found)], key_of(self.seed, epoch, self.study_ids[i], "text", s))
                 for s in range(self.sections)]
 
     def _keys(self, rows, epoch: int) -> np.ndarray:
         "The key of each film of the studies `rows`, (n * V,)."
-        return np.array([key_of(self.seed, epoch, self.study_ids[i], "film", v) for i in rows for v in range(self.views)], np.int64)
+        return np.array([key_of(self.seed, epoch, self.study_ids[i], "film", v) for i in rows
+                         for v in range(self.views)], np.int64)
 
     def _pixels(self, rows, epoch: int, device) -> Tensor:
         "The films of the studies `rows` in this epoch, (n * V, 1, H, W) in [0, 1], not yet varied."
-        return torch.from_numpy(self.pixels.take([film for i in rows for film in self.films(i, epoch)])).to(device)[:, None].float() / 255
+        return torch.from_numpy(
+            self.pixels.take([film for i in rows for film in self.films(i, epoch)])).to(device)[:, None].float() / 255
 
     def partners(self, rows, company, epoch: int) -> np.ndarray:
         "For each of the studies `rows` the one of `company` that is mixed into it in this epoch, itself for none; the order of neither counts."
@@ -190,9 +201,11 @@ class BatchMaker:
         "Films (n * V, 1, H, W) with those of partners mixed in, and what the batch says about it."
         partner, share = self.partners(rows, company, epoch), pixels.new_ones(len(rows))
         if len(at := np.flatnonzero(partner != rows)):
-            others = augment(self._pixels(partner[at], epoch, pixels.device), self._keys(partner[at], epoch), strength=self.augmentation)[0]
+            others = augment(self._pixels(partner[at], epoch, pixels.device), self._keys(partner[at], epoch),
+                             strength=self.augmentation)[0]
             films = (at[:, None] * self.views + np.arange(self.views)).ravel()
-            keys = np.repeat([key_of(self.seed, epoch, self.study_ids[i], "mix") for i in rows[at]], self.views)       # one for all films of a study
+            # one for all films of a study
+            keys = np.repeat([key_of(self.seed, epoch, self.study_ids[i], "mix") for i in rows[at]], self.views)
             pixels[films], kept = mix(pixels[films], others, keys)
             share[at] = kept[::self.views]
         return pixels, dict(partner=torch.as_tensor(partner, device=pixels.device), share=share)
@@ -209,13 +222,16 @@ class BatchMaker:
             boxes, box_mask, region_labels = (torch.from_numpy(x).to(device) for x in self.regions.take(flat, content))
         if self.augmentation: pixels, boxes = augment(pixels, keys, boxes, self.augmentation)
         pixels, mixing = self._mixed(pixels, rows, rows if company is None else company, epoch) if self.mixing else (pixels, {})
-        tokens, mask, word_ids = (x.to(device) for x in tokenize(self.tokenizer, [t for i in rows for t in self.words(i, epoch)], self.max_words))
+        tokens, mask, word_ids = (x.to(device) for x in tokenize(self.tokenizer,
+                [t for i in rows for t in self.words(i, epoch)], self.max_words))
         shape = (len(rows), self.views)
         return Batch(pixels=((pixels - self.mean) / self.std).unflatten(0, shape),
-                     view_mask=torch.tensor([[image not in study[:v] for v, image in enumerate(study)] for study in films], device=device),
+                     view_mask=torch.tensor(
+                         [[image not in study[:v] for v, image in enumerate(study)] for study in films], device=device),
                      tokens=tokens.unflatten(0, (len(rows), self.sections)), mask=mask.unflatten(0, (len(rows), self.sections)),
                      word_ids=word_ids.unflatten(0, (len(rows), self.sections)),
-                     study=torch.as_tensor(rows, device=device), key=torch.as_tensor(keys, device=device).view(shape), text_group=torch.as_tensor(self.text_group[rows], device=device),
+                     study=torch.as_tensor(rows, device=device), key=torch.as_tensor(keys, device=device).view(shape),
+                     text_group=torch.as_tensor(self.text_group[rows], device=device),
                      section_group=torch.as_tensor(self.section_group[rows], device=device),
                      labels=torch.as_tensor(self.labels[rows], device=device), **mixing,
                      **{} if boxes is None else dict(boxes=boxes.unflatten(0, shape), box_mask=box_mask.unflatten(0, shape),

@@ -49,7 +49,8 @@ def calibration_figure(stated, found, count, event: str, width: float = COLUMN) 
     half = z / (1 + z**2 / count) * np.sqrt(np.clip(found * (1 - found), 0, None) / count + z**2 / (4 * count**2))
     ax.plot([0, 1], [0, 1], color=GREY, ls=":", label="calibrated")
     ax.vlines(stated, middle - half, middle + half, color=COLOURS["blue"], lw=0.8)
-    ax.scatter(stated, found, s=6 + 40 * count / count.max(), color=COLOURS["blue"], zorder=3, label="bin of queries, 95 % interval")
+    ax.scatter(stated, found, s=6 + 40 * count / count.max(), color=COLOURS["blue"], zorder=3,
+               label="bin of queries, 95 % interval")
     ax.set(xlabel="stated probability", ylabel=f"share right ({plain(event, 40, 1)})", xlim=(0, 1), ylim=(0, 1.02))
     ax.legend(loc="upper left")
     return fig
@@ -70,7 +71,8 @@ def latex_table(frame: pd.DataFrame, caption: str, label: str, digits: int = 3) 
     Floats are given with `digits` decimals, missing values as a dash; columns of numbers stand to the right. `label` is
     letters, digits, colons and dashes. Raises ValueError for another label and for a frame without columns.
     """
-    if not re.fullmatch(r"[A-Za-z0-9:-]+", label): raise ValueError(f"label: {label!r} may hold letters, digits, colons and dashes")
+    if not re.fullmatch(r"[A-Za-z0-9:-]+", label):
+        raise ValueError(f"label: {label!r} may hold letters, digits, colons and dashes")
     if not len(frame.columns): raise ValueError("frame: has no column")
     def cell(value):
         if value is None or isinstance(value, float) and np.isnan(value): return "--"
@@ -79,4 +81,5 @@ def latex_table(frame: pd.DataFrame, caption: str, label: str, digits: int = 3) 
     rows = [" & ".join(latex_text(name) for name in frame.columns) + r" \\", r"\midrule",
             *(" & ".join(map(cell, row)) + r" \\" for row in frame.itertuples(index=False))]
     return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{latex_text(caption)}}}", rf"\label{{{label}}}",
-                      rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *rows, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+                      rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *rows, r"\bottomrule", r"\end{tabular}",
+                      r"\end{table}", ""])

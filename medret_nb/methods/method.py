@@ -42,16 +42,19 @@ class Embedding:
 
     def map(self, function) -> "Embedding":
         "The same embedding with `function` applied to every tensor in it."
-        return Embedding(function(self.mu), None if self.logvar is None else function(self.logvar), {k: function(v) for k, v in self.local.items()})
+        return Embedding(function(self.mu), None if self.logvar is None else function(self.logvar),
+                         {k: function(v) for k, v in self.local.items()})
 
 # %% ../../nbs/methods/30b_method.ipynb #06225854
 def check_settings(config) -> None:
     "`DataError`, naming the field, unless every field of a dataclass is of its default's type and every number is finite."
     for entry in dataclasses.fields(config):
-        value, kind = getattr(config, entry.name), type(entry.default_factory() if entry.default is dataclasses.MISSING else entry.default)
+        value, kind = getattr(config, entry.name), type(entry.default_factory()
+                                                        if entry.default is dataclasses.MISSING else entry.default)
         fits = isinstance(value, kind) or kind is float and isinstance(value, int)
         if not fits or kind is not bool and isinstance(value, bool) or isinstance(value, float) and not math.isfinite(value):
-            wanted = {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false", dict: "a map"}.get(kind, f"a {kind.__name__}")
+            wanted = {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false",
+                      dict: "a map"}.get(kind, f"a {kind.__name__}")
             raise DataError(f"{entry.name}: {value!r} is not {wanted}")
 
 
@@ -76,7 +79,8 @@ class MethodConfig:
 
     def __post_init__(self):
         check_settings(self)
-        for name, known in (("policy", SECTION_POLICIES), ("image_pool", ("mean", "first")), ("text_pool", ("mean", "first", "last"))):
+        for name, known in (("policy", SECTION_POLICIES), ("image_pool", ("mean", "first")),
+                            ("text_pool", ("mean", "first", "last"))):
             if getattr(self, name) not in known: raise DataError(f"{name}: {getattr(self, name)!r} is none of {', '.join(known)}")
         for name, least in (("dim", 1), ("size", 8), ("max_words", 3)):
             if getattr(self, name) < least: raise DataError(f"{name}: {getattr(self, name)} must be at least {least}")
@@ -107,7 +111,8 @@ class Method(nn.Module, PyTorchModelHubMixin):
     sections: int = 1                  # texts per study in a training batch
     mixing: float = 0.0                # share of films that are mixed with another of their training batch
     backbone: str = "tiny"             # the film encoder that `create` takes when none is named
-    regions: tuple[str, ...] = ()      # names of the regions whose boxes it wants: batches carry them, `embed` gives them to encode_image
+    # names of the regions whose boxes it wants: batches carry them, `embed` gives them to encode_image
+    regions: tuple[str, ...] = ()
     stored: tuple[str, ...] = ()       # keys of `Embedding.local` that `embed` keeps beside the points
     Config = MethodConfig
 
@@ -117,11 +122,14 @@ class Method(nn.Module, PyTorchModelHubMixin):
         self.image_encoder = ImageEncoder(backbone_from_config(config.image_backbone), config.image_pool)
         self.text_encoder = TextEncoder(backbone_from_config(config.text_backbone), config.text_pool)
         known = getattr(self.text_encoder.backbone.config, "vocab_size", len(tokenizer))
-        if len(tokenizer) > known: raise DataError(f"the tokenizer has {len(tokenizer)} word pieces, the text encoder knows {known}: they do not belong together")
+        if len(tokenizer) > known:
+            raise DataError(f"the tokenizer has {len(tokenizer)} word pieces, the text encoder knows {known}: they "
+                            f"do not belong together")
         self.log_scale = nn.Parameter(torch.tensor(float(config.init_scale)).log())
 
     @classmethod
-    def create(cls, config: MethodConfig | None = None, image: str | None = None, text: str = "tiny", tokenizer=None, seed: int = 0) -> "Method":
+    def create(cls, config: MethodConfig | None = None, image: str | None = None, text: str = "tiny", tokenizer=None,
+               seed: int = 0) -> "Method":
         """A new method on pretrained backbones.
 
         image, text : "tiny", "tiny-random", a folder or an id of the Hugging Face Hub; for films "tiny-vit" too. By
@@ -135,12 +143,14 @@ class Method(nn.Module, PyTorchModelHubMixin):
             image_backbone, text_backbone = load_backbone(image, "image"), load_backbone(text, "text")
             if own: tokenizer = load_tokenizer(shipped_data("tiny/text") if text in ("tiny", "tiny-random") else text)
             limit = getattr(text_backbone.config, "max_position_embeddings", config.max_words)
-            if config.max_words > limit: raise DataError(f"max_words: {config.max_words} is more than the {limit} positions of the text backbone {text!r}")
+            if config.max_words > limit:
+                raise DataError(f"max_words: {config.max_words} is more than the {limit} positions of the text backbone {text!r}")
             torch.manual_seed(seed)                                    # the heads are the same whatever the backbones drew
             if not own:
                 text_backbone.resize_token_embeddings(len(tokenizer))
                 nn.init.normal_(text_backbone.get_input_embeddings().weight, std=0.02)
-            settings = dataclasses.replace(config, image_backbone=_description(image_backbone), text_backbone=_description(text_backbone))
+            settings = dataclasses.replace(config, image_backbone=_description(image_backbone),
+                                           text_backbone=_description(text_backbone))
             method = cls(settings, tokenizer)
         method.image_encoder.backbone.load_state_dict(image_backbone.state_dict(), strict=False)
         method.text_encoder.backbone.load_state_dict(text_backbone.state_dict(), strict=False)
@@ -160,10 +170,12 @@ class Method(nn.Module, PyTorchModelHubMixin):
         "Grey films uint8 (N, S, S), S the `size` of the configuration, to normalised (N, 1, S, S)."
         return normalise(torch.as_tensor(pixels), self.config.mean, self.config.std)[:, None]
 
-    def encode_image(self, pixels: Tensor, boxes: Tensor | None = None) -> Embedding: raise TypeError(f"{self.name}: encode_image is not defined")
+    def encode_image(self, pixels: Tensor, boxes: Tensor | None = None) -> Embedding:
+        raise TypeError(f"{self.name}: encode_image is not defined")
     def encode_text(self, tokens: Tensor, mask: Tensor) -> Embedding: raise TypeError(f"{self.name}: encode_text is not defined")
     def encode_batch(self, batch) -> dict[str, Tensor]: raise TypeError(f"{self.name}: encode_batch is not defined")
-    def objective(self, encoded: dict[str, Tensor], batch) -> dict[str, Tensor]: raise TypeError(f"{self.name}: objective is not defined")
+    def objective(self, encoded: dict[str, Tensor], batch) -> dict[str, Tensor]:
+        raise TypeError(f"{self.name}: objective is not defined")
 
     def gather(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         "The identity; training across processes puts a differentiable all-gather in its place."
@@ -177,7 +189,8 @@ class Method(nn.Module, PyTorchModelHubMixin):
         encoded = self.gather(self.encode_batch(batch))
         device = batch.pixels.device.type
         with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
-            return self.objective({k: v.float() if v.dtype in (torch.bfloat16, torch.float16) else v for k, v in encoded.items()}, batch)
+            return self.objective({k: v.float() if v.dtype in (torch.bfloat16, torch.float16) else v
+                                   for k, v in encoded.items()}, batch)
 
     def finish(self, batches: Iterable) -> None:
         """What a method computes once from the training data when its weights are final, into its buffers; nothing by default.
@@ -211,19 +224,23 @@ class Method(nn.Module, PyTorchModelHubMixin):
         if not folder.is_dir():
             from huggingface_hub import snapshot_download
             wanted = ["config.json", "model.safetensors", "tokenizer.json"]
-            folder = Path(snapshot_download(str(model_id), allow_patterns=wanted, **{k: hub[k] for k in ("revision", "cache_dir", "local_files_only", "token") if k in hub}))
+            folder = Path(snapshot_download(str(model_id), allow_patterns=wanted,
+                                            **{k: hub[k] for k in ("revision", "cache_dir", "local_files_only",
+                                                    "token") if k in hub}))
         settings = read_json(folder / "config.json")
         if not isinstance(settings, dict): raise DataError(f"{folder / 'config.json'}: does not describe a method")
         if settings.get("method") != cls.name:
             raise DataError(f"{folder}: holds a {settings.get('method') or 'model of no named'} method, not {cls.name}")
         known = {f.name for f in dataclasses.fields(cls.Config)}
-        if strange := sorted(set(settings) - known): raise DataError(f"{folder / 'config.json'}: unknown settings {', '.join(strange)}")
+        if strange := sorted(set(settings) - known):
+            raise DataError(f"{folder / 'config.json'}: unknown settings {', '.join(strange)}")
         tokenizer = load_tokenizer(folder)
         try: method = cls(cls.Config(**settings), tokenizer)
         except DataError as error: raise DataError(f"{folder}: {error}") from None
         try: method.load_state_dict(load_file(folder / "model.safetensors", device=map_location))
         except (OSError, SafetensorError, RuntimeError) as error:
-            raise DataError(f"{folder / 'model.safetensors'}: the weights cannot be loaded ({' '.join(str(error).split())[:200]})") from None
+            raise DataError(f"{folder / 'model.safetensors'}: the weights cannot be loaded "
+                            f"({' '.join(str(error).split())[:200]})") from None
         return method.eval()
 
     @classmethod

@@ -58,14 +58,16 @@ class Arm:
 
     def create(self, seed: int):
         "An untrained method."
-        return method_class(self.method).create(self.config(), **{k: v for k, v in (("image", self.image), ("text", self.text)) if v}, seed=seed)
+        return method_class(self.method).create(self.config(),
+                                                **{k: v for k, v in (("image", self.image), ("text", self.text)) if v}, seed=seed)
 
 
 def check_arms(arms: dict[str, Arm]) -> dict[str, Arm]:
     "The same arms; `DataError` names one whose name is no plain folder name or whose settings do not fit."
     if not arms: raise DataError("arms: there is none")
     for name, arm in arms.items():
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name): raise DataError(f"arm {name!r}: its name must be made of letters, digits, dots, dashes")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise DataError(f"arm {name!r}: its name must be made of letters, digits, dots, dashes")
         try: arm.config()
         except DataError as error: raise DataError(f"arm {name}: {error}") from None
     return arms
@@ -78,9 +80,11 @@ def read_arms(path: str | Path) -> dict[str, Arm]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error: raise DataError(f"{path}: not a TOML file ({error})") from None
     arms = {}
     for name, entry in told.items():
-        if not isinstance(entry, dict) or not isinstance(entry.get("method"), str): raise DataError(f"{path}: [{name}] must be a section that names its method")
+        if not isinstance(entry, dict) or not isinstance(entry.get("method"), str):
+            raise DataError(f"{path}: [{name}] must be a section that names its method")
         own = {k: entry.pop(k) for k in ("method", "image", "text") if k in entry}
-        if wrong := [k for k, v in own.items() if not isinstance(v, str)]: raise DataError(f"{path}: [{name}] {wrong[0]} must be a text")
+        if wrong := [k for k, v in own.items() if not isinstance(v, str)]:
+            raise DataError(f"{path}: [{name}] {wrong[0]} must be a text")
         arms[name] = Arm(**own, settings=entry)
     try: return check_arms(arms)
     except DataError as error: raise DataError(f"{path}: {error}") from None
@@ -137,9 +141,12 @@ def one_run(arm: Arm, seed: int, data: str, folder: str, budget: Budget, threads
     run = fit(method, studies, training, folder, resume=True, progress=False)
     points = embed(method, studies, budget.split, progress=False, out=folder / "embeddings")
     for protocol in budget.protocols:
-        evaluate(points["image"], points["text"], studies.split(budget.split), protocol, budget.ks, folder / "evaluation", verbose=False)
-    cost = {"job": job_hash(arm, seed, studies, budget), "seconds": seconds_of(run.log, training.batch_size), "peak_mb": peak_memory() if threads else None,
-            "weights": sum(p.numel() for p in method.parameters()), "epochs": training.epochs, "passes": training.epochs * method.views}
+        evaluate(points["image"], points["text"], studies.split(budget.split), protocol, budget.ks,
+                 folder / "evaluation", verbose=False)
+    cost = {"job": job_hash(arm, seed, studies, budget), "seconds": seconds_of(run.log, training.batch_size),
+            "peak_mb": peak_memory() if threads else None,
+            "weights": sum(p.numel() for p in method.parameters()), "epochs": training.epochs,
+            "passes": training.epochs * method.views}
     write_json(cost, folder / "cost.json")
     return cost
 
@@ -151,7 +158,8 @@ def is_done(folder: Path, arm: Arm, seed: int, studies: StudySet, budget: Budget
     return isinstance(cost, dict) and cost.get("job") == job_hash(arm, seed, studies, budget)
 
 
-def run_all(arms: dict[str, Arm], studies: StudySet, seeds: Sequence[int], budget: Budget, out: Path, workers: int = 1, progress: bool = True) -> None:
+def run_all(arms: dict[str, Arm], studies: StudySet, seeds: Sequence[int], budget: Budget, out: Path,
+            workers: int = 1, progress: bool = True) -> None:
     """Do all runs that are not there yet, in `out/<arm>/seed-<seed>`.
 
     workers : processes side by side; 0 runs all in this process, one after the other (the memory of a run is then not known).
@@ -168,7 +176,8 @@ def run_all(arms: dict[str, Arm], studies: StudySet, seeds: Sequence[int], budge
             for (name, seed), folder in jobs.items(): told(name, seed, one_run(arms[name], seed, data, str(folder), budget))
             return
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-            waiting = {pool.submit(one_run, arms[name], seed, data, str(folder), budget, threads): (name, seed) for (name, seed), folder in jobs.items()}
+            waiting = {pool.submit(one_run, arms[name], seed, data, str(folder), budget, threads): (name, seed)
+                       for (name, seed), folder in jobs.items()}
             for done in as_completed(waiting):
                 try: told(*waiting[done], done.result())
                 except (ValueError, OSError, RuntimeError) as error: failed[waiting[done]] = error
@@ -180,13 +189,16 @@ def run_all(arms: dict[str, Arm], studies: StudySet, seeds: Sequence[int], budge
 def per_query(found: dict[int, Results], direction: str, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Values (S, Q) of one column, one row per seed, in the order of the query ids; and ids and patients (Q,)."
     tables = [r.queries[r.queries["direction"] == direction].sort_values("query", ignore_index=True) for r in found.values()]
-    if any(not t["query"].equals(tables[0]["query"]) for t in tables[1:]): raise DataError("the seeds of an arm were measured on different queries")
-    return np.stack([t[column].to_numpy(float) for t in tables]), tables[0]["query"].to_numpy(), tables[0]["patient_id"].to_numpy()
+    if any(not t["query"].equals(tables[0]["query"]) for t in tables[1:]):
+        raise DataError("the seeds of an arm were measured on different queries")
+    return np.stack([t[column].to_numpy(float) for t in tables]), tables[0]["query"].to_numpy(), tables[0][
+        "patient_id"].to_numpy()
 
 
 def difference_row(first: np.ndarray, second: np.ndarray, patients: np.ndarray, draws: int) -> dict:
     "The paired difference second - first of per-query values (S, Q): over patients, and over seeds."
-    found, by_seed = paired_bootstrap(np.nanmean(first, 0), np.nanmean(second, 0), patients, draws), np.nanmean(second, 1) - np.nanmean(first, 1)
+    found, by_seed = paired_bootstrap(np.nanmean(first, 0), np.nanmean(second, 0), patients,
+                                      draws), np.nanmean(second, 1) - np.nanmean(first, 1)
     low, high = seed_interval(by_seed)
     return {"difference": found.value, "d_low": found.low, "d_high": found.high, "d_seed_low": low, "d_seed_high": high,
             "agree": bool((by_seed > 0).all() or (by_seed < 0).all()), "p": found.p}
@@ -199,10 +211,12 @@ def metric_rows(arms: dict[str, dict[int, Results]], direction: str, column: str
         values, ids, patients = per_query(seeds, direction, column)
         low, high = interval(bootstrap_draws(np.nanmean(values, 0), patients, draws))
         by_seed = np.nanmean(values, 1)
-        row = {"arm": arm, "value": by_seed.mean(), "low": low, "high": high, **dict(zip(("seed_low", "seed_high"), seed_interval(by_seed))),
+        row = {"arm": arm, "value": by_seed.mean(), "low": low, "high": high,
+               **dict(zip(("seed_low", "seed_high"), seed_interval(by_seed))),
                "by_seed": " ".join(f"{v:.4f}" for v in by_seed), "seeds": len(by_seed), "queries": len(ids)}
         if reference is None: reference = values, ids
-        elif not np.array_equal(ids, reference[1]) or len(values) != len(reference[0]): raise DataError(f"arm {arm}: measured on other queries or seeds than the first")
+        elif not np.array_equal(ids, reference[1]) or len(values) != len(reference[0]):
+            raise DataError(f"arm {arm}: measured on other queries or seeds than the first")
         else: row |= difference_row(reference[0], values, patients, draws)
         rows.append(row)
     return rows
@@ -224,7 +238,8 @@ def comparison_table(results: dict[str, dict[str, dict[int, Results]]], draws: i
                 rows += [about | row | more for row in metric_rows(arms, direction, column, draws)]
     table = pd.DataFrame(rows)
     if "p" not in table: return table
-    corrected = table.groupby(["protocol", "direction", "metric"])["p"].transform(lambda p: pd.Series(holm(p.dropna()), p.dropna().index).reindex(p.index))
+    corrected = table.groupby(["protocol", "direction", "metric"])["p"].transform(
+        lambda p: pd.Series(holm(p.dropna()), p.dropna().index).reindex(p.index))
     return table.assign(p_holm=corrected)
 
 # %% ../../nbs/training/61_compare.ipynb #d3478792
@@ -248,28 +263,34 @@ class Comparison:
 
 def collect(arms: dict[str, Arm], seeds: Sequence[int], budget: Budget, out: Path) -> tuple[dict, pd.DataFrame]:
     "Results (protocol -> arm -> seed) and costs of runs that are there."
-    results = {p: {a: {s: Results.load(out / a / f"seed-{s}" / "evaluation" / budget.split / p) for s in seeds} for a in arms} for p in budget.protocols}
+    results = {p: {a: {s: Results.load(out / a / f"seed-{s}" / "evaluation" / budget.split / p) for s in seeds}
+                   for a in arms} for p in budget.protocols}
     costs = pd.DataFrame([{"arm": a, "seed": s, **read_json(out / a / f"seed-{s}" / "cost.json")} for a in arms for s in seeds])
     return results, costs.drop(columns="job")
 
 
-def compare(arms: dict[str, Arm] | None, studies: StudySet, out: str | Path, seeds: Sequence[int] = (0, 1, 2), budget: Budget | None = None,
+def compare(arms: dict[str, Arm] | None, studies: StudySet, out: str | Path, seeds: Sequence[int] = (0, 1, 2),
+            budget: Budget | None = None,
             workers: int = 1, progress: bool = True) -> Comparison:
     """Train every arm with every seed at equal film passes, measure all on the same queries, and compare them with the first arm.
 
     arms : name -> Arm; by default one for each method of the table. studies : a StudySet in a folder. workers : see `run_all`.
     Called again with the same `out`, it does only what is missing. Raises `DataError` for arms that do not fit and runs that failed.
     """
-    arms, budget, out, seeds = check_arms(arms or {name: Arm(name) for name in METHODS}), budget or Budget(), Path(out), list(dict.fromkeys(seeds))
+    arms, budget, out, seeds = check_arms(arms or {name: Arm(name) for name in METHODS}), budget or Budget(), Path(
+        out), list(dict.fromkeys(seeds))
     if not seeds or min(seeds) < 0: raise DataError(f"seeds: {seeds or 'none'}; give numbers from 0")
-    if studies.folder is None or not (Path(studies.folder) / "studies.parquet").is_file(): raise DataError("studies: save them in a folder first")
+    if studies.folder is None or not (Path(studies.folder) / "studies.parquet").is_file():
+        raise DataError("studies: save them in a folder first")
     run_all(arms, studies, seeds, budget, out, workers, progress)
     results, costs = collect(arms, seeds, budget, out)
     table = comparison_table(results)
     one = next(iter(next(iter(results.values()))[next(iter(arms))].values())).report
-    facts = {"arms": {name: dataclasses.asdict(arm) for name, arm in arms.items()}, "seeds": seeds, "budget": dataclasses.asdict(budget),
+    facts = {"arms": {name: dataclasses.asdict(arm) for name, arm in arms.items()}, "seeds": seeds,
+             "budget": dataclasses.asdict(budget),
              "data": studies.hash(), "ties": one["ties"], "duplicate_share": one["duplicate_share"], "interval": one["interval"],
-             "seed_interval": f"Student's t over {len(seeds)} seeds" + (", wide" if len(seeds) < 5 else ""), "fingerprint": one["fingerprint"]["versions"],
+             "seed_interval": f"Student's t over {len(seeds)} seeds" + (", wide" if len(seeds) < 5 else ""),
+             "fingerprint": one["fingerprint"]["versions"],
              "code": one["fingerprint"]["code"]}
     for frame, name in ((table, "comparison"), (costs, "costs")):
         with atomic_write(out / f"{name}.csv") as temporary: frame.to_csv(temporary, index=False)

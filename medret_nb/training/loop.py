@@ -75,14 +75,16 @@ class TrainConfig:
             if getattr(self, name) < 0: raise DataError(f"{name}: {getattr(self, name)} must not be negative")
         if self.warmup > 1: raise DataError(f"warmup: {self.warmup} is a share of the steps, at most 1")
         if self.clip_norm <= 0: raise DataError(f"clip_norm: {self.clip_norm} must be above 0")
-        if self.precision not in ("no", "bf16", "fp16"): raise DataError(f"precision: {self.precision!r} is none of no, bf16, fp16")
+        if self.precision not in ("no", "bf16", "fp16"):
+            raise DataError(f"precision: {self.precision!r} is none of no, bf16, fp16")
 
 
 def make_optimiser(method: Method, config: TrainConfig) -> torch.optim.AdamW:
     "AdamW in four groups: encoders and heads, each with and without weight decay."
     groups = {(enc, decay): [] for enc in (True, False) for decay in (True, False)}
     for name, parameter in method.named_parameters():
-        if parameter.requires_grad: groups[name.startswith(("image_encoder", "text_encoder")), parameter.ndim > 1].append(parameter)
+        if parameter.requires_grad:
+            groups[name.startswith(("image_encoder", "text_encoder")), parameter.ndim > 1].append(parameter)
     return torch.optim.AdamW([{"params": p, "peak": config.lr * (config.encoder_lr if enc else 1), "lr": 0.0,
                                "weight_decay": config.weight_decay * decay} for (enc, decay), p in groups.items() if p])
 
@@ -130,10 +132,12 @@ def save_checkpoint(folder: Path, method: Method, optimiser, state: dict):
     temporary.mkdir(parents=True)
     try:
         packed, groups = optimiser.state_dict()["state"], optimiser.state_dict()["param_groups"]
-        tensors = {f"{i}.{name}": torch.as_tensor(value).contiguous().clone() for i, entry in packed.items() for name, value in entry.items()}
+        tensors = {f"{i}.{name}": torch.as_tensor(value).contiguous().clone() for i, entry in packed.items()
+                   for name, value in entry.items()}
         tensors["generator"] = torch.get_rng_state()
         if torch.cuda.is_available(): tensors["generator_cuda"] = torch.cuda.get_rng_state()
-        for name, content in (("model", {k: v.detach().contiguous() for k, v in method.state_dict().items()}), ("optimiser", tensors)):
+        for name, content in (("model", {k: v.detach().contiguous() for k, v in method.state_dict().items()}),
+                              ("optimiser", tensors)):
             save_tensors(content, temporary / f"{name}.safetensors")
         write_json({**state, "groups": groups}, temporary / "state.json")
         target = place / f"step-{state['step']:08d}"
@@ -143,7 +147,7 @@ def save_checkpoint(folder: Path, method: Method, optimiser, state: dict):
     finally: shutil.rmtree(temporary, ignore_errors=True)
     for old in sorted(place.glob("step-*"))[:-1]: shutil.rmtree(old, ignore_errors=True)
 
-
+# %% ../../nbs/training/60_loop.ipynb #2783bbd6
 def load_checkpoint(folder: Path, method: Method, optimiser) -> dict | None:
     "Restore the newest checkpoint below `folder` and return its state, or None when there is none."
     found = sorted((folder / "checkpoints").glob("step-*"))
@@ -161,10 +165,11 @@ def load_checkpoint(folder: Path, method: Method, optimiser) -> dict | None:
             packed.setdefault(int(i), {})[key] = value
         optimiser.load_state_dict({"state": packed, "param_groups": state.pop("groups")})
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise DataError(f"{found[-1]}: this checkpoint is damaged ({' '.join(str(error).split())[:160]}); remove it to train again without it") from None
+        raise DataError(f"{found[-1]}: this checkpoint is damaged ({' '.join(str(error).split())[:160]}); remove it "
+                        f"to train again without it") from None
     return state
 
-
+# %% ../../nbs/training/60_loop.ipynb #88b0f254
 def read_log(run: str | Path) -> pd.DataFrame:
     "The log of a run as a table; a last line that was cut off by a crash is left out."
     lines = []
@@ -188,17 +193,20 @@ class Run:
     folder: Path
     log: pd.DataFrame
 
-
+# %% ../../nbs/training/60_loop.ipynb #a472bb85
 class Trainer:
     "One training of one method. Use `fit`."
-    def __init__(self, method: Method, studies: StudySet, config: TrainConfig, folder: Path, on_log: Callable | None, progress: bool):
+    def __init__(self, method: Method, studies: StudySet, config: TrainConfig, folder: Path, on_log: Callable | None,
+                 progress: bool):
         AcceleratorState._reset_state()                                # an earlier training here may have had another precision
         self.accelerator = Accelerator(mixed_precision=config.precision, gradient_accumulation_steps=config.accumulate)
         set_seed(config.seed + self.accelerator.process_index)
         self.config, self.folder, self.studies, self.on_log, self.progress = config, folder, studies, on_log, progress
         self.method, self.main = method, self.accelerator.is_main_process
         if self.accelerator.num_processes > 1:
-            if config.batch_size % self.accelerator.num_processes: raise DataError(f"batch_size: {config.batch_size} does not divide among {self.accelerator.num_processes} processes")
+            if config.batch_size % self.accelerator.num_processes:
+                raise DataError(f"batch_size: {config.batch_size} does not divide among "
+                                f"{self.accelerator.num_processes} processes")
             method.gather = gather_across
         self.maker = BatchMaker.for_method(studies.split("train"), method, config.seed, config.augmentation)
         self.per_epoch = self.maker.steps(config.batch_size)
@@ -227,7 +235,8 @@ class Trainer:
             asked = time.perf_counter()
             if (batch := next(batches, None)) is None: break
             waited += time.perf_counter() - asked
-            for group in self.optimiser.param_groups: group["lr"] = group["peak"] * learning_rate(self.state["step"] + 1, self.steps, c.warmup)
+            for group in self.optimiser.param_groups:
+                group["lr"] = group["peak"] * learning_rate(self.state["step"] + 1, self.steps, c.warmup)
             with self.accelerator.accumulate(self.model):
                 terms = self.model(batch)
                 loss = sum(terms.values())
@@ -238,10 +247,13 @@ class Trainer:
             self.state["step"] += 1
             done += 1
             value = loss.item()
-            if not math.isfinite(value): raise DataError(f"{self.folder}: the loss became {value} at step {self.state['step']}; a smaller lr may help")
-            self.log(step=self.state["step"], epoch=epoch, loss=value, lr=self.optimiser.param_groups[0]["lr"], **{f"loss_{k}": v.item() for k, v in terms.items()})
+            if not math.isfinite(value):
+                raise DataError(f"{self.folder}: the loss became {value} at step {self.state['step']}; a smaller lr may help")
+            self.log(step=self.state["step"], epoch=epoch, loss=value, lr=self.optimiser.param_groups[0]["lr"],
+                     **{f"loss_{k}": v.item() for k, v in terms.items()})
             bar.update(), bar.set_postfix(epoch=epoch + 1, loss=f"{value:.3f}", refresh=False)
-            if c.checkpoint_steps and self.state["step"] % c.checkpoint_steps == 0 and self.state["step"] % self.per_epoch: self.checkpoint()
+            if c.checkpoint_steps and self.state["step"] % c.checkpoint_steps == 0 and self.state["step"] % self.per_epoch:
+                self.checkpoint()
         seconds = time.perf_counter() - begun
         return {"pairs_per_second": done * c.batch_size / seconds, "loader_share": waited / seconds} if done else {}
 
@@ -254,7 +266,8 @@ class Trainer:
         if self.main:
             self.method.eval()
             scores = validate(self.method, self.studies) if self.has_val else {"recall": float(epoch)}
-            self.log(step=self.state["step"], epoch=epoch, **{f"val_{k}": v for k, v in scores.items()} if self.has_val else {}, **speed)
+            self.log(step=self.state["step"], epoch=epoch,
+                     **{f"val_{k}": v for k, v in scores.items()} if self.has_val else {}, **speed)
             found += scores["recall"]
             if scores["recall"] > self.state["best"]: self.method.save_pretrained(self.folder)
         recall = broadcast(found).item() if self.accelerator.num_processes > 1 else found.item()
@@ -265,7 +278,8 @@ class Trainer:
     def run(self) -> Run:
         "Train to the end, from wherever the last checkpoint stands."
         self.shorten_log()
-        bar = tqdm(total=self.steps, initial=self.state["step"], unit="step", desc=f"training {self.method.name}", disable=not (self.main and self.progress))
+        bar = tqdm(total=self.steps, initial=self.state["step"], unit="step", desc=f"training {self.method.name}",
+                   disable=not (self.main and self.progress))
         first = self.state["step"] // self.per_epoch
         for epoch in range(first, self.config.epochs):
             if self.state["stopped"]: break
@@ -290,7 +304,8 @@ class Trainer:
         if not self.main: return
         kept = [row for row in read_log(self.folder).to_dict("records") if row["step"] <= self.state["step"]]
         with atomic_write(self.folder / "log.jsonl") as temporary:
-            temporary.write_text("".join(json.dumps({k: v for k, v in row.items() if v == v}) + "\n" for row in kept), encoding="utf-8")
+            temporary.write_text("".join(json.dumps({k: v for k, v in row.items() if v == v}) + "\n" for row in kept),
+                                 encoding="utf-8")
 
 # %% ../../nbs/training/60_loop.ipynb #a11f9a4b
 def fit(method: Method, studies: StudySet, config: TrainConfig | None = None, out: str | Path | None = None, *,
@@ -307,7 +322,9 @@ def fit(method: Method, studies: StudySet, config: TrainConfig | None = None, ou
     Returns the folder and the log. Raises `DataError` for a folder that holds another run.
     """
     config = config or TrainConfig()
-    method.config = dataclasses.replace(method.config, data=str(Path(studies.folder).resolve()) if studies.folder else "", data_hash=studies.hash())
+    method.config = dataclasses.replace(method.config,
+                                        data=str(Path(studies.folder).resolve()) if studies.folder else "",
+                                        data_hash=studies.hash())
     print_of = fingerprint(method, studies, config)
     folder = Path(out or Path("runs") / f"{method.name}-{hash_of(print_of)[:8]}")
     if (folder / "fingerprint.json").is_file():
@@ -321,8 +338,10 @@ def fit(method: Method, studies: StudySet, config: TrainConfig | None = None, ou
     trainer = Trainer(method, studies, config, folder, on_log, progress)
     if trainer.main:
         write_json(print_of, folder / "fingerprint.json")
-        for left in [*folder.glob("checkpoints/.*"), *sorted(folder.glob("checkpoints/step-*"))[:-1]]: shutil.rmtree(left, ignore_errors=True)
-    if trainer.maker.without and trainer.main: print(f"{trainer.maker.without} training studies lack a readable film or a text and are left out")
+        for left in [*folder.glob("checkpoints/.*"), *sorted(folder.glob("checkpoints/step-*"))[:-1]]:
+            shutil.rmtree(left, ignore_errors=True)
+    if trainer.maker.without and trainer.main:
+        print(f"{trainer.maker.without} training studies lack a readable film or a text and are left out")
     return trainer.run()
 
 # %% ../../nbs/training/60_loop.ipynb #b9946305
@@ -334,8 +353,10 @@ class LossCurve:
         self.figure = go.FigureWidget([
             go.Scatter(name="training loss", mode="lines", line=dict(color="#0072B2")),
             go.Scatter(name="validation recall", mode="lines+markers", line=dict(color="#D55E00"), yaxis="y2")])
-        self.figure.update_layout(height=320, margin=dict(l=60, r=60, t=20, b=45), template="simple_white", legend=dict(orientation="h", y=1.15),
-                                  xaxis_title="step", yaxis_title="loss (nats)", yaxis2=dict(title="recall", overlaying="y", side="right", range=[0, 1]))
+        self.figure.update_layout(height=320, margin=dict(l=60, r=60, t=20, b=45), template="simple_white",
+                                  legend=dict(orientation="h", y=1.15),
+                                  xaxis_title="step", yaxis_title="loss (nats)",
+                                  yaxis2=dict(title="recall", overlaying="y", side="right", range=[0, 1]))
 
     def __call__(self, entry: dict):
         "Take one line of the log."
