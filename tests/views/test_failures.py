@@ -89,6 +89,29 @@ def test_odd_inputs_are_told(tmp_path, page):
     assert failures_view(judged(same, np.ones((3, 4)), noise=0), studies=same).payload["data"]["rows"]["relation"]["data"][0] == RELATIONS.index("identical text")
 
 
+@pytest.mark.browser
+def test_one_fact_changed(seen, tmp_path, page):
+    from medret_nb.evaluation.counterfactuals import Asker, smallest
+    from medret_nb.methods.clip import CLIP, CLIPConfig
+    from medret_nb.retrieval.embeddings import embed
+    studies, results, _, _ = seen
+    method = CLIP.create(CLIPConfig(dim=8, data=str(studies.folder)))
+    points = embed(method, studies, None, progress=False)
+    asker = Asker(method, studies, points["image"], points["text"])
+    view = failures_view(results, studies=studies, asker=asker, whatif=2)
+    ready, failures = view.payload["private"]["whatif"], explain(results, studies).failures
+    assert list(ready) == ["0", str(len(failures) - 1)]
+    view.request = {"id": 1, "kind": "whatif", "row": 1}
+    assert view.answer["changes"] == asker.ask(failures.iloc[1]["study_id"], failures.iloc[1]["direction"])
+    opened(page, view_html(view, tmp_path / "p.html"))
+    panel = page.locator(".whatif")
+    assert panel.locator("tbody tr").count() == len(ready["0"]) and "as it is" in panel.inner_text() and not page.get_by_role("button", name="Change one fact").count()
+    best = smallest(ready["0"])
+    assert ("None of these changes" in panel.inner_text()) == (best is None)
+    page.locator("tbody tr button").nth(1).click()
+    assert not page.locator(".whatif").count() and not page.errors, page.errors            # not computed beforehand, and nobody to ask
+
+
 def test_what_is_missing_is_named(tmp_path, seen):
     studies, results, _, _ = seen
     with pytest.raises(DataError, match="no run"): failures_view(tmp_path)

@@ -50,7 +50,7 @@ define("failures", (root, data, host) => {
     { name: "query", get: r => id(rows.study[r]) }, { name: "asked with", get: r => way(r)[0] }, { name: "relation of the first answer", get: r => data.relations[rows.relation[r]] },
     { name: "weight", get: r => data.weights[rows.weight[r]] }, { name: "rank", get: r => rows.rank[r], digits: 0 },
     ...(data.second ? [{ name: `rank, ${data.second.name}`, get: r => data.second.rank[r], digits: 0 }] : []),
-    ...(phantom ? [{ name: "whose fault", extra: true, get: r => data.blames[rows.blame[r]] }] : []), { name: "circumstances", extra: true, get: r => facts(r).join(", ") }] });
+    ...(phantom ? [{ name: "whose fault", extra: true, get: r => data.blames[rows.blame[r]] }] : []), ...(data.whatif ? [{ name: "what if", get: r => data.whatif[r] ? "yes" : "" }] : []), { name: "circumstances", extra: true, get: r => facts(r).join(", ") }] });
 
   function kept(r, but = null) {
     const is = (name, value) => but === name || wanted[name] === "all" || wanted[name] === value;
