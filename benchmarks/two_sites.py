@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medret_nb.cli.tour import markdown, measure
+from medret_nb.cli.digest import markdown, measure
 from medret_nb.data.dictation import FORMS
 from medret_nb.data.phantom import make_phantom
 from medret_nb.methods.clip import CLIP, CLIPConfig

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST_PATIENTS', 'train_command', 'own_settings', 'corpus_tokenizer', 'train', 'data_of', 'points_of', 'Embed',
-           'Evaluate', 'show_difference', 'compare_command', 'compare_arms', 'pretrain_command', 'Tour']
+           'Evaluate', 'show_difference', 'compare_command', 'compare_arms', 'pretrain_command']
 
 # %% ../../nbs/cli/81b_models.ipynb #78a83389
 from dataclasses import dataclass, field, fields
@@ -161,7 +161,7 @@ class Evaluate(Command):
     "Another run, measured before on the same studies: paired differences to it are shown."
 
     def run(self) -> None:
-        from medret_nb.cli.tour import measure
+        from medret_nb.cli.digest import measure
         studies = data_of(self.run_folder, self.data)
         points, part = points_of(self.run_folder, studies,
                                  self.split), studies if self.split == "all" else studies.split(self.split)
@@ -254,16 +254,3 @@ def pretrain_command() -> type[Command]:
             print(f"final losses: films {made['image_loss']:.3f}{texts} nats\nwritten to {self.out}")
 
     return Pretrain
-
-
-@dataclass
-class Tour(Command):
-    "Simulate, train, search, measure, and write a report: the whole way, once."
-    out: Annotated[Positional[Path], arg(metavar="OUT")] = Path("tour")
-    "Folder to write."
-    quick: bool = False
-    "A toy size that ends within a minute or two and whose numbers mean nothing."
-
-    def run(self) -> None:
-        from medret_nb.cli.tour import tour
-        tour(self.out, quick=self.quick)

@@ -76,7 +76,7 @@ def curves_of(results, direction: str, k: int) -> tuple[dict, np.ndarray]:
 
 def run_figures(run: Path, results: dict, direction: str = "image-to-text") -> dict:
     "name -> (function of a width in inches that draws it, caption): the standard plots of one run, from its files alone."
-    from medret_nb.cli.tour import recall_table
+    from medret_nb.cli.digest import recall_table
     from medret_nb.evaluation.reliability import calibration_curve, ece
     from medret_nb.figures.figures import loss_figure, rank_histogram, recall_figure
     from medret_nb.figures.paper import calibration_figure, risk_coverage_figure
@@ -149,7 +149,7 @@ def write_figures(run: Path, out: Path, split: str = "test", protocols: tuple[st
 def report_blocks(run: Path, studies, results: dict, points: dict, method, out: Path, split: str, show: bool) -> dict:
     "What stands on the page of a run: heading -> blocks."
     from medret_nb.cli.page import facts, figure_uri, picture, prose, table
-    from medret_nb.cli.tour import ask_with_films, ask_with_sentences, headline, in_words, overview_facts
+    from medret_nb.cli.digest import ask_with_films, ask_with_sentences, headline, in_words, overview_facts
     from medret_nb.data.files import read_json
     from medret_nb.figures.figures import PAGE
     first, part = next(iter(results.values())), studies if split == "all" else studies.split(split)
@@ -185,7 +185,7 @@ def write_report(run: Path, studies, split: str = "test", protocols: tuple[str, 
     """
     from medret_nb.cli.models import points_of
     from medret_nb.cli.page import NOT_FOR_SHARING, write_page
-    from medret_nb.cli.tour import measure
+    from medret_nb.cli.digest import measure
     from medret_nb.methods.table import load_method
     show, out = (not studies.restricted) if show is None else show, Path(out or run)
     points, part = points_of(run, studies, split), studies if split == "all" else studies.split(split)

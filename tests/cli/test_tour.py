@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from medret_nb.cli.tour import QUICK_NOTE, Clock, Plan, markdown, shuffled
+from medret_nb.cli.digest import markdown
+from medret_nb.cli.tour import QUICK_NOTE, Clock, Plan, shuffled
 from medret_nb.methods.table import METHODS
 from medret_nb.retrieval.embeddings import Embeddings
 

@@ -14,7 +14,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from medret_nb.cli.page import NOT_FOR_SHARING, write_page
-from medret_nb.cli.tour import QUICK, ask_with_films, ask_with_sentences, draw_figures, report_sections, results_table, save_table
+from medret_nb.cli.digest import ask_with_films, ask_with_sentences, results_table, save_table
+from medret_nb.cli.tour import QUICK, draw_figures, report_sections
 from medret_nb.data.dicom import from_dicom
 from medret_nb.data.sources import from_csv
 from medret_nb.data.studies import StudySet, overview_text
