@@ -168,3 +168,20 @@ def test_the_print_form(tmp_path):
     by_regions = Look(look.id, look.words, look.gaps, None, look.places, look.boxes, look.regions, look.truth, look.film)
     save_figure(attention_figure(by_regions, [0]), tmp_path / "c.svg")
     with pytest.raises(ValueError, match="'spleen' is not in the report"): attention_figure(look, ["spleen"])
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_in_jupyterlab_a_sentence_is_laid_on_the_film(run_notebook, page):
+    run_notebook("views/72_attention.ipynb")
+    view = page.locator(".medret[data-ready=attention]").last
+    view.scroll_into_view_if_needed()
+    own = view.locator(".word").all_inner_texts()
+    view.get_by_label("A sentence on this film").fill("Small left pneumothorax.")
+    view.get_by_role("button", name="Look", exact=True).click()
+    expect(view.locator(".word")).to_have_text(["Small", "left", "pneumothorax", "."])
+    view.locator(".word").nth(2).hover()
+    expect(view.locator("[role=status]")).to_contain_text("“pneumothorax” gives its strongest patch")
+    view.get_by_role("button", name="Back to its own report").click()
+    expect(view.locator(".word").first).to_have_text(own[0])
+    assert view.evaluate("e => e.scrollWidth <= e.clientWidth") and not page.errors and not page.outside, (page.errors, page.outside)

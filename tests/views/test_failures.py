@@ -192,3 +192,26 @@ def test_the_print_form(seen, tmp_path):
     assert first == second
     why.failures = why.failures.head(0)
     with pytest.raises(DataError, match="no query failed"): failures_figure(why)
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_in_jupyterlab_notes_and_questions_reach_the_kernel(run_notebook, page):
+    run_notebook("views/73_failures.ipynb")
+    shown = page.locator(".medret[data-ready=failures]")
+    first, asking = shown.first, shown.last
+    first.scroll_into_view_if_needed()
+    first.get_by_label("note", exact=True).fill("looks like the other side")
+    first.get_by_role("button", name="Save note").click()
+    expect(first.locator(".where").last).to_contain_text("kept")
+    first.locator("tbody tr button").nth(2).click()
+    expect(first.get_by_label("note", exact=True)).not_to_have_value("looks like the other side")
+    first.locator("tbody tr button").nth(0).click()
+    expect(first.get_by_label("note", exact=True)).to_have_value("looks like the other side")
+    first.get_by_role("button", name="Export all as CSV").click()
+    expect(first.locator(".where").last).to_contain_text("written")
+    asking.scroll_into_view_if_needed()
+    asking.locator(".first tbody tr button").nth(1).click()
+    asking.get_by_role("button", name="Change one fact").click()
+    expect(asking.locator(".whatif tbody tr").first).to_contain_text("as it is", timeout=30_000)
+    assert first.evaluate("e => e.scrollWidth <= e.clientWidth") and not page.errors and not page.outside, (page.errors, page.outside)
