@@ -206,8 +206,9 @@ def save_tokenizer(tok: PreTrainedTokenizerFast, folder: str | Path):
     folder = Path(folder)
     special = {name: str(value) for name, value in tok.special_tokens_map.items() if isinstance(value, str)}
     write_json({"tokenizer_class": "PreTrainedTokenizerFast", **special}, folder / "tokenizer_config.json")
-    with atomic_write(folder / "tokenizer.json") as temporary:
-        temporary.write_text(tok.backend_tokenizer.to_str(), encoding="utf-8")
+    backend = Tokenizer.from_str(tok.backend_tokenizer.to_str())
+    backend.no_truncation(), backend.no_padding()                  # what its last use left behind does not belong to it
+    with atomic_write(folder / "tokenizer.json") as temporary: temporary.write_text(backend.to_str(), encoding="utf-8")
 
 # %% ../../nbs/data/12_reports.ipynb #bfd364ee
 def _read_tokenizer(source: str):

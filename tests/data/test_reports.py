@@ -182,6 +182,13 @@ def test_saved_tokenizer_comes_back(tok, tmp_path):
     assert torch.equal(tokenize(load_tokenizer(str(tmp_path)), CORPUS, 16)[0], tokenize(tok, CORPUS, 16)[0])
 
 
+def test_use_leaves_no_mark_in_the_file(tok, tmp_path):
+    save_tokenizer(tok, tmp_path / "a")
+    tok(["some words", "more of them"], truncation=True, max_length=4, padding=True)
+    save_tokenizer(tok, tmp_path / "b")
+    assert (tmp_path / "a" / "tokenizer.json").read_bytes() == (tmp_path / "b" / "tokenizer.json").read_bytes()
+
+
 def test_a_bert_vocabulary_file_is_enough(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "lungs", "clear", "##er"]))
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
