@@ -6,12 +6,14 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM_FLAGS = [
@@ -102,10 +104,11 @@ def browser():
     """A headless Chromium driven by playwright; found on the system, or installed."""
     from playwright.sync_api import sync_playwright
 
-    path, tried = find_chromium(), []
-    if path is None:
-        tried = install_chromium()
-        path = find_chromium()
+    with FileLock(Path(tempfile.gettempdir()) / "medret_nb-chromium.lock"):      # several test processes, one installation
+        path, tried = find_chromium(), []
+        if path is None:
+            tried = install_chromium()
+            path = find_chromium()
     if path is None:
         pytest.fail("no Chromium found, and none could be installed: " + "; ".join(tried))
     with sync_playwright() as playwright:
