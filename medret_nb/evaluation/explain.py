@@ -137,7 +137,7 @@ def explain_pair(report: Case, film: Case, own: Case, direction: str) -> dict:
     told = "; ".join(f"{words[d.kind]}: {d.thing}" for d in found)
     return {"by_text": by_text, "by_truth": by_truth, "relation": by_truth or by_text, "differences": told, "weight": weight(found), "blame": fault}
 
-# %% ../../nbs/evaluation/57_explain.ipynb #64b1fd0f
+# %% ../../nbs/evaluation/57_explain.ipynb #9aa30baf
 @dataclass
 class Explained:
     """Why queries failed. `failures`: a row for each; `hubs`: the 20 candidates of each direction that stand in most lists;
@@ -165,7 +165,9 @@ class Explained:
         lines = [f"protocol {self.protocol}"]
         for d, asked in self.asked.items():
             lines.append(f"{d}: {(self.failures['direction'] == d).sum()} of {asked} queries failed at the first place; hubness {self.skewness[d]:.2f}")
-        if len(self.failures): lines.append(self.table().pivot(index="relation", columns="direction", values="failures").fillna(0).astype(int).to_string())
+        if len(self.failures):
+            wide = self.table().pivot(index="relation", columns="direction", values="failures").fillna(0).astype(int)
+            lines.append(wide.loc[[r for r in RELATIONS if r in wide.index]].to_string())
         if not self.phantom: return "\n".join(lines)
         lines.append(", ".join(f"{name}: {(self.failures['blame'] == name).sum()}" for name in BLAME))
         agree = (self.failures["by_text"] == self.failures["by_truth"]).mean()

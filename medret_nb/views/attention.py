@@ -211,30 +211,32 @@ def _say(looker: Looker, ids: Sequence[str], asked: dict) -> dict:
     made = _packed(looker.look(ids[int(asked["item"])], str(asked["text"])[:2000]), None)
     return {"read": {k: made[k] for k in ("words", "gaps", "grid", "places", "boxes")}}
 
-# %% ../../nbs/views/72_attention.ipynb #d3befeb6
+# %% ../../nbs/views/72_attention.ipynb #f4c11329
 @styled
 def attention_figure(look: Look, words: Sequence[int | str], temperature: float = 0.1, width: float = PAGE) -> Plot:
-    """One film for each of some words (numbers or texts) with the weight of its places; dashed: what is known to be there, with the share inside.
+    """One film for each of some words (numbers or texts) with the weight of its places, the more orange the more; dashed: what is known to be there, with the share inside.
 
     Raises ValueError for a word that the report does not have.
     """
     lower = [w.lower() for w in look.words]
     if lost := [w for w in words if (w.lower() not in lower if isinstance(w, str) else not 0 <= w < len(lower))]: raise ValueError(f"words: {lost[0]!r} is not in the report")
     rows = [lower.index(w.lower()) if isinstance(w, str) else w for w in words]
-    fig = Plot(figsize=(width, 1.25 * width / max(len(rows), 3)), layout="constrained")
-    axes = fig.subplots(1, max(len(rows), 3), squeeze=False)[0]
+    n = max(len(rows), 3)
+    fig = Plot(figsize=(width, 1.3 * width / n), layout="constrained")
+    axes = fig.subplots(1, n, squeeze=False)[0]
     for ax in axes[len(rows):]: ax.axis("off")
     for ax, i in zip(axes, rows):
         if look.film is not None: ax.imshow(look.film, cmap="gray", extent=(0, 1, 1, 0), vmin=0, vmax=255)
         if look.grid is not None:
             weights = spread(look.grid[i].ravel(), temperature).reshape(look.grid.shape[1:])
-            ax.imshow(weights, cmap="inferno", alpha=0.5, extent=(0, 1, 1, 0), interpolation="nearest")
+            ink = np.broadcast_to([1.0, 0.55, 0.0], (*weights.shape, 3))
+            ax.imshow(np.dstack([ink, 0.75 * weights / max(weights.max(), 1e-9)]), extent=(0, 1, 1, 0), interpolation="nearest")
         else: weights = _painted(look, i, temperature, ax)
         for name, (x0, y0, x1, y1) in look.truth: ax.add_patch(_rectangle(x0, y0, x1, y1))
-        inside = [f"{share_inside(weights, box):.0%} in {name.split(' (')[0]}" for name, box in look.truth[:3]]
+        inside = [plain(f"{share_inside(weights, b):.0%} in {name.split(' (')[0]} (box {(b[2] - b[0]) * (b[3] - b[1]):.0%})", 38, 1) for name, b in look.truth[:3]]
         ax.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[], aspect="equal")
-        ax.set_title(plain(look.words[i], 24, 1), fontsize=8, parse_math=False)
-        ax.set_xlabel(plain("\n".join(inside), 34, 3), fontsize=6.5, parse_math=False)
+        ax.set_title(f"{plain(look.words[i], 24, 1)} (strongest {weights.max():.0%})" if look.grid is not None else plain(look.words[i], 24, 1), fontsize=8, parse_math=False)
+        ax.set_xlabel("\n".join(inside), fontsize=6.5, parse_math=False)
     return fig
 
 
