@@ -207,12 +207,9 @@ def test_debug_shows_the_traceback(medret):
     assert done.returncode not in (0, 2) and "Traceback" in done.stderr and "DataError" in done.stderr
 
 
-def test_help_is_quick_and_complete(medret):
-    begun = time.perf_counter()
+def test_help_is_complete_and_loads_nothing_slow(medret):
     done = medret("--help")
-    seconds = time.perf_counter() - begun
     assert done.returncode == 0 and all(f"medret {name}" in done.stdout for name in COMMANDS)
-    assert seconds < 10, f"{seconds:.1f} s"
     code = "import sys, medret_nb.cli.main; print(sorted({'torch', 'transformers', 'faiss', 'pandas', 'matplotlib'} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=child_environment())
     assert not set(json.loads(loaded.stdout.replace("'", '"'))) & {"torch", "transformers", "faiss", "matplotlib"}, loaded.stdout
