@@ -109,7 +109,8 @@ def add_effusion(chest, finding, acquisition):
             half, y, deep = wall_at(f, np.array([level]))
             tall = (level - f.floor) * (0.78, 0.52, 0.40)[grade]
             x = c.center[0] - 0.05 * s * (level - c.center[2])
-            lungs_end = Convex("floating lung", (x, y[0] + (16, 5, 5)[grade], level), (f.lung_semi[0] * deep[0] / f.lung_semi[1] * 1.01 + 1, deep[0] * 1.01 + 1, tall))
+            lungs_end = Convex("floating lung", (x, y[0] + (16, 5, 5)[grade], level),
+                               (f.lung_semi[0] * deep[0] / f.lung_semi[1] * 1.01 + 1, deep[0] * 1.01 + 1, tall))
             fluid = replace(c, name="fluid", planes=(*c.planes, ((0.0, 0.0, 1.0), level)), minus=lungs_end)
         lung.solids.append(fluid)
 
@@ -121,9 +122,11 @@ def add_pneumothorax(chest, finding, acquisition):
         lung, s = chest.lung(side), SIDES[side]
         c, rim = lung.cavity, (17, 36, 70)[finding.severity - 1] * rng.uniform(0.9, 1.1)
         if acquisition.supine:
-            semi, center = np.array(c.semi) - rim * np.array([0.35, 0.45, 0.3]), np.array(c.center) + rim * np.array([-0.3 * s, -0.4, 0.3])
+            semi, center = (np.array(c.semi) - rim * np.array([0.35, 0.45, 0.3]),
+                            np.array(c.center) + rim * np.array([-0.3 * s, -0.4, 0.3]))
         else:
-            semi, center = np.array(c.semi) - rim * np.array([0.55, 0.3, 0.6]), np.array(c.center) + rim * np.array([-0.45 * s, -0.1, -0.3])
+            semi, center = (np.array(c.semi) - rim * np.array([0.55, 0.3, 0.6]),
+                            np.array(c.center) + rim * np.array([-0.45 * s, -0.1, -0.3]))
         surface = Convex("collapsed lung", tuple(center), tuple(semi), c.axes, c.planes)
         skin = replace(surface, semi=tuple(semi + 1.3), minus=surface)
         lung.solids.append(skin)
@@ -141,18 +144,21 @@ def add_atelectasis(chest, finding, acquisition):
         for _ in range((2, 3, 1)[finding.severity - 1]):
             p = place(chest, side, finding.zone or "lower", rng, 0.7)
             tilt = pointing((s, rng.uniform(-0.3, 0.3), rng.uniform(-0.45, 0.1)))
-            lung.solids.append(Convex("plate", tuple(p), (rng.uniform(24, 38), 18.0, (1.8, 2.8, 2.5)[finding.severity - 1]), tilt))
+            lung.solids.append(Convex("plate", tuple(p),
+                                      (rng.uniform(24, 38), 18.0, (1.8, 2.8, 2.5)[finding.severity - 1]), tilt))
         if finding.severity >= 2:
             deep = (0.6, 1.0)[finding.severity - 2]
             if finding.zone == "upper":
                 line = z[3] - 70 * deep * f.sz
-                lung.solids.append(replace(lung.cavity, name="collapsed lobe", planes=(*lung.cavity.planes, ((-0.35 * s, -0.2, -1.0), -(line + 0.35 * 40)))))
+                lung.solids.append(replace(lung.cavity, name="collapsed lobe",
+                                           planes=(*lung.cavity.planes, ((-0.35 * s, -0.2, -1.0), -(line + 0.35 * 40)))))
             elif finding.zone == "mid":
                 p = np.array([s * 48 * f.sx, 45 * f.sy, z[1] + 5])
                 lung.solids.append(Convex("collapsed lobe", tuple(p), (46 * deep, 40, 20 * deep), pointing((s, 0.2, -0.35))))
             else:
                 cut = ((s * 1.0, 0.25, 0.55), s * s * (46 + 26 * deep) * f.sx + 0.55 * z[0])
-                lung.solids.append(Convex("collapsed lobe", (s * 25 * f.sx, -45 * f.sy, z[0] - 10), (75, 55, 105 * deep * f.sz), None, (cut,)))
+                lung.solids.append(Convex("collapsed lobe", (s * 25 * f.sx, -45 * f.sy, z[0] - 10),
+                                          (75, 55, 105 * deep * f.sz), None, (cut,)))
 
 # %% ../../nbs/data/11bb_signs.ipynb #5e366824
 def lobe_planes(chest, side, zone):
@@ -191,7 +197,8 @@ def add_consolidation(chest, finding, acquisition):
         radius = (24, 38, 56)[finding.severity - 1] * rng.uniform(0.9, 1.1)
         p = place(chest, side, zone, rng, 0.7, 0.0, [(n, k - 0.25 * radius) for n, k in planes])
         share = (0.50, 0.68, 0.82)[finding.severity - 1]
-        core = Convex("consolidation", tuple(p), tuple(radius * np.array([0.72, 0.7, 0.6])), tilted(*rng.uniform(-0.3, 0.3, 2)), planes)
+        core = Convex("consolidation", tuple(p), tuple(radius * np.array([0.72, 0.7, 0.6])),
+                      tilted(*rng.uniform(-0.3, 0.3, 2)), planes)
         dense = [core] + patches(p, radius, 0.75, (0.22, 0.42), 7, rng, planes)
         lung.haze += [(share, dense), (0.45 * share, patches(p, radius, 1.0, (0.3, 0.5), 9, rng, planes))]
         if finding.severity >= 2:
@@ -215,8 +222,11 @@ def add_edema(chest, finding, acquisition):
         half, y, deep = wall_at(f, z)
         x = half - 1.5
         start = np.column_stack([s * x, y + deep * rng.uniform(-0.25, 0.25, len(z)), z])
-        lung.vessels = join([lung.vessels, rods(start, start - np.column_stack([s * rng.uniform(12, 20, len(z)), 0 * z, 0 * z]), 1.1, TISSUE - LUNG)])
+        lung.vessels = join(
+            [lung.vessels, rods(start, start - np.column_stack([s * rng.uniform(12, 20, len(z)), 0 * z, 0 * z]), 1.1,
+                                TISSUE - LUNG)])
 
+# %% ../../nbs/data/11bb_signs.ipynb #5c8bdc12
 def add_lesion(chest, finding, acquisition):
     """A nodule is round; a mass is lobulated and larger than 30 mm."""
     rng = generator(finding)
@@ -228,12 +238,14 @@ def add_lesion(chest, finding, acquisition):
         if small:
             lung.vessels = join([lung.vessels, ellipsoids([p], [np.full(3, size / 2)], None, (TISSUE - LUNG) * 1.1)])
             continue
-        lung.solids.append(Convex("mass", tuple(p), tuple(size / 2 * rng.uniform(0.85, 1.0, 3)), tilted(*rng.uniform(-0.4, 0.4, 2))))
+        lung.solids.append(Convex("mass", tuple(p), tuple(size / 2 * rng.uniform(0.85, 1.0, 3)),
+                                  tilted(*rng.uniform(-0.4, 0.4, 2))))
         for _ in range(4):
             away = rng.normal(size=3)
             q = p + away / np.linalg.norm(away) * size * 0.27
             lung.solids.append(Convex("mass", tuple(q), tuple(size * rng.uniform(0.2, 0.3, 3))))
 
+# %% ../../nbs/data/11bb_signs.ipynb #dcb2644c
 def add_thickening(chest, finding, acquisition):
     """A rind between lung and wall: a cap at the apex, or a plaque along the lateral wall."""
     rng, f = generator(finding), chest.frame
@@ -252,16 +264,19 @@ def add_thickening(chest, finding, acquisition):
             inner = replace(c, planes=(), semi=tuple(np.array(c.semi) - [thick, 0.5 * thick, 0]))
             lung.solids.append(Convex("plaque", spot, (thick * 1.5 + 4, 60, long), None))
 
+# %% ../../nbs/data/11bb_signs.ipynb #0d368a05
 def add_fracture(chest, finding, acquisition):
     """Blood that bulges from a broken rib into the lung's field, a spindle along the rib; the break itself is the rib's."""
     curves, angles = rib_curves(chest.frame.still)
     grade = finding.severity - 1
     for side, rib, at, step in rib_breaks(finding):
         i = 0 if side == "right" else 1
-        here, ahead = (np.array([np.interp(np.radians(at + more), angles[i, rib], axis) for axis in curves[i, rib].T]) for more in (0, 1))
+        here, ahead = (np.array([np.interp(np.radians(at + more), angles[i, rib], axis) for axis in curves[i, rib].T])
+                       for more in (0, 1))
         along, inward = (ahead - here) / np.linalg.norm(ahead - here), chest.lung(side).cavity.center - here
         inward = inward * [1, 1, 0] / np.hypot(*inward[:2])
-        chest.lung(side).solids.append(Convex("hematoma", tuple(here + 4 * inward - [0, 0, step / 2]), ((20, 25, 30)[grade], (7, 9, 11)[grade], (9, 11, 13)[grade]), pointing(along)))
+        chest.lung(side).solids.append(Convex("hematoma", tuple(here + 4 * inward - [0, 0, step / 2]),
+                                              ((20, 25, 30)[grade], (7, 9, 11)[grade], (9, 11, 13)[grade]), pointing(along)))
 
 # %% ../../nbs/data/11bb_signs.ipynb #4acc00ba
 def curve(points, n=24):
@@ -278,12 +293,14 @@ def wire(points, radius, mu, n=24):
     line = curve(points, n)
     return rods(line[:-1], line[1:], radius, mu)
 
+# %% ../../nbs/data/11bb_signs.ipynb #0dd4a2ce
 def skin(trunk, x, z):
     """The front-to-back position y (mm) of a trunk's skin in front, above a place x (to the left), z (up) of the chest."""
     u = trunk.axes[:, 1] / trunk.semi
     v = trunk.axes @ [x - trunk.center[0], 0.0, z - trunk.center[2]] / trunk.semi
     return trunk.center[1] + (np.sqrt(max((u @ v) ** 2 - u @ u * (v @ v - 1), 0.0)) - u @ v) / (u @ u)
 
+# %% ../../nbs/data/11bb_signs.ipynb #e80ea674
 def device_shapes(chest, finding):
     """Tubes, lines and generators (Shapes, excess attenuation per mm) with their tips where they end."""
     rng, f = generator(finding), chest.frame
@@ -302,16 +319,19 @@ def device_shapes(chest, finding):
         if finding.misplaced:
             path = path[:3] + [[3, -37, 5 * z], [9, -36, -12 * z], [13, -36, 8 * z], [6, -36, 30 * z]]
         else:
-            path += [[30 * x, -5, f.dome[1] - 12], [(55 + 8 * jitter[0]) * x, 12, f.dome[1] - 34], [(40 + 10 * jitter[1]) * x, 22, f.dome[1] - 52]]
+            path += [[30 * x, -5, f.dome[1] - 12], [(55 + 8 * jitter[0]) * x, 12, f.dome[1] - 34],
+                     [(40 + 10 * jitter[1]) * x, 22, f.dome[1] - 52]]
         return wire(path, 1.5, 0.20, 34)
     if finding.kind == "pacemaker":
         s = SIDES.get(finding.side, 1)
         box = np.array([s * (92 + 5 * jitter[0]) * x, 0.0, (80 + 5 * jitter[1]) * z])
         box[1] = skin(chest.volume.body[0], box[0] + s * 6, box[2] + 6) - 6             # under the skin
-        vein = [box + [-s * 12, -3, 24], [s * 70 * x, min(45 * y, box[1] - 4), 112 * z], [s * 28 * x, 30 * y, 98 * z], [-17 * x + d, 10 * y, 70 * z], [-24 * x + d, 8 * y, 20 * z]]
+        vein = [box + [-s * 12, -3, 24], [s * 70 * x, min(45 * y, box[1] - 4), 112 * z], [s * 28 * x, 30 * y, 98 * z],
+                [-17 * x + d, 10 * y, 70 * z], [-24 * x + d, 8 * y, 20 * z]]
         heart = np.array(chest.parts["heart"].center)
         atrium = vein + [[-28 * x + d, 18, -8 * z], [-24 * x + d, 34, 4 * z]]
-        right = vein + [[-20 * x + d, 18, -38 * z], heart + [2, 8, -22 * f.heart], heart + [(12 if finding.misplaced else 44) * x * f.heart, 16, -28 * f.heart]]
+        right = vein + [[-20 * x + d, 18, -38 * z], heart + [2, 8, -22 * f.heart],
+                        heart + [(12 if finding.misplaced else 44) * x * f.heart, 16, -28 * f.heart]]
         if finding.misplaced:
             right = vein + [[-22 * x + d, 12, -12 * z]]
         case = ellipsoids([box], [[19, 4.2, 22]], tilted(0.3 * s, 0.1), 0.22)
@@ -319,13 +339,16 @@ def device_shapes(chest, finding):
     s = SIDES.get(finding.side, -1) if finding.side in SIDES else -1
     tip = [[-22 * x + d, 6, (34 + 8 * jitter[0]) * z], [-24 * x + d, 8, (18 + 7 * jitter[1]) * z]]
     if finding.misplaced:
-        tip = [[-24 * x + d, 10, 0], [-18 * x + d, 20, -42 * z]] if jitter[2] < 0 else [[-20 * x + d, 6, 72 * z], [-20 * x, -2, 110 * z], [-26 * x, -8, 165 * z]]
+        tip = [[-24 * x + d, 10, 0], [-18 * x + d, 20, -42 * z]] if jitter[2] < 0 else [[-20 * x + d, 6, 72 * z],
+                [-20 * x, -2, 110 * z], [-26 * x, -8, 165 * z]]
     if s < 0:
         path = [[-40 * x, -4, 225 * z], [-32 * x, -2, 160 * z], [-24 * x, 4, 100 * z], *tip]
     else:
-        path = [[150 * x, 30 * y, 104 * z], [85 * x, 38 * y, 118 * z], [32 * x, 24 * y, 104 * z], [-12 * x + d, 10 * y, 84 * z], *tip]
+        path = [[150 * x, 30 * y, 104 * z], [85 * x, 38 * y, 118 * z], [32 * x, 24 * y, 104 * z],
+                [-12 * x + d, 10 * y, 84 * z], *tip]
     return wire(path, 1.2, 0.22, 28)
 
+# %% ../../nbs/data/11bb_signs.ipynb #9c018597
 def add_device(chest, finding, acquisition):
     """A device adds its metal or plastic to what is there already."""
     metal, shapes = chest.volume.metal, device_shapes(chest, finding)
