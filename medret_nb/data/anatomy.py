@@ -62,6 +62,7 @@ class Frame:
         """The frame of all that neither breath nor a finding moves: one for all of a patient's films."""
         return replace(self, heart=1.0, dome=(0.0, 0.0), base=0.0)
 
+# %% ../../nbs/data/11b_anatomy.ipynb #10af65fd
 @lru_cache(maxsize=256)
 def _draws(seed):
     """What only a patient's seed knows: 32 clipped normal numbers."""
@@ -104,6 +105,7 @@ def pointing(direction):
     """Axes (3, 3) with the first along `direction` and the third as upright as can be."""
     return basis(direction, (0.0, 0.0, 1.0), (0, 2, 1))
 
+# %% ../../nbs/data/11b_anatomy.ipynb #678aa5a0
 @lru_cache(maxsize=64)
 def cavity(f, side, shift=0.0):
     """The pleural cavity of a side ("right", "left"): an ellipsoid leaning back and inward, cut at midline and floor."""
@@ -128,6 +130,7 @@ def scapula(f, view, s):
     center = np.array([s * (136 - 24 * over) * f.sx, -84 * f.sy + 8 * (1 - over), 52 * f.sz])
     return center, basis((s * (0.75 + 0.2 * over), -0.66 + 0.36 * over, 0.0), (s * -0.18, 0.0, 1.0), (2, 0, 1))
 
+# %% ../../nbs/data/11b_anatomy.ipynb #46f77dff
 @lru_cache(maxsize=64)
 def body_parts(f, view):
     """The skin's inside as convexes: trunk under the trapezius, neck, shoulders and arms cut by the film's edge, breasts.
@@ -146,7 +149,8 @@ def body_parts(f, view):
         if view == "LATERAL":
             out.append(Convex("raised arm", (s * 105 * f.sx, -30 * f.sy, 200 * f.sz), (42 * f.sx, 36 * f.sy, 62 * f.sz)))
         else:
-            out += [Convex("shoulder", (s * 118 * f.sx, -22 * f.sy, 88 * f.sz), (86 * f.sx + f.wall, 50 * f.sy + 0.3 * f.wall, 52 * f.sz + 0.4 * f.wall),
+            out += [Convex("shoulder", (s * 118 * f.sx, -22 * f.sy, 88 * f.sz),
+                           (86 * f.sx + f.wall, 50 * f.sy + 0.3 * f.wall, 52 * f.sz + 0.4 * f.wall),
                            pointing((1.0, 0.0, -0.25 * s))),
                     Convex("arm", (s * (half + 44), -10, -10 * f.sz), (38 + 0.5 * f.wall, 44, 190 * f.sz), tilted(s * 0.25, 0.0))]
         if f.female:
@@ -154,7 +158,8 @@ def body_parts(f, view):
             lifted = view == "LATERAL"                        # raised arms draw the breast up and flat
             y = deep - 17 - 6 * f.supine - 6 * lifted
             out.append(Convex("breast", (s * (80 + 6 * f.supine) * f.sx, y, (-48 + 14 * lifted - 0.15 * f.age) * f.sz),
-                              (43 * (0.42 if lifted else 1.0) * size * f.sx, (18 if f.supine else 21) * size, 80 * size), tilted(0.0, 0.32)))
+                              (43 * (0.42 if lifted else 1.0) * size * f.sx, (18 if f.supine else 21) * size,
+                               80 * size), tilted(0.0, 0.32)))
     return out
 
 # %% ../../nbs/data/11b_anatomy.ipynb #202a04bf
@@ -173,23 +178,42 @@ def mediastinal_parts(f, changes):
         return name, Convex(name, center, tuple(semi), axes)
     k = f.sx
     return dict([
+        # two thirds of it left of the midline; a larger one grows to the left and down
         part("heart", at(22 + 26 * (h - 1), 30, heart_top + 34 - 14 * (h - 1)), np.array([66 * k, 46 * f.sy, 45]) * h,
              pointing((0.82, 0.30, -0.42 + 0.004 * low))),
+        # the heart's right border
         part("right atrium", at(-11 - 8 * (h - 1), 22, heart_top + 44), np.array([33 * k, 36 * f.sy, 48]) * h),
+        # behind, between the main bronchi
         part("left atrium", at(2, -16, heart_top + 74), np.array([38 * k, 30 * f.sy, 30]) * (1 + 0.8 * (h - 1))),
-        part("pulmonary trunk", at(24, 18, heart_top + 96 + 12 * (h - 1)), np.array([19 * k, 22 * f.sy, 30]) * (1 + 0.4 * (h - 1))),
+        # the border between heart and aortic knob on the left
+        part("pulmonary trunk", at(24, 18, heart_top + 96 + 12 * (h - 1)),
+             np.array([19 * k, 22 * f.sy, 30]) * (1 + 0.4 * (h - 1))),
+        # from the heart upwards, on the right; unfolds with age
         part("ascending aorta", at(-9 * wide, 18, 28 * f.sz), (22 * k * (1 + 0.5 * (wide * unfold - 1)), 24 * f.sy, 58 * f.sz)),
-        part("aortic arch", at(21 + 9 * (knob - 1), -10, 64 * f.sz), (18 * k * knob, 30 * f.sy, 17 * knob), pointing((1.0, 0.2, 0.0))),
-        part("descending aorta", at(21 + 6 * (unfold - 1), -48, -20 * f.sz), (12.5 * k * knob ** 0.5, 13 * knob ** 0.5, 118 * f.sz), tilted(-0.05, 0.0)),
+        # the knob on the left
+        part("aortic arch", at(21 + 9 * (knob - 1), -10, 64 * f.sz), (18 * k * knob, 30 * f.sy, 17 * knob),
+             pointing((1.0, 0.2, 0.0))),
+        # down the left side of the spine
+        part("descending aorta", at(21 + 6 * (unfold - 1), -48, -20 * f.sz),
+             (12.5 * k * knob ** 0.5, 13 * knob ** 0.5, 118 * f.sz), tilted(-0.05, 0.0)),
+        # superior vena cava: the large vein to the right atrium
         part("svc", at(-20 - 8 * (wide - 1), 6, 55 * f.sz), (11 * k * wide, 11 * f.sy, 58 * f.sz)),
+        # vessels, gullet and windpipe's surroundings above the arch
         part("upper mediastinum", at(0, -8, 100 * f.sz), (25 * k * wide, 48 * f.sy, 78 * f.sz)),
+        # fills the corner between heart and dome
         part("pericardial fat", at(10, 22, base - 12), (60 * k, 66 * f.sy, 36 * f.sz)),
+        # the diaphragm's pillars and the upper belly
         part("crura", (0.0, -10 * f.sy, base - 72 * f.sz), (72 * k, 130 * f.sy, 62 * f.sz)),
+        # muscle and fat beside the spine
         part("paraspinal tissue", (0.0, -72 * f.sy, -20 * f.sz), (21 * k, 30 * f.sy, 300 * f.sz)),
+        # vessels and bronchi where they enter the lungs; the left hilum stands higher
         part("right hilar structures", at(-35, -6, 14 * f.sz), (17 * k, 15, 21 * f.sz), tilted(-0.5, 0.0)),
         part("left hilar structures", at(37, -8, 27 * f.sz), (15 * k, 15, 17 * f.sz), tilted(0.4, 0.0)),
-        part("right hemidiaphragm", (-64 * f.sx, 6 * f.sy, f.dome[0] - 78 * f.sz), (86 * f.sx, 104 * f.sy, 78 * f.sz), tilted(0.0, -0.12)),
-        part("left hemidiaphragm", (64 * f.sx, 6 * f.sy, f.dome[1] - 78 * f.sz), (86 * f.sx, 104 * f.sy, 78 * f.sz), tilted(0.0, -0.12)),
+        # the domes: tops of two large ellipsoids below
+        part("right hemidiaphragm", (-64 * f.sx, 6 * f.sy, f.dome[0] - 78 * f.sz), (86 * f.sx, 104 * f.sy, 78 * f.sz),
+             tilted(0.0, -0.12)),
+        part("left hemidiaphragm", (64 * f.sx, 6 * f.sy, f.dome[1] - 78 * f.sz), (86 * f.sx, 104 * f.sy, 78 * f.sz),
+             tilted(0.0, -0.12)),
     ])
 
 MIDLINE = ("heart", "left atrium", "upper mediastinum", "pericardial fat", "crura", "paraspinal tissue")
@@ -212,6 +236,7 @@ def rib_curves(f, n=11):
     x, y = (w + 4) * np.sin(angle), cy - (b + 4) * np.cos(angle)
     return np.stack([np.stack([s * x, y, z], -1) for s in (-1, 1)]), np.stack([angle, angle])
 
+# %% ../../nbs/data/11b_anatomy.ipynb #311d8541
 @lru_cache(maxsize=16)
 def rib_shapes(f, breaks):
     """Ribs as chains of cut cylinders, cortex and marrow; a break shifts what lies beyond it."""
@@ -249,9 +274,11 @@ def clavicles(f, view, n=10):
     sides = np.array([-1.0, 1.0])[:, None]
     u = np.linspace(0, 1, n)
     high = 104 + 5 * f.draws[10] - (14 if view == "AP" and not f.supine else 0)
-    return np.stack([sides * (15 + (60 if view == "LATERAL" else 137) * u) * f.sx, (52 - 60 * u + 9 * np.sin(2 * np.pi * u)) * f.sy + 0 * sides,
+    return np.stack([sides * (15 + (60 if view == "LATERAL" else 137) * u) * f.sx,
+                     (52 - 60 * u + 9 * np.sin(2 * np.pi * u)) * f.sy + 0 * sides,
                      (high - 6 + 30 * u) * f.sz + 4 * np.sin(2 * np.pi * u) + 0 * sides], -1)
 
+# %% ../../nbs/data/11b_anatomy.ipynb #552730d0
 @lru_cache(maxsize=16)
 def other_bones(f, view):
     """Spine, sternum, clavicles, scapulae (swung off the lungs on PA, over them on AP), humeral heads."""
@@ -259,13 +286,16 @@ def other_bones(f, view):
     z = (136 - 22.5 * np.arange(19)) * f.sz
     y = spine_y(f, z)
     zero = np.zeros_like(z)
-    body = rods(np.column_stack([zero, y, z - 8.6 * f.sz]), np.column_stack([zero, y, z + 8.6 * f.sz]), 15 * f.sx, 0.42 * loss, 13 * f.sx, up=(0, 1, 0))
+    body = rods(np.column_stack([zero, y, z - 8.6 * f.sz]), np.column_stack([zero, y, z + 8.6 * f.sz]), 15 * f.sx,
+                0.42 * loss, 13 * f.sx, up=(0, 1, 0))
     arch = ellipsoids(np.column_stack([zero, y - 28, z - 8]), [[2.8, 12, 6]], None, 0.8 * loss)
     both = np.repeat([-1.0, 1.0], len(z))
     back, high = np.tile(y, 2), np.tile(z, 2)
     pedicles = ellipsoids(np.column_stack([both * 10 * f.sx, back - 17, high + 3]), [[3.2, 8, 5]], None, loss)
-    process = rods(np.column_stack([both * 10, back - 20, high + 2]), np.column_stack([both * 30 * f.sx, back - 30, high + 5]), 4.0, 0.6 * loss)
-    parts = [body, arch, pedicles, process, ellipsoids([[0, f.lung_semi[1] - 1, 15 * f.sz]], [[17, 5, 75 * f.sz]], tilted(0, 0.18), 0.6 * loss)]
+    process = rods(np.column_stack([both * 10, back - 20, high + 2]),
+                   np.column_stack([both * 30 * f.sx, back - 30, high + 5]), 4.0, 0.6 * loss)
+    parts = [body, arch, pedicles, process,
+             ellipsoids([[0, f.lung_semi[1] - 1, 15 * f.sz]], [[17, 5, 75 * f.sz]], tilted(0, 0.18), 0.6 * loss)]
     line = clavicles(f, view)
     start, end = line[:, :-1].reshape(-1, 3), line[:, 1:].reshape(-1, 3)
     radius = np.tile(5.2 - 1.2 * np.sin(np.pi * np.linspace(0, 1, line.shape[1])[1:]), 2)
@@ -320,8 +350,10 @@ def airways(f, shift):
     u = np.linspace(0, 1, 5)[:, None]
     line = top * (1 - u) + carina * u
     tube = rods(line[:-1], line[1:], 8.3 * f.sx, TISSUE, 8.0 * f.sy, up=(0, 1, 0))
-    bronchi = rods([carina, carina], [carina + [-30 * f.sx, -4, -26 * f.sz], carina + [36 * f.sx, -6, -20 * f.sz]], [6.0, 5.3], TISSUE)
-    bubble = ellipsoids([[(58 + 6 * f.draws[12]) * f.sx, 4, f.dome[1] - 24]], [[(26 + 7 * f.draws[13]) * f.sx, 34, 13]], tilted(0.0, 0.0), TISSUE)
+    bronchi = rods([carina, carina], [carina + [-30 * f.sx, -4, -26 * f.sz], carina + [36 * f.sx, -6, -20 * f.sz]],
+                   [6.0, 5.3], TISSUE)
+    bubble = ellipsoids([[(58 + 6 * f.draws[12]) * f.sx, 4, f.dome[1] - 24]],
+                        [[(26 + 7 * f.draws[13]) * f.sx, 34, 13]], tilted(0.0, 0.0), TISSUE)
     return join([tube, bronchi, bubble]), carina
 
 @lru_cache(maxsize=64)
@@ -329,6 +361,7 @@ def bones(f, breaks, view):
     """All bones of one film."""
     return join([rib_shapes(f, breaks), other_bones(f, view)])
 
+# %% ../../nbs/data/11b_anatomy.ipynb #2c39d6aa
 NOTHING = ellipsoids(np.zeros((0, 3)), np.zeros((0, 3)), mu=np.zeros(0))
 
 @dataclass
@@ -362,8 +395,10 @@ def build(patient, acquisition, changes=Changes(), coarse=False):
                           NOTHING if coarse else vessel_tree(f.still, side, hilum, changes.upper_vessels)))
     if coarse:
         return Chest(f, Volume(body, lungs, NOTHING, NOTHING), parts, {"carina": carina}, changes, patient)
-    return Chest(f, Volume(body, lungs, air, bones(f.still, changes.breaks, acquisition.view)), parts, {"carina": carina}, changes, patient)
+    return Chest(f, Volume(body, lungs, air, bones(f.still, changes.breaks, acquisition.view)), parts,
+                 {"carina": carina}, changes, patient)
 
+# %% ../../nbs/data/11b_anatomy.ipynb #ab3bf2d6
 @lru_cache(maxsize=64)
 def chest_geometry(patient, acquisition):
     """The view's geometry for a patient: the field is set by the anatomy without findings, as a radiographer would."""
