@@ -31,7 +31,7 @@ class Patient:
     habitus: float = 0.0
     heart: float = 0.0
 
-
+# %% ../../nbs/data/11d_scenes.ipynb #394e30ea
 @dataclass(frozen=True)
 class Finding:
     """One thing that is the matter, on the patient's `side` ("right", "left", "bilateral", "")."""
@@ -44,7 +44,7 @@ class Finding:
     misplaced: bool = False   # of a device
     seed: int = 0             # exact position and texture
 
-
+# %% ../../nbs/data/11d_scenes.ipynb #a467514a
 @dataclass(frozen=True)
 class Acquisition:
     """How one film was taken."""
@@ -56,7 +56,7 @@ class Acquisition:
     exposure: float = 1.0     # 1 nominal; multiplies the contrast of the display window
     seed: int = 0             # of the noise
 
-
+# %% ../../nbs/data/11d_scenes.ipynb #6ffd3dac
 @dataclass(frozen=True)
 class Scene:
     """One visit: the patient, what is the matter, and the films taken."""
@@ -96,7 +96,7 @@ class Clinic:
     exposure: float = 1.0
     number: int = 0                             # keeps the patients of two clinics apart under one seed
 
-
+# %% ../../nbs/data/11d_scenes.ipynb #daea0854
 MIMIC = {"No Finding": .331, "Enlarged Cardiomediastinum": .032, "Cardiomegaly": .197, "Lung Opacity": .226,
          "Lung Lesion": .028, "Edema": .119, "Consolidation": .047, "Pneumonia": .073, "Atelectasis": .201,
          "Pneumothorax": .046, "Pleural Effusion": .238, "Pleural Other": .009, "Fracture": .019, "Support Devices": .292}
@@ -104,12 +104,15 @@ OPENI = {"Cardiomegaly": .095, "Lung Lesion": .032, "Edema": .012, "Consolidatio
          "Atelectasis": .084, "Pneumothorax": .006, "Pleural Effusion": .041, "Pleural Other": .014, "Fracture": .021,
          "Support Devices": .064}
 
-_EVEN = {k: 0.115 for k in FINDING_KINDS[:-1]} | {"endotracheal tube": .07, "central line": .10, "gastric tube": .07, "pacemaker": .06}
+# %% ../../nbs/data/11d_scenes.ipynb #2992ca49
+_EVEN = {k: 0.115 for k in FINDING_KINDS[:-1]} | {"endotracheal tube": .07, "central line": .10, "gastric tube": .07,
+                                                  "pacemaker": .06}
 CLINICS = {
     ("balanced", "A"): Clinic("balanced A", "no clinic: every finding often enough to test", _EVEN, ap=.30, loading=.35),
     ("balanced", "B"): Clinic("balanced B", "no clinic: every finding often enough to test", _EVEN, ap=.12, loading=.35,
                               photons=2600.0, exposure=1.25, number=1),
-    ("natural", "A"): Clinic("natural A", "MIMIC-CXR-JPG, CheXpert labels (Johnson et al. 2019, arXiv:1901.07042), shares from memory, not checked against the paper",
+    ("natural", "A"): Clinic("natural A", "MIMIC-CXR-JPG, CheXpert labels (Johnson et al. 2019, arXiv:1901.07042), "
+                                          "shares from memory, not checked against the paper",
                              {"pleural effusion": .264, "pneumothorax": .052, "atelectasis": .230, "consolidation": .024,
                               "pneumonia": .130, "edema": .163, "cardiomegaly": .232, "nodule": .0205, "mass": .0075,
                               "rib fracture": .024, "pleural thickening": .012, "enlarged mediastinum": .055,
@@ -122,7 +125,7 @@ CLINICS = {
                               "endotracheal tube": .005, "central line": .037, "gastric tube": .005, "pacemaker": .027},
                              ap=.08, published=OPENI, loading=.5, visits=(1.0,), photons=2600.0, exposure=1.25, number=3)}
 
-
+# %% ../../nbs/data/11d_scenes.ipynb #6afa8c52
 def clinic(prevalence: str = "balanced", site: str = "A", shortcut: bool = True) -> Clinic:
     """The clinic of that prevalence ("balanced", "natural") and site ("A", "B")."""
     if (prevalence, site) not in CLINICS:
@@ -163,7 +166,7 @@ def _columns(u: np.ndarray) -> dict:
     return {"person": {n: u[:, i] for i, n in enumerate(_PERSON)}, "first_ap": u[:, -1], "steps": steps,
             "traits": {n: traits[..., i] for i, n in enumerate(_TRAITS)}, "film": {n: film[..., i] for i, n in enumerate(_FILM)}}
 
-
+# %% ../../nbs/data/11d_scenes.ipynb #18da66fd
 def _latent(first, steps, illness, loading, persistence):
     """z of the text above. first (n, k), steps (n, visits, k) uniforms; illness (n,) normal -> (n, visits, k)."""
     e = [ndtri(first)]
@@ -171,7 +174,7 @@ def _latent(first, steps, illness, loading, persistence):
         e.append(persistence * e[-1] + np.sqrt(1 - persistence**2) * ndtri(steps[:, t]))
     return loading * illness[:, None, None] + np.sqrt(1 - loading**2) * np.stack(e, axis=1)
 
-
+# %% ../../nbs/data/11d_scenes.ipynb #fc203325
 def draw(u: np.ndarray, place: Clinic) -> dict:
     """Decide everything for many patients at once.
 
@@ -271,7 +274,8 @@ def sample_patients(indices, seed: int, place: Clinic, views=None) -> list[list[
     return [scenes_of(c, i, place, views) for i in range(len(c["visits"]))]
 
 
-def sample_scenes(n: int, seed: int, prevalence: str = "balanced", site: str = "A", shortcut: bool = True, views=None) -> list[Scene]:
+def sample_scenes(n: int, seed: int, prevalence: str = "balanced", site: str = "A", shortcut: bool = True,
+                  views=None) -> list[Scene]:
     """n scenes, one per patient (the last visit).
 
     views: film views of every scene, such as ("PA", "LATERAL"); None as the clinic has them.
