@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Change', 'finding_changes', 'film_changes', 'text_changes', 'Asker', 'smallest']
 
-# %% ../../nbs/evaluation/57c_counterfactuals.ipynb #0ccf97c1
+# %% ../../nbs/evaluation/57c_counterfactuals.ipynb #5453715c
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..data.files import DataError
 from ..data.findings import render
+from ..data.images import read_image
 from ..data.phantom import Truth, load_truth, retell
 from ..data.reports import section_text
 from ..data.scenes import Scene
@@ -77,7 +78,7 @@ def text_changes(truth: Truth, row: int, study: pd.Series, policy: str) -> list[
         if text and text != own: out.append(Change(change.name, change.size, text=text))
     return out
 
-# %% ../../nbs/evaluation/57c_counterfactuals.ipynb #fc851eaa
+# %% ../../nbs/evaluation/57c_counterfactuals.ipynb #957f6c47
 class Asker:
     "Asks a method again about changed queries of a phantom. image, text: Embeddings of the same studies; protocol: what is relevant."
     def __init__(self, method, studies: StudySet, image: Embeddings, text: Embeddings, protocol: str = "text"):
@@ -89,6 +90,8 @@ class Asker:
         if lost := [s for s in text.study_ids if s not in self.place]: raise DataError(f"text: {len(lost)} texts have no film, e.g. {lost[0]}")
         self.gallery = {"image-to-text": text, "text-to-image": image}
         self.views = dict(zip(image.study_ids, self.studies.images.set_index("image_id").loc[list(image.ids), "view"]))
+        self.paths = dict(zip(self.studies.images["image_id"], self.studies.image_paths()))
+        self.shown = dict(zip(image.study_ids, image.ids))
         self.fits = self.truth.fits("closed" if protocol == "fits-closed" else "open") if protocol.startswith("fits") else None
 
     def changes(self, study: str, direction: str) -> list[Change]:
@@ -100,13 +103,15 @@ class Asker:
     def ask(self, study: str, direction: str = "image-to-text", most: int = 40) -> list[dict]:
         """What each change of one query does: dicts of name, cost (its size), rank of the query's own partner, first (study found first).
 
-        DataError for a study that is not in the gallery.
+        The first is the query as it is; "drawn anew" where another version of the renderer has drawn the stored film. DataError for a study that is not in the gallery.
         """
         if study not in self.place: raise DataError(f"study {study}: is not among those embedded")
         changes, gallery = self.changes(study, direction)[:most], self.gallery[direction]
         if direction == "image-to-text":
             size = self.truth.config["size"]
-            query = embed_films(self.method, [render(c.scene, c.scene.acquisitions[0], size) for c in changes])
+            films = [render(c.scene, c.scene.acquisitions[0], size) for c in changes]
+            if not np.array_equal(films[0], read_image(self.paths[self.shown[study]])): changes[0] = replace(changes[0], name="as it is, drawn anew")
+            query = embed_films(self.method, films)
         else: query = embed_texts(self.method, [c.text for c in changes])
         at = np.array([self.place[s] for s in gallery.study_ids])
         wanted = relevance(self.protocol, self.table, section_text(self.table, self.policy), queries=np.array([self.place[study]]), gallery=at, direction=direction, fits=self.fits)

@@ -72,3 +72,17 @@ def test_a_sentence_left_out_is_left_out(small_phantom):
 def test_the_smallest_that_helps():
     def case(*pairs): return [{"name": f"{c}{r}", "cost": c, "rank": r} for c, r in pairs]
     assert smallest(case((0, 14), (3, 1), (1, 1), (2, 1)))["cost"] == 1 and smallest(case((0, 1), (1, 3))) is None and smallest([]) is None
+
+
+def test_a_film_of_an_older_renderer_is_told(asker, tmp_path):
+    from PIL import Image
+    study = asker.gallery["text-to-image"].study_ids[0]
+    image, kept = asker.shown[study], dict(asker.paths)
+    old = np.asarray(Image.open(kept[image])).copy()
+    old[0, 0] ^= 1
+    Image.fromarray(old).save(tmp_path / "old.png")
+    try:
+        asker.paths[image] = tmp_path / "old.png"
+        assert asker.ask(study)[0]["name"] == "as it is, drawn anew"
+    finally: asker.paths.update(kept)
+    assert asker.ask(study)[0]["name"] == "as it is"

@@ -97,7 +97,7 @@ define("failures", (root, data, host) => {
   }
 
   function listed(changes, i) {                // what other facts would have done
-    const sorted = [...changes].sort((a, b) => a.cost - b.cost || a.rank - b.rank), helps = sorted.find(c => c.rank <= 1 && c.cost > 0);
+    const sorted = [...changes].sort((a, b) => a.cost - b.cost || a.rank - b.rank || (a.name < b.name ? -1 : 1)), helps = sorted.find(c => c.rank <= 1 && c.cost > 0);
     return [note(helps ? `The smallest change that makes it succeed: ${helps.name}.` : "None of these changes makes it succeed."),
       h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["one fact of the query changed", "rank of its own partner", "first answer then"].map(t => h("th", { scope: "col" }, t)))),
         h("tbody", {}, sorted.map(c => h("tr", { class: c === helps ? "chosen" : null }, h("td", {}, c.name), h("td", { class: "num" }, number(c.rank, c.rank % 1 ? 1 : 0)), h("td", {}, c.first ?? "–"))))))];
