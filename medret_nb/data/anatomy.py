@@ -177,36 +177,28 @@ def mediastinal_parts(f, changes):
     def part(name, center, semi, axes=None):
         return name, Convex(name, center, tuple(semi), axes)
     k = f.sx
-    return dict([
-        part("heart", at(22 + 26 * (h - 1), 30, heart_top + 34 - 14 * (h - 1)), np.array([66 * k, 46 * f.sy, 45]) * h,
-             pointing((0.82, 0.30, -0.42 + 0.004 * low))),    # a large one grows to the left and down
-        # the heart's right border
-        part("right atrium", at(-11 - 8 * (h - 1), 22, heart_top + 44), np.array([33 * k, 36 * f.sy, 48]) * h),
-        # behind, below the carina
-        part("left atrium", at(2, -16, heart_top + 74), np.array([38 * k, 30 * f.sy, 30]) * (1 + 0.8 * (h - 1))),
+    return dict([part("heart", at(22 + 26 * (h - 1), 30, heart_top + 34 - 14 * (h - 1)), np.array([66 * k, 46 * f.sy, 45]) * h,
+             pointing((0.82, 0.30, -0.42 + 0.004 * low))),  # a large one grows to the left and down
+        part("right atrium", at(-11 - 8 * (h - 1), 22, heart_top + 44), np.array([33 * k, 36 * f.sy, 48]) * h),  # right border
+        part("left atrium", at(2, -16, heart_top + 74), np.array([38 * k, 30 * f.sy, 30]) * (1 + 0.8 * (h - 1))),  # behind
         part("pulmonary trunk", at(24, 18, heart_top + 96 + 12 * (h - 1)),
-             np.array([19 * k, 22 * f.sy, 30]) * (1 + 0.4 * (h - 1))),    # left border between heart and knob
-        # upwards on the right
+             np.array([19 * k, 22 * f.sy, 30]) * (1 + 0.4 * (h - 1))),  # left border between heart and knob
         part("ascending aorta", at(-9 * wide, 18, 28 * f.sz), (22 * k * (1 + 0.5 * (wide * unfold - 1)), 24 * f.sy, 58 * f.sz)),
         part("aortic arch", at(21 + 9 * (knob - 1), -10, 64 * f.sz), (18 * k * knob, 30 * f.sy, 17 * knob),
-             pointing((1.0, 0.2, 0.0))),    # the knob on the left
+             pointing((1.0, 0.2, 0.0))),  # the knob on the left
         part("descending aorta", at(21 + 6 * (unfold - 1), -48, -20 * f.sz),
-             (12.5 * k * knob ** 0.5, 13 * knob ** 0.5, 118 * f.sz), tilted(-0.05, 0.0)),    # down the left side of the spine
-        # the large vein into the right atrium
-        part("svc", at(-20 - 8 * (wide - 1), 6, 55 * f.sz), (11 * k * wide, 11 * f.sy, 58 * f.sz)),
-        part("upper mediastinum", at(0, -8, 100 * f.sz), (25 * k * wide, 48 * f.sy, 78 * f.sz)),    # all that lies above the arch
-        part("pericardial fat", at(10, 22, base - 12), (60 * k, 66 * f.sy, 36 * f.sz)),    # in the corner of heart and dome
-        part("crura", (0.0, -10 * f.sy, base - 72 * f.sz), (72 * k, 130 * f.sy, 62 * f.sz)),    # the diaphragm's pillars
-        # muscle and fat beside the spine
-        part("paraspinal tissue", (0.0, -72 * f.sy, -20 * f.sz), (21 * k, 30 * f.sy, 300 * f.sz)),
-        # the left hilum stands higher
+             (12.5 * k * knob ** 0.5, 13 * knob ** 0.5, 118 * f.sz), tilted(-0.05, 0.0)),  # down the left side of the spine
+        part("svc", at(-20 - 8 * (wide - 1), 6, 55 * f.sz), (11 * k * wide, 11 * f.sy, 58 * f.sz)),  # vena cava
+        part("upper mediastinum", at(0, -8, 100 * f.sz), (25 * k * wide, 48 * f.sy, 78 * f.sz)),  # all that lies above the arch
+        part("pericardial fat", at(10, 22, base - 12), (60 * k, 66 * f.sy, 36 * f.sz)),  # in the corner of heart and dome
+        part("crura", (0.0, -10 * f.sy, base - 72 * f.sz), (72 * k, 130 * f.sy, 62 * f.sz)),  # the diaphragm's pillars
+        part("paraspinal tissue", (0.0, -72 * f.sy, -20 * f.sz), (21 * k, 30 * f.sy, 300 * f.sz)),  # muscle, fat
         part("right hilar structures", at(-35, -6, 14 * f.sz), (17 * k, 15, 21 * f.sz), tilted(-0.5, 0.0)),
-        part("left hilar structures", at(37, -8, 27 * f.sz), (15 * k, 15, 17 * f.sz), tilted(0.4, 0.0)),
+        part("left hilar structures", at(37, -8, 27 * f.sz), (15 * k, 15, 17 * f.sz), tilted(0.4, 0.0)),  # higher than the right
         part("right hemidiaphragm", (-64 * f.sx, 6 * f.sy, f.dome[0] - 78 * f.sz), (86 * f.sx, 104 * f.sy, 78 * f.sz),
-             tilted(0.0, -0.12)),    # its top is the dome
+             tilted(0.0, -0.12)),  # its top is the dome
         part("left hemidiaphragm", (64 * f.sx, 6 * f.sy, f.dome[1] - 78 * f.sz), (86 * f.sx, 104 * f.sy, 78 * f.sz),
-             tilted(0.0, -0.12)),
-    ])
+             tilted(0.0, -0.12)), ])
 
 MIDLINE = ("heart", "left atrium", "upper mediastinum", "pericardial fat", "crura", "paraspinal tissue")
 
