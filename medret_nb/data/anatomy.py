@@ -198,10 +198,9 @@ def mediastinal_parts(f, changes):
         part("right hemidiaphragm", (-64 * f.sx, 6 * f.sy, f.dome[0] - 78 * f.sz), (86 * f.sx, 104 * f.sy, 78 * f.sz),
              tilted(0.0, -0.12)),  # its top is the dome
         part("left hemidiaphragm", (64 * f.sx, 6 * f.sy, f.dome[1] - 78 * f.sz), (86 * f.sx, 104 * f.sy, 78 * f.sz),
-             tilted(0.0, -0.12)), ])
+             tilted(0.0, -0.12))])
 
 MIDLINE = ("heart", "left atrium", "upper mediastinum", "pericardial fat", "crura", "paraspinal tissue")
-
 BORDERS = {"right": ("right atrium", "ascending aorta", "svc", "right hilar structures", "right hemidiaphragm"),
            "left": ("pulmonary trunk", "aortic arch", "descending aorta", "left hilar structures", "left hemidiaphragm")}
 
