@@ -16,11 +16,13 @@ from . import rays
 # %% ../../nbs/data/11a_projection.ipynb #821d0406
 AIR, LUNG, TISSUE, BONE = 0.0, 0.0050, 0.0193, 0.0400   # attenuation per mm near 70 keV
 
+# %% ../../nbs/data/11a_projection.ipynb #9e73a2d3
 VIEW_AXES = {"PA": [[1, 0, 0], [0, 0, 1], [0, 1, 0]], "AP": [[1, 0, 0], [0, 0, 1], [0, -1, 0]],
              "LATERAL": [[0, -1, 0], [0, 0, 1], [1, 0, 0]]}
 
 DISTANCE = {"PA": 1800.0, "AP": 1000.0, "LATERAL": 1800.0}   # mm from source to detector
 
+# %% ../../nbs/data/11a_projection.ipynb #58c221a4
 @dataclass(frozen=True)
 class Geometry:
     """Where source, patient and detector are. Rays start in the source and have depth slope one.
@@ -50,6 +52,7 @@ class Geometry:
         v = self.to_view(points)
         return v[..., :2] / v[..., 2:] * [1, -1] * (self.distance / self.field) + 0.5
 
+# %% ../../nbs/data/11a_projection.ipynb #54403ec6
 def view_geometry(view, center=(0.0, 0.0, 0.0), width=350.0, gap=130.0, rotation=0.0):
     """Geometry of one view: the film holds `width` mm at the depth of `center`, which lies `gap` mm before the detector.
 
@@ -88,6 +91,7 @@ class Shapes:
         """The shapes of an index or a mask."""
         return Shapes(self.center[index], self.axes[index], self.semi[index], self.cut[index], self.mu[index])
 
+# %% ../../nbs/data/11a_projection.ipynb #b1c5769b
 def join(parts):
     """One Shapes of several (empty ones allowed)."""
     parts = [p for p in parts if len(p)] or list(parts)[:1]
@@ -98,8 +102,10 @@ def ellipsoids(center, semi, axes=None, mu=TISSUE):
     center, semi = np.atleast_2d(np.asarray(center, float)), np.atleast_2d(np.asarray(semi, float))
     n = len(center)
     axes = np.broadcast_to(np.eye(3) if axes is None else axes, (n, 3, 3))
-    return Shapes(center, axes, np.broadcast_to(semi, (n, 3)), np.full(n, np.inf), np.broadcast_to(np.asarray(mu, float), (n,)).copy())
+    return Shapes(center, axes, np.broadcast_to(semi, (n, 3)), np.full(n, np.inf),
+                  np.broadcast_to(np.asarray(mu, float), (n,)).copy())
 
+# %% ../../nbs/data/11a_projection.ipynb #8e376d14
 def cross(a, b):
     """Cross product of vectors (..., 3); np.cross spends most of its time on generality."""
     a, b = np.asarray(a, float), np.asarray(b, float)
@@ -132,7 +138,8 @@ def rods(start, end, radius, mu, flat=None, up=(0.0, 0.0, 1.0)):
 # %% ../../nbs/data/11a_projection.ipynb #523ee011
 def _as_seen(shapes, geometry):
     """Centres, axes, semi-axes and cuts of shapes in the beam's frame, as `data.rays` takes them."""
-    return geometry.to_view(shapes.center), shapes.axes @ geometry.axes.T, np.ascontiguousarray(shapes.semi, float), np.ascontiguousarray(shapes.cut, float)
+    return geometry.to_view(shapes.center), shapes.axes @ geometry.axes.T, np.ascontiguousarray(shapes.semi,
+            float), np.ascontiguousarray(shapes.cut, float)
 
 def boxes(shapes, geometry):
     """Slopes u0, u1, w0, w1 (n, 4) between which each shape is seen. Exact tangents for whole ellipsoids."""
@@ -219,7 +226,8 @@ class Convex:
     @cached_property
     def key(self):
         """Equal where the ellipsoid and its cuts are; a key for dictionaries. The hole has a key of its own."""
-        return tuple(self.center), tuple(self.semi), None if self.axes is None else self.axes.tobytes(), tuple((*n, k) for n, k in self.planes)
+        return tuple(self.center), tuple(self.semi), None if self.axes is None else self.axes.tobytes(), tuple((*n, k)
+                for n, k in self.planes)
 
     def holds(self, points):
         """Which points (n, 3) lie inside: bool (n,)."""
@@ -229,11 +237,13 @@ class Convex:
             inside &= points @ np.asarray(normal, float) <= k
         return inside & ~self.minus.holds(points) if self.minus is not None else inside
 
+# %% ../../nbs/data/11a_projection.ipynb #0a75d61a
 _UPRIGHT = np.eye(3)
 
 def as_shapes(convexes):
     """The whole ellipsoids of convexes as Shapes."""
-    return Shapes(np.array([c.center for c in convexes], float), np.array([_UPRIGHT if c.axes is None else c.axes for c in convexes]),
+    return Shapes(np.array([c.center for c in convexes], float),
+                  np.array([_UPRIGHT if c.axes is None else c.axes for c in convexes]),
                   np.array([c.semi for c in convexes], float), np.full(len(convexes), np.inf), np.ones(len(convexes)))
 
 def _planes(convexes, geometry):
@@ -251,6 +261,7 @@ def _pixels_between(limits, su, sw):
     return np.stack([np.searchsorted(-sw, -limits[:, 3]), np.searchsorted(-sw, -limits[:, 2], "right"),
                      np.searchsorted(su, limits[:, 0]), np.searchsorted(su, limits[:, 1], "right")], 1)
 
+# %% ../../nbs/data/11a_projection.ipynb #73e3bcf0
 def grid_intervals(convexes, geometry, su, sw, known=None):
     """Entry and exit depth of the rays su (columns) x sw (rows) in each convex: list of (entry, exit) float32 (R, C).
 
