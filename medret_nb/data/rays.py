@@ -17,6 +17,7 @@ def compiled(function):
     except RuntimeError:
         return njit(function, error_model="numpy")
 
+# %% ../../nbs/data/11a0_rays.ipynb #eedc2213
 @compiled
 def constants(center, frame, semi, cut):
     """What of a ray's meeting with each of n shapes does not depend on the ray.
@@ -34,7 +35,8 @@ def constants(center, frame, semi, cut):
             for i in range(3):
                 for j in range(3):
                     A[i, j] += frame[n, k, i] * frame[n, k, j] / (semi[n, k] * semi[n, k])
-        Ac0, Ac1, Ac2 = A[0, 0] * x + A[0, 1] * y + A[0, 2] * depth, A[1, 0] * x + A[1, 1] * y + A[1, 2] * depth, A[2, 0] * x + A[2, 1] * y + A[2, 2] * depth
+        Ac0, Ac1, Ac2 = A[0, 0] * x + A[0, 1] * y + A[0, 2] * depth, A[1, 0] * x + A[1, 1] * y + A[1, 2] * depth, A[2,
+                0] * x + A[2, 1] * y + A[2, 2] * depth
         cAc = x * Ac0 + y * Ac1 + depth * Ac2
         row = out[n]
         row[0], row[1] = x / depth, y / depth
@@ -112,6 +114,7 @@ def meet(rows, box, su, sw):
                         k += 1
     return owner[:k].copy(), pixel[:k].copy(), entry[:k].copy(), leave[:k].copy()
 
+# %% ../../nbs/data/11a0_rays.ipynb #4ca6cc8d
 @compiled
 def pass_through(rows, box, planes, whose, su, sw):
     """Entry and exit depth of all rays in each of n convexes: float32 (n, 2, rows, columns), both 0 where a ray misses.
@@ -170,6 +173,7 @@ def insert(starts, ends, count, low, high, entry, leave):
                     starts[p, k + i + 1 - j], ends[p, k + i + 1 - j] = starts[p, k], ends[p, k]
             starts[p, i], ends[p, i], count[p] = a, b, n + i + 1 - j
 
+# %% ../../nbs/data/11a0_rays.ipynb #c4c6d2fa
 @compiled
 def lengths(starts, ends, count):
     """Length of each ray's intervals together, float32 (rays,)."""
@@ -181,6 +185,7 @@ def lengths(starts, ends, count):
         out[p] = total
     return out
 
+# %% ../../nbs/data/11a0_rays.ipynb #b3b491ea
 @compiled
 def outside(starts, ends, count, low, high, index, entry, leave):
     """How much of each piece entry to leave (pieces,) lies in its ray's container but in none of its intervals, float32 (pieces,).
