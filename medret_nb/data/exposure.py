@@ -33,6 +33,7 @@ class Lung:
         haze = tuple((share, _keys(group)) for share, group in self.haze)
         return self.cavity.key, self.surface and self.surface.key, _keys(self.solids), _keys(self.gaps), haze
 
+# %% ../../nbs/data/11aa_exposure.ipynb #5507c542
 @dataclass
 class Volume:
     """What the rays cross: the body's parts, the lungs, air and bronchi inside tissue, bone and then metal added to tissue."""
@@ -56,8 +57,10 @@ def _once(known, key, make):
 def covering(convexes, geometry, size):
     """Rows and columns of the smallest window that holds the convexes' shadows."""
     box = pixel_boxes(boxes(as_shapes(convexes), geometry), geometry, size)
-    return slice(box[:, 0].min(), max(box[:, 1].max(), box[:, 0].min() + 1)), slice(box[:, 2].min(), max(box[:, 3].max(), box[:, 2].min() + 1))
+    return slice(box[:, 0].min(), max(box[:, 1].max(), box[:, 0].min() + 1)), slice(box[:, 2].min(),
+            max(box[:, 3].max(), box[:, 2].min() + 1))
 
+# %% ../../nbs/data/11aa_exposure.ipynb #6a9d8463
 def _free_length(rays, free, window, size, surface=None):
     """Length of the ray pieces inside a window's free intervals (those outside the Union `free`), and inside `surface` (entry, exit)."""
     rows, cols = window
@@ -69,6 +72,7 @@ def _free_length(rays, free, window, size, surface=None):
         entry, leave = np.maximum(entry, surface[0].ravel()[index]), np.minimum(leave, surface[1].ravel()[index])
     return free.outside(index, entry, leave)
 
+# %% ../../nbs/data/11aa_exposure.ipynb #dd47be85
 def _lung_integral(lung, geometry, size, known):
     """One lung's window, its difference from tissue there, the Union of its solids, and its surface."""
     window = covering([lung.cavity], geometry, size)
@@ -137,6 +141,7 @@ def _small_integral(volume, lungs, geometry, size, known):
     flat = np.bincount(np.concatenate([rays(g).pixel for g in groups]), total, size * size)
     return flat.reshape(size, size).astype(np.float32)
 
+# %% ../../nbs/data/11aa_exposure.ipynb #29a8cc96
 def _body_integral(body, geometry, size):
     """The body's line integral along the beam's axis, all of it tissue."""
     spans = grid_intervals(body, geometry, *geometry.slopes(size))
@@ -148,6 +153,7 @@ def _body_integral(body, geometry, size):
         union.add(*span)
     return union.length() * np.float32(TISSUE)
 
+# %% ../../nbs/data/11aa_exposure.ipynb #2904de5d
 def line_integral(volume, geometry, size, known=None):
     """Attenuation times length along each pixel's ray, (size, size) float32: Beer and Lambert's exponent.
 
