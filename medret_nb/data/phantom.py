@@ -100,47 +100,58 @@ def _visit_counts(indices, seed: int, place) -> list[int]:
     return (1 + np.searchsorted(np.cumsum(place.visits)[:-1], u, side="right")).tolist()
 
 # %% ../../nbs/data/11_phantom.ipynb #acf825f0
-def _study_rows(config: PhantomConfig, split: str, index: int, visit: int, scene: Scene, prior: Scene | None, folder: Path) -> dict:
+def _study_rows(config: PhantomConfig, split: str, index: int, visit: int, scene: Scene, prior: Scene | None,
+                folder: Path) -> dict:
     """Draw, read and write one study: rows for every table, films as files."""
     patient = f"{config.site}{index:08d}"
     study = f"{patient}-{visit + 1}"
     films = examine(scene, config.size)
-    report = write_report(scene, (config.seed, index, visit), config.site, prior, best_dprime(films, len(scene.findings)), config.observer, config.forms)
-    rows = {"studies": [{"study_id": study, "patient_id": patient, "group_id": "", "split": split, "indication": report.indication,
+    report = write_report(scene, (config.seed, index, visit), config.site, prior,
+                          best_dprime(films, len(scene.findings)), config.observer, config.forms)
+    rows = {"studies": [{"study_id": study, "patient_id": patient, "group_id": "", "split": split,
+                         "indication": report.indication,
                          "findings": report.findings, "impression": report.impression, "note": "", "labels": report.labels,
                          "source": f"phantom {config.prevalence} {config.site}", "licence": "Apache-2.0",
                          "comparison": report.comparison, "technique": report.technique}],
-            "truth": [{"study_id": study, "index": i, "finding": f.kind or f.name, "side": f.side, "zone": f.zone, "severity": f.severity,
+            "truth": [{"study_id": study, "index": i, "finding": f.kind or f.name, "side": f.side, "zone": f.zone,
+                       "severity": f.severity,
                        "size_mm": f.size_mm, "misplaced": f.misplaced} for i, f in enumerate(scene.findings)],
-            "scenes": [{"study_id": study, "patient_id": patient, "patient_index": index, "visit": visit, "scene": json.dumps(scene_to_dict(scene)),
-                        "prior": json.dumps(scene_to_dict(prior)) if prior else "", "doctor": report.doctor, "templated": report.templated,
+            "scenes": [{"study_id": study, "patient_id": patient, "patient_index": index, "visit": visit,
+                        "scene": json.dumps(scene_to_dict(scene)),
+                        "prior": json.dumps(scene_to_dict(prior)) if prior else "", "doctor": report.doctor,
+                        "templated": report.templated,
                         "errors": json.dumps(report.errors), "wording_bits": round(report.bits, 4)}],
             "sentences": [{"study_id": study, "sentence": i, "section": section, "text": s.text, "determined": s.determined}
                           for i, (section, s) in enumerate(report.sentences)],
-            "assertions": [{"study_id": study, **asdict(a)} for a in report.assertions], "images": [], "regions": [], "visibility": []}
+            "assertions": [{"study_id": study, **asdict(a)} for a in report.assertions], "images": [], "regions": [],
+            "visibility": []}
     for a, film in zip(scene.acquisitions, films):
         image = f"{study}-{a.view}"
         with atomic_write(folder / "images" / f"{image}.png", sync=False) as temporary:
             Image.fromarray(film["pixels"]).save(temporary, compress_level=4)
-        rows["images"].append({"image_id": image, "study_id": study, "view": a.view, "view_raw": f"{a.view}{' supine' if a.supine else ''}",
+        rows["images"].append({"image_id": image, "study_id": study, "view": a.view,
+                               "view_raw": f"{a.view}{' supine' if a.supine else ''}",
                                "path": f"images/{image}.png", "height": config.size, "width": config.size})
         rows["regions"] += _region_rows(image, scene, film)
-        rows["visibility"] += [{"study_id": study, "image_id": image, "view": a.view, "index": i, "finding": f.kind or f.name, "side": f.side,
+        rows["visibility"] += [{"study_id": study, "image_id": image, "view": a.view, "index": i,
+                                "finding": f.kind or f.name, "side": f.side,
                                 "dprime": film["dprime"][i]} for i, f in enumerate(scene.findings)]
     return rows
 
-
+# %% ../../nbs/data/11_phantom.ipynb #aaa8572d
 def _region_rows(image: str, scene: Scene, film: dict) -> list[dict]:
     """Boxes of anatomy and of findings on one film."""
     def row(region, label, kind, box, note=""):
         x0, y0, x1, y1 = (round(float(v), 5) for v in box)
-        return {"image_id": image, "region": region, "label": label, "value": 1, "phrase": "", "annotation_id": note, "kind": kind,
+        return {"image_id": image, "region": region, "label": label, "value": 1, "phrase": "", "annotation_id": note,
+                "kind": kind,
                 "source": "gold", "x0": x0, "y0": y0, "x1": x1, "y1": y1}
     out = [row(name, "", "anatomy", box) for name, box in film["regions"].items()]
     for i, f in enumerate(scene.findings):
         box = film["findings"].get(i)
         if box is not None and box[2] - box[0] > 1e-4 and box[3] - box[1] > 1e-4:
-            out += [row(region, f.kind or f.name, "finding", part, f"{image}-{i}") for region, part in _regions_of(f, box, film["regions"])]
+            out += [row(region, f.kind or f.name, "finding", part, f"{image}-{i}")
+                    for region, part in _regions_of(f, box, film["regions"])]
     return out
 
 
@@ -163,7 +174,8 @@ def _regions_of(f, box, regions: dict) -> list[tuple]:
 TABLES = ("studies", "images", "regions", "truth", "visibility", "scenes", "sentences", "assertions")
 _COLUMNS = {"truth": ["study_id", "index", "finding", "side", "zone", "severity", "size_mm", "misplaced"],
             "visibility": ["study_id", "image_id", "view", "index", "finding", "side", "dprime"],
-            "assertions": ["study_id", "finding", "side", "zone", "low", "high", "present", "hedged", "label", "section", "sentence"],
+            "assertions": ["study_id", "finding", "side", "zone", "low", "high", "present", "hedged", "label",
+                           "section", "sentence"],
             "sentences": ["study_id", "sentence", "section", "text", "determined"]}
 
 
@@ -180,7 +192,7 @@ def _make_chunk(config: PhantomConfig, number: int, entries: list, folder: Path)
     write_json(rows, _part(folder, number))
     return len(rows["studies"])
 
-
+# %% ../../nbs/data/11_phantom.ipynb #463f240c
 def _part(folder: Path, number: int) -> Path:
     """The file of a piece."""
     return folder / "parts" / f"{number:06d}.json"
@@ -217,7 +229,8 @@ def reports_of(assertions: pd.DataFrame, study_ids) -> list[list[Assertion]]:
 def _ambiguity(tables: dict, config: PhantomConfig) -> pd.DataFrame:
     """The ambiguity of every study's report, image and wording."""
     ids = tables["studies"]["study_id"]
-    reports, grid = reports_of(tables["assertions"], ids), fresh_facts(config.fresh, prevalence=config.prevalence, site=config.site)
+    reports, grid = reports_of(tables["assertions"], ids), fresh_facts(config.fresh, prevalence=config.prevalence,
+            site=config.site)
     return pd.DataFrame({"study_id": ids, "report_open": report_ambiguity(reports, grid, "open").round(4),
                          "report_closed": report_ambiguity(reports, grid, "closed").round(4),
                          "image": image_ambiguity(tables["visibility"], ids, config.place(), config.observer).round(4),
@@ -232,13 +245,14 @@ def _claim_folder(folder: Path, config: PhantomConfig):
         old = read_json(note)
         if old != config.record():
             differ = [k for k in config.record() if old.get(k) != config.record()[k]]
-            raise DataError(f"{folder}: holds a phantom of another configuration ({', '.join(differ)} differ); choose an empty folder")
+            raise DataError(f"{folder}: holds a phantom of another configuration ({', '.join(differ)} differ); "
+                            f"choose an empty folder")
     elif folder.is_dir() and any(folder.iterdir()):
         raise DataError(f"{folder}: is not empty and holds no phantom; choose an empty folder")
     else:
         write_json(config.record(), note)
 
-
+# %% ../../nbs/data/11_phantom.ipynb #241dd671
 def _gather(folder: Path, config: PhantomConfig, chunks: int) -> dict:
     """Read all pieces into one table each, some pieces at a time: rows of Python objects take ten times a table's memory."""
     frames = {t: [] for t in TABLES}
@@ -249,7 +263,7 @@ def _gather(folder: Path, config: PhantomConfig, chunks: int) -> dict:
                 frames[t].append(pd.DataFrame(rows, columns=_COLUMNS.get(t)))
     return {t: pd.concat(frames[t], ignore_index=True) if frames[t] else pd.DataFrame(columns=_COLUMNS.get(t)) for t in TABLES}
 
-
+# %% ../../nbs/data/11_phantom.ipynb #81a75cc3
 def _check_whole(name: str, value, low: int, high: int):
     """Refuse what is not a whole number between low and high."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not low <= value <= high:
@@ -273,7 +287,8 @@ def make_phantom(studies, seed: int = 0, size: int = 128, out=None, prevalence: 
     _check_whole("workers", workers, 1, 256)
     counts = split_counts(studies)
     single = tuple(counts) if one_study_per_patient is True else tuple(one_study_per_patient or ())
-    config = PhantomConfig(counts, int(seed), int(size), prevalence, site, bool(shortcut), single, tuple(views) if views else None, observer,
+    config = PhantomConfig(counts, int(seed), int(size), prevalence, site, bool(shortcut), single,
+                           tuple(views) if views else None, observer,
                            forms or FORMS.get((prevalence, site), Forms()))
     config.place()
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="medret-phantom-"))
@@ -317,17 +332,19 @@ class Truth:
         """Which report (row) fits which scene (column): bool (N, N)."""
         return report_fits(self.reports, self.scenes, reading)
 
-
+# %% ../../nbs/data/11_phantom.ipynb #20eba6f2
 def load_truth(studies: StudySet) -> Truth:
     """The truth that lies beside a phantom StudySet, or a split of one. DataError if it is no phantom."""
     folder = studies.folder
     if folder is None or not (folder / "scenes.parquet").exists():
         raise DataError(f"{folder}: holds no scenes.parquet; only a phantom has a truth")
     ids = studies.studies["study_id"]
-    tables = {t: read_parquet(folder / f"{t}.parquet") for t in ("scenes", "truth", "visibility", "sentences", "assertions", "ambiguity")}
+    tables = {t: read_parquet(folder / f"{t}.parquet")
+              for t in ("scenes", "truth", "visibility", "sentences", "assertions", "ambiguity")}
     rows = tables["scenes"].set_index("study_id").loc[ids]
     config = read_json(folder / "phantom.json")
-    only = {t: tables[t][tables[t]["study_id"].isin(set(ids))].reset_index(drop=True) for t in ("truth", "visibility", "sentences")}
+    only = {t: tables[t][tables[t]["study_id"].isin(set(ids))].reset_index(drop=True)
+            for t in ("truth", "visibility", "sentences")}
     return Truth([scene_from_dict(json.loads(t)) for t in rows["scene"]],
                  [scene_from_dict(json.loads(t)) if t else None for t in rows["prior"]],
                  [(config["seed"], int(i), int(v)) for i, v in zip(rows["patient_index"], rows["visit"])],
@@ -339,5 +356,6 @@ def retell(truth: Truth, row: int, scene: Scene, observer: Observer = Observer()
     """The Report that the same doctor would dictate, in the same words, of another scene in that row's place."""
     films = [{"dprime": measure(scene, a)[0]} for a in scene.acquisitions]
     config = truth.config
-    return write_report(scene, truth.keys[row], config["site"], truth.priors[row], best_dprime(films, len(scene.findings)), observer,
+    return write_report(scene, truth.keys[row], config["site"], truth.priors[row],
+                        best_dprime(films, len(scene.findings)), observer,
                         forms or FORMS[config["prevalence"], config["site"]])
