@@ -82,7 +82,7 @@ def _must_mention(grid: np.ndarray) -> np.ndarray:
     floor = np.array([1 if k in ACUTE else 2 if k in DEVICE_KINDS else 9 for k in KINDS], np.int8)
     return (grid >= floor[:, None, None]).any(-1)
 
-
+# %% ../../nbs/data/11e1_claims.ipynb #cb363ccb
 def _each_fit(reports, grid: np.ndarray, reading: str):
     """For each report in turn, the scenes it fits as packed bits; every distinct claim is answered once."""
     holders, known = [np.flatnonzero(grid[:, k].any((1, 2))) for k in range(len(KINDS))], {}
@@ -108,7 +108,7 @@ def fits_facts(reports, grid: np.ndarray, reading: str = "open") -> np.ndarray:
     rows = [np.unpackbits(fits, count=len(grid)) for fits in _each_fit(reports, grid, reading)]
     return np.array(rows, np.uint8).reshape(len(rows), len(grid)).astype(bool)
 
-
+# %% ../../nbs/data/11e1_claims.ipynb #5173165b
 def report_fits(reports, scenes, reading: str = "open") -> np.ndarray:
     """Which reports fit which scenes: the phantom's true relevance.
 
