@@ -73,7 +73,8 @@ def observe(scene: Scene, dice: Dice, dprime=None, observer: Observer = Observer
     free = [k for k in _INVENTED if k not in there]
     if free and dice.chance("overcall", min(1.0, observer.overcall / film_quality(scene))):
         kind = free[int(dice.uniform("overcall kind") * len(free))]
-        side = "" if kind == "cardiomegaly" else "bilateral" if kind == "edema" else ("right", "left")[dice.chance("overcall side", .5)]
+        side = "" if kind == "cardiomegaly" else "bilateral" if kind == "edema" else ("right",
+                "left")[dice.chance("overcall side", .5)]
         zone = "lower" if kind in ("atelectasis", "pneumonia") else "upper" if kind == "nodule" else ""
         seen.append(Seen(Finding(kind, side, zone, 1, 9.0 if kind == "nodule" else 0.0), -1, 0.3))
         errors.append({"error": "overcall", "finding": kind, "side": side})
@@ -100,7 +101,8 @@ def noun_phrase(f: Finding, site: str, dice: Dice, brief: bool = False, names=No
     topic = f"{f.name} {'brief' if brief else 'full'}"
     name = dice.pick(f"name {topic}", names or book.NAMES[site][f.name])
     finding = name[2] if len(name) > 2 else f.name
-    word, low, high = ("", 1, 3) if brief and dice.chance(f"no size {topic}", .35) else dice.pick(f"size {f.name}", book.SIZES[f.name][f.severity])
+    word, low, high = ("", 1, 3) if brief and dice.chance(f"no size {topic}", .35) else dice.pick(f"size {f.name}",
+            book.SIZES[f.name][f.severity])
     if f.size_mm and dice.chance(f"measure {topic}", .45 if brief else .85):
         word = f"{f.size_mm:.0f} mm" if f.name == "nodule" else f"{f.size_mm / 10:.1f} cm"
         low, high = _band(.9 * f.size_mm, f.name), _band(1.1 * f.size_mm, f.name)
@@ -121,7 +123,8 @@ def noun_phrase(f: Finding, site: str, dice: Dice, brief: bool = False, names=No
 
 # %% ../../nbs/data/11e2_sentences.ipynb #625f325e
 HEDGED = {"pleural effusion": .10, "pneumothorax": .10, "atelectasis": .18, "consolidation": .29, "pneumonia": .52, "edema": .33,
-          "cardiomegaly": .12, "nodule": .15, "mass": .15, "rib fracture": .11, "pleural thickening": .27, "enlarged mediastinum": .50}
+          "cardiomegaly": .12, "nodule": .15, "mass": .15, "rib fracture": .11, "pleural thickening": .27,
+          "enlarged mediastinum": .50}
 
 
 @dataclass(frozen=True)
@@ -137,12 +140,12 @@ def _frame(frame: str, phrase: str, plural: bool, countable: bool) -> str:
     text = frame.format(np=phrase, a=article, be="are" if plural else "is", have="have" if plural else "has")
     return text[0].upper() + text[1:]
 
-
+# %% ../../nbs/data/11e2_sentences.ipynb #966f8d45
 def _change(now: int, before: int) -> str:
     """The kind of change between two severities, 0 for absent."""
     return "new" if not before else "worse" if now > before else "better" if now < before else "same"
 
-
+# %% ../../nbs/data/11e2_sentences.ipynb #18f11ead
 class _Case:
     """All that the planning of one report needs."""
     def __init__(self, site, dice, seen, prior, style):
@@ -179,7 +182,7 @@ def _opacity_claim(a: Assertion, name: str) -> tuple[Assertion, ...]:
         return a, replace(a, finding="lung opacity", label="Lung Opacity", low=1, high=3)
     return (a,)
 
-
+# %% ../../nbs/data/11e2_sentences.ipynb #809d3489
 def _pair(case: _Case, group, brief: bool):
     """Two effusions of different size in one phrase."""
     words = {1: "small", 2: "moderate", 3: "large"}
@@ -201,7 +204,7 @@ def _phrase(case: _Case, kind: str, brief: bool, names=None):
     entry = next(n for n in names or book.NAMES[case.site][kind] if n[0] == name)
     return text, plural, _opacity_claim(a, name), bool(entry[1])
 
-
+# %% ../../nbs/data/11e2_sentences.ipynb #73371d6a
 def _hedged(case: _Case, kind: str) -> bool:
     """Whether the doctor hedges this finding: as often as is published, more if it is barely seen."""
     strength = min(s.strength for s in case.groups[kind])
@@ -229,23 +232,26 @@ def _state(case: _Case, kind: str, brief: bool = False) -> Sentence:
     table = book.PLAIN_IMPRESSION[case.site] if brief and change == "plain" else frames[change]
     text = _frame(dice.pick(f"frame {where} {change} {kind}", table), phrase, plural, countable)
     if kind == "consolidation" and brief and _hedged(case, kind):
-        text = text[:-1] + dice.pick("wonder", [", possibly pneumonia.", ", aspiration or pneumonia.", "; pneumonia cannot be excluded."])
+        text = text[:-1] + dice.pick("wonder", [", possibly pneumonia.", ", aspiration or pneumonia.",
+                                                "; pneumonia cannot be excluded."])
         a = claims[0]
         claims += (Assertion("pneumonia", a.side, a.zone, 1, 3, True, True, "Pneumonia"),)
     return Sentence(text, claims, "image" if change == "plain" else "partly")
 
-
+# %% ../../nbs/data/11e2_sentences.ipynb #e7a84216
 def _interpret(case: _Case) -> Sentence:
     """The impression's sentence on a pneumonia: named, or an opacity that is read as one, or may be one."""
     dice, f = case.dice, case.groups["pneumonia"][0].finding
     firm = [n for n in book.NAMES[case.site]["pneumonia"] if n[0].startswith("pneumon")]
     vague = [n for n in book.NAMES[case.site]["pneumonia"] if not n[0].startswith("pneumon")]
     hedged = _hedged(case, "pneumonia")
-    phrase, plural, claims, countable = _phrase(case, "pneumonia", True, vague if hedged or dice.pick("name it", [0, 1]) else firm)
+    phrase, plural, claims, countable = _phrase(case, "pneumonia", True,
+                                                vague if hedged or dice.pick("name it", [0, 1]) else firm)
     a = claims[0]
     if a.finding == "pneumonia":
         return Sentence(_frame(dice.pick("frame pneumonia", book.PLAIN_IMPRESSION[case.site]), phrase, plural, countable), claims)
-    tail = [", concerning for pneumonia.", ", which may represent pneumonia.", ", suspicious for pneumonia.", ", pneumonia versus atelectasis."] if hedged else \
+    tail = [", concerning for pneumonia.", ", which may represent pneumonia.", ", suspicious for pneumonia.",
+            ", pneumonia versus atelectasis."] if hedged else \
         [", consistent with pneumonia.", ", compatible with pneumonia.", ", in keeping with pneumonia."]
     tail = dice.pick("pneumonia tail", tail)
     extra = (Assertion("pneumonia", a.side, a.zone, a.low, a.high, True, hedged, "Pneumonia"),)
@@ -269,7 +275,7 @@ def _device(case: _Case, s: Seen, brief: bool = False) -> Sentence:
         return Sentence((f"{side}{name} {be} unchanged in position.").capitalize(), (claim,), "partly")
     return Sentence(text[0].upper() + text[1:], (claim,))
 
-
+# %% ../../nbs/data/11e2_sentences.ipynb #e0c95ea0
 def _gone(case: _Case) -> list[Sentence]:
     """What the previous film showed and this one does not."""
     out = []
@@ -282,7 +288,8 @@ def _gone(case: _Case) -> list[Sentence]:
     return out
 
 # %% ../../nbs/data/11e2_sentences.ipynb #3bcca161
-_DENY = (("consolidation", .75), ("pleural effusion", .92), ("pneumothorax", .92), ("edema", .3), ("pneumonia", .12), ("nodule", .10))
+_DENY = (("consolidation", .75), ("pleural effusion", .92), ("pneumothorax", .92), ("edema", .3), ("pneumonia", .12),
+         ("nodule", .10))
 
 
 def _negations(case: _Case, gone) -> list[Sentence]:
@@ -297,7 +304,8 @@ def _negations(case: _Case, gone) -> list[Sentence]:
     for part in (words[:cut], words[cut:]):
         if part:
             names = [w for w, _, _ in part]
-            text = names[0] if len(names) == 1 else " or ".join(names) if len(names) == 2 else ", ".join(names[:-1]) + ", or " + names[-1]
+            text = names[0] if len(names) == 1 else " or ".join(names) if len(names) == 2 else ", ".join(
+                names[:-1]) + ", or " + names[-1]
             claims = tuple(Assertion(finding, present=False, label=label) for _, finding, label in part)
             out.append(Sentence(case.pick(f"no frame {len(out)}", book.NO_FRAMES).format(list=text), claims))
     return out
