@@ -32,9 +32,10 @@ def _lungs(case: _Case) -> list[Sentence]:
 def _merged(case: _Case) -> bool:
     """Whether atelectasis is told in the effusion's sentence: same side, at the base."""
     e, a = case.groups.get("pleural effusion", []), case.groups.get("atelectasis", [])
-    return len(e) == 1 and len(a) == 1 and e[0].finding.side == a[0].finding.side and a[0].finding.zone == "lower" and case.dice.chance("merge", .45)
+    return len(e) == 1 and len(a) == 1 and e[0].finding.side == a[0].finding.side and a[
+        0].finding.zone == "lower" and case.dice.chance("merge", .45)
 
-
+# %% ../../nbs/data/11e_dictation.ipynb #7613585f
 def _pleura(case: _Case) -> list[Sentence]:
     """Effusion (with the atelectasis beside it), pneumothorax, thickening."""
     out = [_state(case, k) for k in ("pneumothorax", "pleural effusion", "pleural thickening") if k in case.groups]
@@ -42,26 +43,33 @@ def _pleura(case: _Case) -> list[Sentence]:
         i = [k for k in ("pneumothorax", "pleural effusion") if k in case.groups].index("pleural effusion")
         side = case.groups["pleural effusion"][0].finding.side
         told = side if all(a.side == side for a in out[i].claims) else ""
-        text = out[i].text[:-1] + case.dice.pick("merge words", [", with adjacent atelectasis.", ", with associated atelectasis.", " and overlying atelectasis."])
+        text = out[i].text[:-1] + case.dice.pick("merge words",
+                                                 [", with adjacent atelectasis.", ", with associated atelectasis.",
+                                                  " and overlying atelectasis."])
         hedged = out[i].claims[0].hedged
-        out[i] = replace(out[i], text=text, claims=out[i].claims + (Assertion("atelectasis", told, hedged=hedged, label="Atelectasis"),))
-    if case.groups.get("pleural effusion", [None])[0] and {s.finding.side for s in case.groups["pleural effusion"]} == {"right"} and case.dice.chance("other side", .25):
-        out.append(Sentence("No left pleural effusion.", (Assertion("pleural effusion", "left", present=False, label="Pleural Effusion"),)))
+        out[i] = replace(out[i], text=text,
+                         claims=out[i].claims + (Assertion("atelectasis", told, hedged=hedged, label="Atelectasis"),))
+    if case.groups.get("pleural effusion", [None])[0] and {s.finding.side
+            for s in case.groups["pleural effusion"]} == {"right"} and case.dice.chance("other side", .25):
+        out.append(Sentence("No left pleural effusion.",
+                            (Assertion("pleural effusion", "left", present=False, label="Pleural Effusion"),)))
     return out
 
-
+# %% ../../nbs/data/11e_dictation.ipynb #e7a330b5
 def _heart(case: _Case) -> list[Sentence]:
     """Heart and mediastinum, together or apart."""
     big, wide = "cardiomegaly" in case.groups, "enlarged mediastinum" in case.groups
     no_heart = Assertion("cardiomegaly", present=False, label="Cardiomegaly")
     no_wide = Assertion("enlarged mediastinum", present=False)
     if not big and not wide and case.dice.pick("silhouette", [0, 1]):
-        return [Sentence(case.pick("silhouette words", book.SILHOUETTE), (replace(no_heart, label=""), replace(no_wide, label="Enlarged Cardiomediastinum")))]
+        return [Sentence(case.pick("silhouette words", book.SILHOUETTE),
+                         (replace(no_heart, label=""), replace(no_wide, label="Enlarged Cardiomediastinum")))]
     out = []
     if big or case.dice.chance("say heart", .9):
         out.append(_state(case, "cardiomegaly") if big else Sentence(case.pick("heart", book.HEART), (no_heart,)))
     if wide or case.dice.chance("say mediastinum", .6):
-        out.append(_state(case, "enlarged mediastinum") if wide else Sentence(case.pick("mediastinum", book.MEDIASTINUM), (no_wide,)))
+        out.append(_state(case, "enlarged mediastinum") if wide
+                   else Sentence(case.pick("mediastinum", book.MEDIASTINUM), (no_wide,)))
     return out
 
 # %% ../../nbs/data/11e_dictation.ipynb #80d9662f
@@ -76,27 +84,34 @@ def _bones(case: _Case, incidental: bool) -> list[Sentence]:
         out.append(Sentence(case.pick("incidental words", book.INCIDENTAL), (), "no"))
     return out
 
-
+# %% ../../nbs/data/11e_dictation.ipynb #63f6023d
 def _quality(case: _Case, scene: Scene) -> list[Sentence]:
     """What is wrong with the film itself."""
     first, out = scene.acquisitions[0], []
     if first.inspiration < .4 and case.dice.chance("say volumes", .7):
-        out.append(Sentence(case.pick("volumes", {"A": ["Lung volumes are low.", "Low lung volumes."], "B": ["Poor inspiratory effort.", "Hypoinflated lungs."]})))
+        out.append(Sentence(
+            case.pick("volumes", {"A": ["Lung volumes are low.", "Low lung volumes."],
+                                  "B": ["Poor inspiratory effort.", "Hypoinflated lungs."]})))
     if abs(first.rotation) > 5 and case.dice.chance("say rotated", .7):
-        out.append(Sentence(case.pick("rotated", {"A": ["The patient is rotated.", "Evaluation is limited by patient rotation."], "B": ["Rotated film.", "Patient rotation XXXX evaluation."]})))
+        out.append(Sentence(case.pick("rotated", {"A": ["The patient is rotated.", "Evaluation is limited by patient "
+                                                                                   "rotation."], "B": [
+                                                                                       "Rotated film.", "Patient rotation XXXX evaluation."]})))
     return out
 
-
-_ORDERS = ("quality devices lungs pleura heart bones", "quality devices heart lungs pleura bones", "devices quality lungs pleura heart bones",
+# %% ../../nbs/data/11e_dictation.ipynb #79ad04df
+_ORDERS = ("quality devices lungs pleura heart bones", "quality devices heart lungs pleura bones",
+           "devices quality lungs pleura heart bones",
            "heart lungs pleura bones devices", "quality lungs pleura heart bones devices")
-_HEADINGS = {"devices": "Lines/tubes: ", "lungs": "Lungs: ", "pleura": "Pleura: ", "heart": "Heart/mediastinum: ", "bones": "Bones: "}
+_HEADINGS = {"devices": "Lines/tubes: ", "lungs": "Lungs: ", "pleura": "Pleura: ", "heart": "Heart/mediastinum: ",
+             "bones": "Bones: "}
 
 
 def _findings(case: _Case, scene: Scene, incidental: bool) -> list[Sentence]:
     """The findings section, in the doctor's order."""
     gone = _gone(case)
     blocks = {"quality": _quality(case, scene), "lungs": _lungs(case), "pleura": _pleura(case) + gone + _negations(case, gone),
-              "heart": _heart(case), "bones": _bones(case, incidental), "devices": [_device(case, s) for s in case.groups.get("device", [])]}
+              "heart": _heart(case), "bones": _bones(case, incidental),
+              "devices": [_device(case, s) for s in case.groups.get("device", [])]}
     out = []
     for name in case.style["order"].split():
         if case.style["headings"] and blocks[name] and name in _HEADINGS:
@@ -119,7 +134,8 @@ def _impression(case: _Case, forms: "Forms") -> list[Sentence]:
     out[1:1] = [_device(case, s, brief=True) for s in bad]
     if case.denies("acute disease") and (not out or dice.chance("nothing acute", .6)):
         claim = (Assertion("acute disease", present=False),)
-        out.insert(0 if not out or dice.pick("nothing first", [0, 1]) else len(out), Sentence(case.pick("nothing acute words", book.NOTHING_ACUTE), claim))
+        out.insert(0 if not out or dice.pick("nothing first", [0, 1]) else len(out),
+                   Sentence(case.pick("nothing acute words", book.NOTHING_ACUTE), claim))
     for kind in [k for k in book.ADVICE if k in case.groups or (k == "misplaced" and bad)]:
         if dice.chance(f"advise {kind}", .4):
             out.append(Sentence(dice.pick(f"advice {kind}", book.ADVICE[kind]), (), "no"))
@@ -129,7 +145,7 @@ def _impression(case: _Case, forms: "Forms") -> list[Sentence]:
         out.append(Sentence(dice.pick("addendum words", book.ADDENDA), (), "no"))
     return out
 
-
+# %% ../../nbs/data/11e_dictation.ipynb #078fe379
 def _numbered(sentences: list[Sentence]) -> list[Sentence]:
     """1. 2. 3. before the sentences; an addendum comes after the list."""
     if len(sentences) < 2:
@@ -151,17 +167,19 @@ def _indication(case: _Case, scene: Scene) -> str:
     reason = dice.pick("reason", book.REASONS[cause])
     who = {"F": ["woman", "female", "F"], "M": ["man", "male", "M"]}[p.sex]
     age = MARK[case.site] if case.site == "B" or p.age > 89 or dice.pick("age", [0, 0, 1]) else p.age
-    text = dice.pick("indication", [f"{age} year old {who[0]} with {reason}.", f"{age}-year-old {who[1]}, {reason}.", f"{reason[0].upper() + reason[1:]}.",
+    text = dice.pick("indication", [f"{age} year old {who[0]} with {reason}.", f"{age}-year-old {who[1]}, {reason}.",
+                                    f"{reason[0].upper() + reason[1:]}.",
                                     f"{age}{who[2]} with {reason}."])
     return text
 
-
+# %% ../../nbs/data/11e_dictation.ipynb #da59e07d
 def _comparison(case: _Case) -> str:
     """The older films, if there are any."""
     mark = MARK[case.site]
     if case.prior is None:
         return case.dice.pick("no comparison", ["None.", "None available.", "No prior studies."])
-    return case.dice.pick("comparison", [f"Chest radiograph from {mark}.", f"{mark}.", f"Prior radiograph dated {mark}.", f"Radiographs of the chest, {mark}."])
+    return case.dice.pick("comparison", [f"Chest radiograph from {mark}.", f"{mark}.",
+                                         f"Prior radiograph dated {mark}.", f"Radiographs of the chest, {mark}."])
 
 
 def _technique(case: _Case, scene: Scene) -> str:
@@ -169,9 +187,13 @@ def _technique(case: _Case, scene: Scene) -> str:
     views, supine = [a.view for a in scene.acquisitions], scene.acquisitions[0].supine
     if views[0] == "AP":
         pose = "supine" if supine else case.dice.pick("pose", ["upright", "semi-erect", "upright"])
-        return case.dice.pick("technique AP", [f"Portable {pose} AP radiograph of the chest.", f"Single AP {pose} portable view of the chest.", f"AP {pose} chest radiograph."])
+        return case.dice.pick("technique AP",
+                              [f"Portable {pose} AP radiograph of the chest.",
+                               f"Single AP {pose} portable view of the chest.", f"AP {pose} chest radiograph."])
     if "LATERAL" in views and len(views) > 1:
-        return case.dice.pick("technique two", ["PA and lateral views of the chest.", "Chest, PA and lateral.", "Frontal and lateral views of the chest were obtained."])
+        return case.dice.pick("technique two",
+                              ["PA and lateral views of the chest.", "Chest, PA and lateral.",
+                               "Frontal and lateral views of the chest were obtained."])
     return f"{case.dice.pick('technique one', ['Single', 'One'])} {'lateral' if views[0] == 'LATERAL' else 'PA'} view of the chest."
 
 # %% ../../nbs/data/11e_dictation.ipynb #005e9d5c
@@ -191,9 +213,11 @@ class Forms:
     addendum: float = 0.02
 
 
-FORMS = {("natural", "A"): Forms(templated=0.95, incidental=0.12), ("natural", "B"): Forms(templated=0.59, incidental=0.50), ("balanced", "A"): Forms(), ("balanced", "B"): Forms(incidental=0.3)}
+FORMS = {("natural", "A"): Forms(templated=0.95, incidental=0.12),
+         ("natural", "B"): Forms(templated=0.59, incidental=0.50), ("balanced", "A"): Forms(),
+         ("balanced", "B"): Forms(incidental=0.3)}
 
-
+# %% ../../nbs/data/11e_dictation.ipynb #7084c3a6
 @dataclass
 class Report:
     """A report and what is known about it. `sentences`: (section, Sentence); `bits`: entropy of its wording."""
@@ -210,17 +234,19 @@ class Report:
     templated: bool
     bits: float
 
-
+# %% ../../nbs/data/11e_dictation.ipynb #dbd6a77b
 def _style(site: str, doctor: int) -> tuple[Dice, dict]:
     """A doctor's habits."""
     habits = Dice("doctor", site, doctor)
-    return habits, {"order": habits.pick("order", _ORDERS), "headings": habits.chance("headings", .17), "numbers": habits.chance("numbers", .5)}
+    return habits, {"order": habits.pick("order", _ORDERS), "headings": habits.chance("headings", .17),
+                    "numbers": habits.chance("numbers", .5)}
 
 
 def _sections(dice: Dice, forms: Forms) -> tuple[bool, bool]:
     """Which of findings and impression this report has."""
     u = dice.uniform("sections")
-    for p, have in ((forms.neither, (False, False)), (forms.findings_only, (True, False)), (forms.impression_only, (False, True))):
+    for p, have in ((forms.neither, (False, False)), (forms.findings_only, (True, False)),
+                    (forms.impression_only, (False, True))):
         if u < p:
             return have
         u -= p
@@ -252,11 +278,13 @@ def write_report(scene: Scene, key=(0,), site: str = "A", prior: Scene | None = 
     both = replace(forms, remark=0, addendum=0) if templated else forms
     has = _sections(dice, forms)
     quiet = replace(scene, acquisitions=(replace(scene.acquisitions[0], inspiration=1.0, rotation=0.0),)) if templated else scene
-    parts = {"findings": _findings(words, quiet, incidental) if has[0] else [], "impression": _impression(words, both) if has[1] else []}
+    parts = {"findings": _findings(words, quiet, incidental) if has[0] else [],
+             "impression": _impression(words, both) if has[1] else []}
     if style["numbers"]:
         parts["impression"] = _numbered(parts["impression"])
     sentences = [(section, s) for section, group in parts.items() for s in group]
     assertions = [replace(a, section=section, sentence=i) for i, (section, s) in enumerate(sentences) for a in s.claims]
     text = {section: " ".join(s.text for s in group) for section, group in parts.items()}
-    return Report(_indication(case, scene), _comparison(case), _technique(case, scene), text["findings"], text["impression"], assertions,
+    return Report(_indication(case, scene), _comparison(case), _technique(case, scene), text["findings"],
+                  text["impression"], assertions,
                   labels_of(assertions), sentences, errors, doctor, templated, dice.bits)
