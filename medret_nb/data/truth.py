@@ -39,7 +39,7 @@ def measure(scene: Scene, a, size: int = READING_SIZE, known: dict | None = None
         boxes[i] = mask_box(move > max(0.1 * move.max(), 0.01))
     return dprime, boxes
 
-
+# %% ../../nbs/data/11f_truth.ipynb #7fbd6696
 def examine(scene: Scene, size: int) -> list[dict]:
     """For each film of the scene: pixels uint8 (size, size), dprime {finding index: d'}, boxes of findings and regions."""
     out = []
