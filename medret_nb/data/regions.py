@@ -18,7 +18,8 @@ def mask_box(mask):
     rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return None
-    return tuple(float(v) for v in (cols[0] / mask.shape[1], rows[0] / mask.shape[0], (cols[-1] + 1) / mask.shape[1], (rows[-1] + 1) / mask.shape[0]))
+    return tuple(float(v) for v in (cols[0] / mask.shape[1], rows[0] / mask.shape[0], (cols[-1] + 1) / mask.shape[1],
+                                    (rows[-1] + 1) / mask.shape[0]))
 
 def shape_box(shapes, geometry):
     """Box of several shapes' common shadow in fractions of the film (not clipped)."""
@@ -42,7 +43,8 @@ def lung_masks(chest, geometry, size=128, least=12.0, known=None):
     for side in SIDES:
         lung = chest.lung(side)
         rows, cols = covering([lung.cavity], geometry, size)
-        spans = grid_intervals([lung.cavity, *lung.solids], geometry, su[cols], sw[rows], known.setdefault((size, lung.cavity.key), {}))
+        spans = grid_intervals([lung.cavity, *lung.solids], geometry, su[cols], sw[rows],
+                               known.setdefault((size, lung.cavity.key), {}))
         union = Union(*spans[0])
         for span in spans[1:]:
             union.add(*span)
@@ -50,6 +52,7 @@ def lung_masks(chest, geometry, size=128, least=12.0, known=None):
         out[side][rows, cols] = spans[0][1] - spans[0][0] - union.length() > least
     return out
 
+# %% ../../nbs/data/11ba_regions.ipynb #c278feff
 def around(center, semi, geometry):
     """Box of an ellipsoid's shadow."""
     return shape_box(ellipsoids([center], [semi]), geometry)
@@ -78,6 +81,7 @@ def side_regions(chest, geometry, side, box):
     out["clavicle"] = shape_box(rods(line[:-1], line[1:], 5.0, 1.0), geometry)
     return {f"{side} {name}": b for name, b in out.items()}
 
+# %% ../../nbs/data/11ba_regions.ipynb #04d06ee6
 def middle_regions(chest, geometry):
     """Boxes of the regions between the lungs."""
     f, carina = chest.frame, chest.landmarks["carina"]
@@ -93,6 +97,7 @@ def middle_regions(chest, geometry):
     out["mediastinum"] = (min(wide[0], heart[0]), top, max(wide[2], heart[2]), heart[3])
     return out
 
+# %% ../../nbs/data/11ba_regions.ipynb #3964aaa5
 def chest_regions(chest, geometry, size=128, known=None):
     """Boxes of Chest ImaGenome's regions on one film: name -> (x0, y0, x1, y1), fractions from the top left, clipped."""
     lungs = {side: mask_box(mask) for side, mask in lung_masks(chest, geometry, size, known=known).items()}
