@@ -69,8 +69,10 @@ def expected(scene, acquisition, size, without=None, known=None):
 
 def noise_field(acquisition, size):
     """Standard normal noise (size, size) of an acquisition's seed."""
-    return np.random.default_rng(np.random.SeedSequence([int(acquisition.seed), size])).standard_normal((size, size), dtype=np.float32)
+    return np.random.default_rng(np.random.SeedSequence([int(acquisition.seed), size])).standard_normal((size, size),
+            dtype=np.float32)
 
+# %% ../../nbs/data/11c_findings.ipynb #f22b7428
 def render(scene, acquisition, size=128, known=None):
     """The film of a scene: uint8 (size, size), the patient's right on the left (PA, AP), the front on the left (LATERAL)."""
     mean, geometry = expected(scene, acquisition, size, known=known)
@@ -98,6 +100,7 @@ def region_boxes(scene, acquisition, known=None):
     chest = build(scene.patient, acquisition, changes_of(scene.findings, acquisition), coarse=True)
     return chest_regions(chest, chest_geometry(scene.patient, acquisition), known=known)
 
+# %% ../../nbs/data/11c_findings.ipynb #39af649d
 def finding_boxes(scene, acquisition, size=128):
     """Boxes of the findings on one film: index -> (x0, y0, x1, y1), where leaving the finding out changes the rays.
 
