@@ -257,7 +257,7 @@ class Comparison:
         told = rows.assign(text=[f"{r.value:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in rows.itertuples()])
         wide = told.pivot(index="arm", columns="direction", values="text").loc[list(dict.fromkeys(rows["arm"]))]
         wide.columns = [f"{metric} {direction}" for direction in wide.columns]
-        cost = self.costs.astype({"peak_mb": float}).groupby("arm", sort=False)[["seconds", "peak_mb"]].mean().round(0)
+        cost = self.costs.astype({"peak_mb": float}).groupby("arm", sort=False)[["seconds", "peak_mb"]].mean().round(0).astype("Int64")
         return wide.join(cost.rename(columns={"seconds": "training s", "peak_mb": "peak MB"}))
 
 
