@@ -60,7 +60,7 @@ class PhantomConfig:
         """As json gives it back."""
         return json.loads(json.dumps(asdict(self)))
 
-
+# %% ../../nbs/data/11_phantom.ipynb #ca408c9e
 def split_counts(studies) -> dict:
     """Numbers of studies per split: a dict as it is, a number by 0.7, 0.1, 0.2."""
     if isinstance(studies, dict):
@@ -73,7 +73,7 @@ def split_counts(studies) -> dict:
     held = {k: int(round(_SHARES[k] * studies)) for k in ("val", "test")}
     return {k: v for k, v in {"train": int(studies) - sum(held.values()), **held}.items() if v}
 
-
+# %% ../../nbs/data/11_phantom.ipynb #bfff6f64
 def plan(config: PhantomConfig) -> list[list[tuple]]:
     """The work in chunks: lists of (split, patient index, visits to keep)."""
     place, chunks = config.place(), []
