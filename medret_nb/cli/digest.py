@@ -72,7 +72,9 @@ def headline(found: Results, metric: str = "R@10", direction: str = "image-to-te
 def in_words(found: Results) -> str:
     "The headline as a sentence."
     number, size = found.value("R@10"), found.report["directions"]["image-to-text"]
-    return (f"For {number['value']:.0%} of {size['queries']} films that the model had never seen, the film's own "
+    split = found.report["split"]
+    which = "that the model had never seen" if split == "test" else f"of the split {split}"
+    return (f"For {number['value']:.0%} of {size['queries']} films {which}, the film's own "
             f"report was among the first ten of "
             f"{size['gallery']} (95 % interval {number['low']:.0%} to {number['high']:.0%}). Guessing reaches "
             f"{number['chance']:.1%}.")
