@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.files import DataError
-from ..losses.contrastive import softmax_matching
+from ..losses.contrastive import section_targets, softmax_matching
 from ..losses.gaussian import csd, kl_to_standard_normal, mls
 from .method import Embedding, Method, MethodConfig
 
@@ -96,12 +96,9 @@ class MedProbCLIP(Method):
         return {name: value.unflatten(0, (len(batch), 2)) for name, value in clouds.items()} | {"section_group": batch.section_group, "text_group": batch.text_group}
 
     def _targets(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
-        "(B, B) of 0 and 1: whether the first and second text of j are true of the films of i; the same among films and among texts."
-        groups, whole = encoded["section_group"], encoded["text_group"]
-        if not self.config.group_texts: return dict.fromkeys(("first", "second", "films", "texts"), torch.eye(len(whole), device=whole.device))
-        said = (groups[:, None, :, None] == groups[None, :, None, :]).any(2).float()
-        first, second = said.unbind(2)
-        return {"first": first, "second": second, "films": (whole[:, None] == whole).float(), "texts": (first.T @ second > 0).float()}
+        "What is true in the batch, (B, B) of 0 and 1 by name, as `section_targets` has it; each study's own alone without `group_texts`."
+        if self.config.group_texts: return section_targets(encoded["section_group"], encoded["text_group"])
+        return dict.fromkeys(("first", "second", "films", "written"), torch.eye(len(encoded["text_group"]), device=encoded["text_group"].device))
 
     def objective(self, encoded: dict[str, Tensor], batch) -> dict[str, Tensor]:
         "Films against texts (mean of four), films against films, texts against texts, and the KL term, over the (gathered) batch."
@@ -113,7 +110,7 @@ class MedProbCLIP(Method):
             return softmax_matching(logits, true[name]) if c.loss == "softmax" else F.binary_cross_entropy_with_logits(logits, true[name])
         pairs = sum(loss(film, words, name) for film in image for words, name in zip(text, ("first", "second"))) / 4
         kl = sum(kl_to_standard_normal(encoded[f"{side}_mu"], encoded[f"{side}_logvar"], "sum") for side in ("image", "text"))
-        return {"pairs": pairs, "films": c.image_weight * loss(*image, "films"), "texts": c.text_weight * loss(*text, "texts"), "vib": c.vib_weight * kl}
+        return {"pairs": pairs, "films": c.image_weight * loss(*image, "films"), "texts": c.text_weight * loss(*text, "written"), "vib": c.vib_weight * kl}
 
     def score(self, queries: Embedding, gallery: Embedding) -> Tensor:
         "The mutual likelihood score (Q, G), or minus the closed-form sampled distance."

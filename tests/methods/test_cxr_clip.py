@@ -6,8 +6,9 @@ from torch.nn import functional as F
 
 from medret_nb.data.batches import BatchMaker
 from medret_nb.data.files import DataError
+from medret_nb.losses.contrastive import section_targets
 from medret_nb.methods.clip import CLIP
-from medret_nb.methods.cxr_clip import CXRCLIP, CXRCLIPConfig, section_targets
+from medret_nb.methods.cxr_clip import CXRCLIP, CXRCLIPConfig
 from medret_nb.retrieval.embeddings import embed
 from medret_nb.retrieval.search import build_index, score_matrix
 

@@ -85,13 +85,13 @@ def test_identical_texts_are_true_for_each_others_films(small_phantom):
     for name, value in alone(batch).items(): assert torch.allclose(grouped(batch)[name], value, atol=1e-5)
     batch.section_group[3, 1] = batch.section_group[0, 0]                # the impression of study 3 is the findings of study 0
     true = grouped._targets(grouped.encode_batch(batch))
-    expected = {name: torch.eye(6) for name in ("first", "second", "films", "texts")}
+    expected = {name: torch.eye(6) for name in ("first", "second", "films", "written")}
     expected["first"][3, 0] = expected["second"][0, 3] = 1
-    expected["texts"][0, 3] = expected["texts"][3, 3] = expected["texts"][0, 0] = 1
+    expected["written"][0, 3] = expected["written"][3, 3] = expected["written"][0, 0] = 1
     for name in ("first", "second", "films"): assert torch.equal(true[name], expected[name])
     for i in range(6):
         for j in range(6):
-            assert true["texts"][i, j] == any({batch.section_group[i, 0].item(), batch.section_group[j, 1].item()} <= set(row) for row in batch.section_group.tolist())
+            assert true["written"][i, j] == any({batch.section_group[i, 0].item(), batch.section_group[j, 1].item()} <= set(row) for row in batch.section_group.tolist())
 
 
 def test_log_variances_stay_within_the_clamp_and_means_are_free(small_phantom):
