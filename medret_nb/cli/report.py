@@ -16,6 +16,7 @@ import pandas as pd
 from tyro.conf import Positional, arg
 
 from .gather import Command
+from .models import OfRun, data_of, points_of
 from ..data.files import DataError
 
 # %% ../../nbs/cli/83_report.ipynb #1ebaaa12
@@ -183,7 +184,6 @@ def write_report(run: Path, studies, split: str = "test", protocols: tuple[str, 
     studies : those it is measured on. show : films and texts on the page; by default unless the studies are restricted.
     Measures what is not measured yet. Raises `DataError` as `medret evaluate` does.
     """
-    from medret_nb.cli.models import points_of
     from medret_nb.cli.page import NOT_FOR_SHARING, write_page
     from medret_nb.cli.digest import measure
     from medret_nb.methods.table import load_method
@@ -217,14 +217,8 @@ class Figures(Command):
 
 
 @dataclass
-class Report(Command):
+class Report(OfRun):
     "Write one page on a run: results, whether it knows when it is wrong, examples, training, how it was made."
-    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
-    "Run folder."
-    data: Path | None = None
-    "Folder of the StudySet; by default the one trained on."
-    split: str = "test"
-    "train, val, test, or all."
     protocol: tuple[Literal["exact", "text", "labels", "labels-abnormal", "fits-open", "fits-closed"], ...] = ("exact", "text")
     "What counts as a hit, one or several; what is not measured yet is measured."
     show: bool = False
@@ -233,7 +227,6 @@ class Report(Command):
     "Folder to write; by default the run's own."
 
     def run(self) -> None:
-        from medret_nb.cli.models import data_of
         page = write_report(self.run_folder, data_of(self.run_folder, self.data), self.split, self.protocol,
                             True if self.show else None, self.out)
         print(f"written to {page}")
