@@ -191,8 +191,8 @@ def per_query(found: dict[int, Results], direction: str, column: str) -> tuple[n
     tables = [r.queries[r.queries["direction"] == direction].sort_values("query", ignore_index=True) for r in found.values()]
     if any(not t["query"].equals(tables[0]["query"]) for t in tables[1:]):
         raise DataError("the seeds of an arm were measured on different queries")
-    return np.stack([t[column].to_numpy(float) for t in tables]), tables[0]["query"].to_numpy(), tables[0][
-        "patient_id"].to_numpy()
+    first = tables[0]
+    return np.stack([t[column].to_numpy(float) for t in tables]), first["query"].to_numpy(), first["patient_id"].to_numpy()
 
 
 def difference_row(first: np.ndarray, second: np.ndarray, patients: np.ndarray, draws: int) -> dict:
@@ -258,7 +258,7 @@ class Comparison:
         wide = told.pivot(index="arm", columns="direction", values="text").loc[list(dict.fromkeys(rows["arm"]))]
         wide.columns = [f"{metric} {direction}" for direction in wide.columns]
         cost = self.costs.astype({"peak_mb": float}).groupby("arm", sort=False)[["seconds", "peak_mb"]].mean().round(0).astype("Int64")
-        return wide.join(cost.rename(columns={"seconds": "training s", "peak_mb": "peak MB"}))
+        return wide.join(cost.dropna(axis=1, how="all").rename(columns={"seconds": "training s", "peak_mb": "peak MB"}))
 
 
 def collect(arms: dict[str, Arm], seeds: Sequence[int], budget: Budget, out: Path) -> tuple[dict, pd.DataFrame]:
@@ -277,8 +277,8 @@ def compare(arms: dict[str, Arm] | None, studies: StudySet, out: str | Path, see
     arms : name -> Arm; by default one for each method of the table. studies : a StudySet in a folder. workers : see `run_all`.
     Called again with the same `out`, it does only what is missing. Raises `DataError` for arms that do not fit and runs that failed.
     """
-    arms, budget, out, seeds = check_arms(arms or {name: Arm(name) for name in METHODS}), budget or Budget(), Path(
-        out), list(dict.fromkeys(seeds))
+    arms, budget = check_arms(arms or {name: Arm(name) for name in METHODS}), budget or Budget()
+    out, seeds = Path(out), list(dict.fromkeys(seeds))
     if not seeds or min(seeds) < 0: raise DataError(f"seeds: {seeds or 'none'}; give numbers from 0")
     if studies.folder is None or not (Path(studies.folder) / "studies.parquet").is_file():
         raise DataError("studies: save them in a folder first")
