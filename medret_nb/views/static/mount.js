@@ -43,9 +43,11 @@ function overPage(state) {                   // a page without a kernel: nobody 
     set(key, value) { if (state[key] === value) return; state[key] = value; for (const [k, call] of listeners) if (k === key) call(value); } };
 }
 
-function bootstrap() {
-  const { payload, state } = JSON.parse(document.getElementById("medret-payload").textContent);
-  frame(document.getElementById("medret-view"), payload, overPage(state));
+function bootstrap() {                       // each view of the page: an element, and after it what it shows
+  for (const el of document.querySelectorAll("[data-medret]")) {
+    const { payload, state } = JSON.parse(el.nextElementSibling.textContent);
+    frame(el, payload, overPage(state));
+  }
 }
 
 export default {
