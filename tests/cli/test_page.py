@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medret_nb.cli.page import page as make_page
-from medret_nb.cli.page import NOT_FOR_SHARING, answers, facts, figure_uri, film_uri, picture, prose, shown, table, write_page
+from medret_nb.cli.page import NOT_FOR_SHARING, answers, facts, figure_uri, film_uri, inside, picture, prose, shown, table, write_page
 from medret_nb.figures.figures import curve_figure
+from medret_nb.views.widget import points_view
 from PIL import Image
 
 HARM = "\"'><script>document.title='caught'</script><img src=http://127.0.0.1:9/x onerror=\"document.title='caught'\"><a href=javascript:1>"
@@ -64,3 +65,27 @@ def test_page_in_a_browser(page, tmp_path):
         assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.get_by_text(NOT_FOR_SHARING).is_visible()
+
+
+def test_views_in_a_page(page, tmp_path):
+    """Two views beside other blocks: both answer, no text runs, the page's own style stays outside of them, and nothing leaves."""
+    films = [np.full((16, 16), 90, np.uint8)] * 3
+    made = [points_view([0.0, 1.0, 2.0], [0.0, 1.0, 0.0], texts=[HARM, "Large effusion.", "Normal chest."], films=films, title=t) for t in ("First map", "Second map")]
+    blocks = [prose(HARM), inside(made[0]), table(pd.DataFrame({"a": [1.0]}), "numbers"), inside(made[1])]
+    write_page(tmp_path / "p.html", "A title", "A lead", {"Look inside": blocks})
+    for width in (1200, 400):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto((tmp_path / "p.html").as_uri())
+        page.wait_for_function("document.querySelectorAll('[data-ready=points]').length == 2")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        second = page.locator("[data-medret]").nth(1)
+        second.locator(".stage").focus()
+        for key in ("ArrowRight", "Enter"): page.keyboard.press(key)
+        assert second.locator(".report").count() == 1 and page.locator("[data-medret]").first.locator(".report").count() == 0
+        assert page.title() == "A title" and not page.outside and not page.errors
+    assert page.locator(".numbers").count() == 1 and page.evaluate("getComputedStyle(document.querySelector('.medret h2')).borderTopWidth") == "0px"
+
+
+def test_a_restricted_view_keeps_its_texts_to_itself():
+    secret = points_view([0.0, 1.0], [0.0, 1.0], texts=["Philomena has an effusion.", "Normal."], restricted=True)
+    assert "Philomena" not in make_page("t", "l", {"s": [inside(secret)]}) and "Philomena" in make_page("t", "l", {"s": [inside(secret, show=True)]})
