@@ -7,6 +7,7 @@ __all__ = ['FORMATS', 'MAX_PIXELS', 'stretch', 'read_image', 'letterbox', 'boxes
 
 # %% ../../nbs/data/13_images.ipynb #36b8cfa1
 import math
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -41,17 +42,17 @@ def _grey(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("L"))
 
 # %% ../../nbs/data/13_images.ipynb #65c7e4d0
-def read_image(path: str | Path) -> np.ndarray:
-    """One film as uint8 (H, W), 0 black.
+def read_image(path: str | Path | bytes, name: str = "") -> np.ndarray:
+    """One film as uint8 (H, W), 0 black, of a file or of a file's bytes, which messages call `name`.
 
     Colour becomes luminance, transparency black, more than 8 bits are stretched from smallest to largest value, and the
     EXIF orientation is applied, as any viewer does. `DataError`, naming the file, for a file that is missing, empty, cut off,
     not a picture, animated, or larger than `MAX_PIXELS` (judged from its header, before any decoding).
     """
-    path = Path(path)
+    held, path = (path, name or "the picture") if isinstance(path, bytes) else (None, Path(path))
     try:
-        if path.stat().st_size == 0: raise DataError(f"{path}: the file is empty")
-        with Image.open(path, formats=FORMATS) as image:
+        if not (path.stat().st_size if held is None else len(held)): raise DataError(f"{path}: the file is empty")
+        with Image.open(path if held is None else BytesIO(held), formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise DataError(f"{path}: {width} x {height} pixels are more than the limit of {MAX_PIXELS:,}")

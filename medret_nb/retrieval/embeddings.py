@@ -294,10 +294,11 @@ def _still_good(path: Path | None, fingerprint: str) -> Embeddings | None:
     return there if there.meta.get("fingerprint") == fingerprint else None
 
 # %% ../../nbs/retrieval/40_embeddings.ipynb #ce2b1334
-def embed_films(method, films: Sequence, ids: Sequence[str] | None = None, batch: int = 64) -> Embeddings:
+def embed_films(method, films: Sequence, ids: Sequence[str] | None = None, batch: int = 64, boxes: np.ndarray | None = None) -> Embeddings:
     """New films, as paths or grey arrays (H, W) uint8 of any size -> Embeddings; ids: by default file names or numbers.
 
-    Raises DataError naming a file that cannot be read.
+    boxes (N, R, 4): where the method's `regions` are, in fractions of the letterboxed square, NaN where unknown; by default the method finds them.
+    Raises DataError naming a file that cannot be read, and for boxes of another shape.
     """
     if not len(films): raise DataError("films: there is none to embed")
     names = [str(f) if isinstance(f, (str, Path)) else f"film {i + 1}" for i, f in enumerate(films)] if ids is None else list(ids)
@@ -305,8 +306,11 @@ def embed_films(method, films: Sequence, ids: Sequence[str] | None = None, batch
     for name, film in zip(names, films):
         if not isinstance(film, (str, Path)) and (np.ndim(film) != 2 or np.asarray(film).dtype != np.uint8 or not np.size(film)):
             raise DataError(f"films: {name} is {np.asarray(film).dtype} {np.shape(film)}, not a grey picture uint8 (H, W)")
-    def squares(part): return np.stack([letterbox(read_image(f) if isinstance(f, (str, Path)) else np.asarray(f), size)[0] for f in part])
-    return _as_embeddings(names, names, _encode_films(method, squares, films, batch, ""), _meta(method, "image"))
+    if boxes is not None and np.shape(boxes) != (wanted := (len(films), len(getattr(method, "regions", ())), 4)):
+        raise DataError(f"boxes: must be {wanted}, one for each region of {_meta(method, 'image')['method']}, got {np.shape(boxes)}")
+    def squares(part): return np.stack([letterbox(read_image(f) if isinstance(f, (str, Path)) else np.asarray(f), size)[0] for f in (films[i] for i in part)])
+    given = None if boxes is None else lambda part: np.asarray(boxes, np.float32)[list(part)]
+    return _as_embeddings(names, names, _encode_films(method, squares, range(len(films)), batch, "", given), _meta(method, "image"))
 
 
 def embed_texts(method, texts: Sequence[str], ids: Sequence[str] | None = None, batch: int = 64) -> Embeddings:

@@ -23,7 +23,7 @@ import traitlets
 from PIL import Image
 
 import medret_nb
-from ..data.files import atomic_write
+from ..data.files import DataError, atomic_write
 from ..data.studies import NOT_FOR_SHARING
 
 # %% ../../nbs/views/69_widget.ipynb #a7b493d4
@@ -123,7 +123,9 @@ class View(anywidget.AnyWidget):
         asked = change["new"]
         if not asked: return
         try: found = pack(self.answers[asked.get("kind")](asked))
+        except DataError as error: found = {"error": str(error)}                             # one line that says what to do
         except Exception as error: found = {"error": f"{type(error).__name__}: {error}"}     # the browser waits for an answer, whatever happens
+        if any(isinstance(value, (bytes, memoryview)) for value in asked.values()): self.request = {}
         self.answer = {**found, "id": asked.get("id")}
 
 # %% ../../nbs/views/69_widget.ipynb #57a9bb97

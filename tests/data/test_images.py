@@ -81,6 +81,15 @@ def test_files_that_are_no_film_are_refused_in_one_line(tmp_path, kind):
         read_image(path)
     assert str(path) in str(error.value) and says in str(error.value) and "\n" not in str(error.value)
     assert MAX_PIXELS < 9_000 * 9_000
+    if path.is_file():
+        with pytest.raises(DataError) as error: read_image(path.read_bytes(), "mine.png")
+        assert str(error.value).startswith("mine.png: ") and says in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "jp2", "webp"])
+def test_bytes_are_read_as_the_file_is(tmp_path, suffix):
+    path = save(tmp_path / f"film.{suffix}", GREY)
+    np.testing.assert_array_equal(read_image(path.read_bytes()), read_image(path))
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(8, 128))

@@ -191,6 +191,11 @@ def test_new_films_bring_theirs():
     film = np.zeros((20, 30), np.uint8)
     there = embed_films(Regional(), [film, film])
     assert there.local["regions"].shape == (2, 3, 4) and not there.local["regions_mask"].any()
+    boxes = np.full((2, 3, 4), np.nan)
+    boxes[1, 2] = 0.1, 0.2, 0.6, 0.7
+    given = embed_films(Regional(), [film, film], batch=1, boxes=boxes)
+    assert np.argwhere(given.local["regions_mask"]).tolist() == [[1, 2]]
+    with pytest.raises(DataError, match=r"boxes: must be \(2, 3, 4\)"): embed_films(Regional(), [film, film], boxes=boxes[:1])
 
 
 def test_an_index_keeps_them(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from medret_nb.data.files import DataError
 from medret_nb.data.studies import NOT_FOR_SHARING
 from medret_nb.views.widget import Pictures, View, colour_codes, make_view, pack, points_view, safe_json, script, style, thumbnails, view_html
 from playwright.sync_api import expect
@@ -85,6 +86,12 @@ def test_a_request_is_answered_and_a_failure_is_told():
     assert view.answer["id"] == 1 and np.frombuffer(view.answer["half"]["data"], np.float32)[0] == 1.5
     view.request = {"id": 2, "kind": "fail"}
     assert view.answer == {"id": 2, "error": "OSError: disk"}
+    view.answers |= {"length": lambda asked: {"length": len(asked["data"])}, "refuse": lambda asked: no(asked["data"])}
+    def no(data): raise DataError("a.png: not a picture")
+    view.request = {"id": 3, "kind": "length", "data": memoryview(b"film")}
+    assert view.answer == {"id": 3, "length": 4} and view.request == {}            # a film is no state
+    view.request = {"id": 4, "kind": "refuse", "data": b"film"}
+    assert view.answer == {"id": 4, "error": "a.png: not a picture"} and view.request == {}
     view.choose(chosen=0); view.choose(more="x")
     assert view.state == {"chosen": 0, "more": "x"} and isinstance(view, View)
 

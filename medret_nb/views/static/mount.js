@@ -22,7 +22,13 @@ function overModel(model) {                  // JupyterLab: the state lives in t
   const waiting = new Map(), listeners = [], state = () => model.get("state") ?? {};
   let last = { ...state() };
   const onState = () => { const now = { ...state() }; for (const [key, call] of listeners) if (now[key] !== last[key]) call(now[key]); last = now; };
-  const onAnswer = () => { const { id, error, ...found } = model.get("answer") ?? {}, call = waiting.get(id); waiting.delete(id); if (call) error ? call.no(new Error(error)) : call.yes(unpack(found, [])); };
+  const onAnswer = () => {
+    const { id, error, ...found } = model.get("answer") ?? {}, call = waiting.get(id);
+    if (!call) return;
+    waiting.delete(id);
+    if (error) call.no(new Error(error)); else call.yes(unpack(found, []));
+    setTimeout(() => { if (model.get("answer")?.id === id) { model.set("answer", {}); model.save_changes(); } });      // taken: it is no state that a notebook should save
+  };
   model.on("change:state", onState); model.on("change:answer", onAnswer);
   return {
     can: kind => (model.get("payload").asks ?? []).includes(kind),
