@@ -104,7 +104,7 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 section > figure { margin: 1rem 0; } section > figure > img { max-width: 100%; height: auto; display: block; }
 figcaption, .numbers caption { color: var(--soft); font-size: .9rem; text-align: left; max-width: 48rem; margin-top: .3rem; white-space: normal; }
 .numbers caption { caption-side: bottom; padding-top: .3rem; }
-section > .view { margin: 1.4rem 0; border: 1px solid var(--line); }
+section > .view { margin: 1.4rem calc(50% - min(42rem, 50vw - 1.6rem)); border: 1px solid var(--line); }
 .answers { display: grid; grid-template-columns: 13rem 1fr; gap: 1rem; margin: 1rem 0 1.6rem; }
 .answers ol { list-style: none; margin: 0; padding: 0; display: grid; grid-template-columns: repeat(auto-fill, minmax(8.6rem, 1fr)); gap: .6rem; align-content: start; }
 .answers ol.words { grid-template-columns: 1fr; gap: .35rem; }

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONFIDENCES', 'trust_table', 'measured', 'stands_on', 'curves_of', 'run_figures', 'results_rows', 'write_figures',
-           'report_blocks', 'write_report', 'Figures', 'Report']
+           'look_inside', 'report_blocks', 'write_report', 'Figures', 'Report']
 
 # %% ../../nbs/cli/83_report.ipynb #11238646
 from dataclasses import dataclass
@@ -147,9 +147,30 @@ def write_figures(run: Path, out: Path, split: str = "test", protocols: tuple[st
     return files
 
 # %% ../../nbs/cli/83_report.ipynb #464ba6ee
-def report_blocks(run: Path, studies, results: dict, points: dict, method, out: Path, split: str, show: bool) -> dict:
+def look_inside(run: Path, studies, results: dict, points: dict, method, split: str) -> list:
+    """The views that have something to say about a run: always the explorer and, where queries failed, the failures; ellipses
+    where points have variances, prototypes and attention where the method has prototypes and regions."""
+    from medret_nb.views.attention import Looker, attention_view
+    from medret_nb.views.ellipses import ellipses_view
+    from medret_nb.views.explorer import explorer_view
+    from medret_nb.views.failures import failures_view
+    from medret_nb.views.items import of_points
+    from medret_nb.views.prototypes import prototypes_view
+    of_method = {"policy": method.config.policy, "size": method.config.size, "folder": run} if method else {}
+    items = of_points(points, studies, method=method, name=f"{run.name}, split {split}", **of_method)
+    protocol = "text" if "text" in results else next(iter(results))                  # under exact, an equal text would be a failure
+    failed = failures_view(run if method else results[protocol], studies=studies, split=split, protocol=protocol, most=1000, thumbnail=96)
+    views = [explorer_view(items, thumbnail=64)] + ([] if failed.payload["empty"] else [failed])
+    if items.image.logvar is not None: views.append(ellipses_view(items, thumbnail=64))
+    if "prototypes" in items.image.local: views.append(prototypes_view(items, thumbnail=64))
+    if getattr(method, "regions", ()): views.append(attention_view(Looker(method, items.studies), most=8))
+    return views
+
+
+def report_blocks(run: Path, studies, results: dict, points: dict, method, out: Path, split: str, show: bool,
+                  views: bool = True) -> dict:
     "What stands on the page of a run: heading -> blocks."
-    from medret_nb.cli.page import facts, figure_uri, picture, prose, table
+    from medret_nb.cli.page import facts, figure_uri, inside, picture, prose, table
     from medret_nb.cli.digest import ask_with_films, ask_with_sentences, headline, in_words, overview_facts
     from medret_nb.data.files import read_json
     from medret_nb.figures.figures import PAGE
@@ -169,6 +190,10 @@ def report_blocks(run: Path, studies, results: dict, points: dict, method, out: 
     if method is not None:
         blocks["What was found"] = [*ask_with_films(points, part, method.config.size, method.config.policy, show=show),
                                     *ask_with_sentences(method, points, part, method.config.size, show=show)]
+    if views:
+        blocks["Look inside"] = [prose("Point, click, filter: this page holds all it needs and asks nobody. A query that is typed, and a "
+                                       "film of your own, need the same views in a notebook."),
+                                 *[inside(view, show) for view in look_inside(run, studies, results, points, method, split)]]
     made = read_json(run / "fingerprint.json") if (run / "fingerprint.json").is_file() else {}
     blocks |= {"How training went": of("training"), "The studies": [facts(overview_facts(studies))],
                "How it was made": [facts({k: str(v) for k, v in made.items()}),
@@ -178,10 +203,11 @@ def report_blocks(run: Path, studies, results: dict, points: dict, method, out: 
 
 
 def write_report(run: Path, studies, split: str = "test", protocols: tuple[str, ...] = ("exact", "text"),
-                 show: bool | None = None, out: Path | None = None) -> Path:
+                 show: bool | None = None, out: Path | None = None, views: bool = True) -> Path:
     """Write the page of a run (by default RUN/report.html) and its figures beside it; returns the page's path.
 
     studies : those it is measured on. show : films and texts on the page; by default unless the studies are restricted.
+    views : maps and lists to point at and to click through; without them the page is small.
     Measures what is not measured yet. Raises `DataError` as `medret evaluate` does.
     """
     from medret_nb.cli.page import NOT_FOR_SHARING, write_page
@@ -193,7 +219,7 @@ def write_report(run: Path, studies, split: str = "test", protocols: tuple[str, 
         if not (run / "evaluation" / split / protocol / "metrics.json").is_file():
             measure(points, part, protocol, out=run / "evaluation", verbose=False)
     method = load_method(run) if (run / "config.json").is_file() else None
-    blocks = report_blocks(run, studies, measured(run, split, protocols), points, method, out, split, show)
+    blocks = report_blocks(run, studies, measured(run, split, protocols), points, method, out, split, show, views)
     lead = f"{method.name if method else 'Embeddings of another program'}, measured on {split} studies of {studies.info.get('name') or studies.folder.name}."
     return write_page(out / "report.html", f"Report on {run.name}", lead, blocks, (NOT_FOR_SHARING,
                       ) if studies.restricted else ())
@@ -218,15 +244,17 @@ class Figures(Command):
 
 @dataclass
 class Report(OfRun):
-    "Write one page on a run: results, whether it knows when it is wrong, examples, training, how it was made."
+    "Write one page on a run: results, whether it knows when it is wrong, examples, views, training, how it was made."
     protocol: tuple[Literal["exact", "text", "labels", "labels-abnormal", "fits-open", "fits-closed"], ...] = ("exact", "text")
     "What counts as a hit, one or several; what is not measured yet is measured."
     show: bool = False
     "Show films and texts of restricted studies too; the page is then not for sharing."
     out: Path | None = None
     "Folder to write; by default the run's own."
+    views: bool = True
+    "Views on the page, to point at and to click through; without them it is small."
 
     def run(self) -> None:
         page = write_report(self.run_folder, data_of(self.run_folder, self.data), self.split, self.protocol,
-                            True if self.show else None, self.out)
+                            True if self.show else None, self.out, self.views)
         print(f"written to {page}")

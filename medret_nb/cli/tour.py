@@ -10,6 +10,7 @@ __all__ = ['QUICK', 'WRITTEN', 'WELCOME', 'QUICK_NOTE', 'FAREWELL', 'Plan', 'Clo
 import json
 import os
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,8 +20,8 @@ import pandas as pd
 
 from .digest import (ask_with_films, ask_with_sentences, headline, in_words, measure, overview_facts, recall_table,
                                   results_table, save_table)
-from .page import facts, figure_uri, picture, prose, table, write_page
-from .report import curves_of, trust_table
+from .page import facts, figure_uri, inside, picture, prose, table, write_page
+from .report import curves_of, look_inside, trust_table
 from ..data.dictation import FORMS
 from ..data.files import read_json, write_json
 from ..data.phantom import make_phantom
@@ -154,7 +155,7 @@ def methods_blocks(plan: Plan, methods: Comparison, uris: dict) -> list[dict]:
 # %% ../../nbs/cli/80_tour.ipynb #a258d927
 def report_sections(plan: Plan, studies: StudySet, run: Run, results: dict[str, Results], found: list[dict],
                     uris: dict, seconds: dict,
-                    methods: Comparison | None = None) -> dict:
+                    methods: Comparison | None = None, views: Sequence = ()) -> dict:
     "What stands on the page: heading -> blocks."
     exact, control = results["CLIP, exact"], results["control, exact"]
     marks = {f"fingerprint: {k}": str(v) for k, v in exact.report["fingerprint"].items() if isinstance(v, (str, int))}
@@ -179,6 +180,8 @@ def report_sections(plan: Plan, studies: StudySet, run: Run, results: dict[str, 
                   "correctness, with its 95 % interval by patient. "
                   "Protocol exact, image-to-text, right at rank 1.")],
         "What was found": found,
+        **({"Look inside": [prose("The CLIP run, to point at and to click through. This page holds all it needs and asks nobody; a "
+                                  "query that is typed needs the same views in a notebook."), *map(inside, views)]} if views else {}),
         **({"All methods, side by side": methods_blocks(plan, methods, uris)} if methods else {}),
         "How training went": [picture(uris["training"],
                                       "Loss at each step (nats), and recall on the validation studies after each "
@@ -246,7 +249,8 @@ def tour(out: str | Path = "tour", quick: bool = False, plan: Plan | None = None
         print(methods.wide().to_string())
     with clock.step("drawing figures and writing the page"):
         uris = draw_figures(out / "figures", run, results, studies, plan.size, methods=methods)
-        sections = report_sections(plan, studies, run, results, found, uris, clock.seconds, methods)
+        views = look_inside(out / "run", studies, {p: results[f"CLIP, {p}"] for p in ("exact", "text")}, points, method, "test")
+        sections = report_sections(plan, studies, run, results, found, uris, clock.seconds, methods, views)
         lead = "A retrieval model, trained and measured on simulated chest radiographs and reports."
         write_page(out / "report.html", "Finding reports for radiographs: the tour", lead, sections, (QUICK_NOTE,
                    ) if quick else ())

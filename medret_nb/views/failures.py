@@ -168,8 +168,9 @@ def failures_view(source, *, studies=None, other=None, split: str = "test", prot
     why = explain(here.results, here.studies, here.policy)
     failures, asked = why.failures, sum(why.asked.values())
     if direction is not None: failures = failures[failures["direction"] == direction].reset_index(drop=True)
-    says = [] if len(failures) <= most else [f"The first {most:,} of {len(failures):,} failed queries are shown."]
-    why.failures = failures = failures.head(most)
+    counted = "; ".join(f"{d}: {(failures['direction'] == d).sum():,} of {n:,} queries failed" for d, n in why.asked.items())
+    says = [] if len(failures) <= most else [f"{most:,} of {len(failures):,} failed queries are shown, taken at equal steps."]
+    why.failures = failures = failures.iloc[_spread(len(failures), most)].reset_index(drop=True)
     if not len(failures): says.append("There is nothing to show: no query failed." if asked else "There is nothing to show: no query has a relevant candidate.")
     if not why.phantom: says.append("Relations are read from the reports' words by rules; there is no truth to check them against.")
     data, private = _gathered(here, why, second, k, thumbnail) if len(failures) else ({}, {})
@@ -181,7 +182,6 @@ def failures_view(source, *, studies=None, other=None, split: str = "test", prot
         answers["whatif"] = lambda asked: {"changes": _changed(asker, failures, int(asked["row"]))}
         private["whatif"] = {str(row): _changed(asker, failures, row) for row in _spread(len(failures), whatif)}
         if whatif: says.append(f"What if: computed beforehand for {len(private['whatif'])} queries, which the table marks; for the others a notebook computes it.")
-    counted = "; ".join(f"{d}: {(failures['direction'] == d).sum():,} of {n:,} queries failed" for d, n in why.asked.items())
     lead = f"{here.name}, protocol {why.protocol}: {counted}."
     return make_view("failures", "Failures", data, private, lead=lead, says=says, empty=not len(failures), restricted=here.studies.restricted,
                      answers=answers, state={"chosen": 0} if len(failures) else {})

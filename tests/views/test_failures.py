@@ -215,3 +215,11 @@ def test_in_jupyterlab_notes_and_questions_reach_the_kernel(run_notebook, page):
     asking.get_by_role("button", name="Change one fact").click()
     expect(asking.locator(".whatif tbody tr").first).to_contain_text("as it is", timeout=30_000)
     assert first.evaluate("e => e.scrollWidth <= e.clientWidth") and not page.errors and not page.outside, (page.errors, page.outside)
+
+
+def test_few_of_many_failures_are_taken_from_both_directions(seen):
+    """`most` must not cut off one direction, and the sentence above must count all that failed."""
+    studies, results, _, _ = seen
+    everything, some = failures_view(results, studies=studies), failures_view(results, studies=studies, most=6)
+    assert some.payload["lead"] == everything.payload["lead"] and "taken at equal steps" in " ".join(some.payload["says"])
+    assert sorted(set(array_of(some.payload["data"]["rows"]["way"]).tolist())) == [0, 1] and len(array_of(some.payload["data"]["rows"]["way"])) == 6
