@@ -40,11 +40,10 @@ define("attention", (root, data, host) => {
       else { const b = item.boxes.row(i); if (b[2] > b[0]) pen.fillRect(b[0] * 200, b[1] * 200, (b[2] - b[0]) * 200, (b[3] - b[1]) * 200); }
     });
   }
-  function rect(box, kind) { return svg("rect", { class: kind, x: 100 * box[0], y: 100 * box[1], width: Math.max(0, 100 * (box[2] - box[0])), height: Math.max(0, 100 * (box[3] - box[1])), "vector-effect": "non-scaling-stroke" }); }
   function outline() {
-    const chosen = look && look.region !== undefined ? rect(item.boxes.row(look.region), "chosen") : null;
-    const cell = look && look.cell !== undefined ? (() => { const [, rows, columns] = item.grid.shape, r = Math.floor(look.cell / columns), c = look.cell % columns; return rect([c / columns, r / rows, (c + 1) / columns, (r + 1) / rows], "chosen"); })() : null;
-    lines.replaceChildren(...item.truth.map(t => rect(t.box, "truth")), ...[chosen, cell].filter(Boolean));
+    const chosen = look && look.region !== undefined ? rectangle(item.boxes.row(look.region), "chosen") : null;
+    const cell = look && look.cell !== undefined ? (() => { const [, rows, columns] = item.grid.shape, r = Math.floor(look.cell / columns), c = look.cell % columns; return rectangle([c / columns, r / rows, (c + 1) / columns, (r + 1) / rows], "chosen"); })() : null;
+    lines.replaceChildren(...item.truth.map(t => rectangle(t.box, "truth")), ...[chosen, cell].filter(Boolean));
   }
   function shade(weights) { const high = weights ? Math.max(...weights, 1e-9) : 1; [...text.querySelectorAll(".word")].forEach((b, i) => { b.style.background = weights ? `color-mix(in srgb, var(--c1) ${Math.round(70 * weights[i] / high)}%, transparent)` : ""; b.setAttribute("aria-pressed", String(Boolean(look) && look.word === i)); }); }
 

@@ -38,6 +38,10 @@ function report(text) {                      // a text as it stands, in its own 
   return h("div", { class: "report", dir: "auto", tabindex: long ? 0 : null, role: long ? "region" : null, "aria-label": long ? "report, scrolls" : null }, text);
 }
 
+function rectangle([x0, y0, x1, y1], kind) {  // over a film, in an svg of 100 x 100; the box in fractions
+  return svg("rect", { class: kind, x: 100 * x0, y: 100 * y0, width: Math.max(0, 100 * (x1 - x0)), height: Math.max(0, 100 * (y1 - y0)), "vector-effect": "non-scaling-stroke" });
+}
+
 function number(value, digits = 3) { return value === null || value === undefined || Number.isNaN(value) ? "–" : Number(value).toFixed(digits); }
 
 function choice(label, options, value, onpick) {         // options: texts or [value, text]

@@ -18,7 +18,7 @@ function frame(el, payload, host) {
 }
 
 function overModel(model) {                  // JupyterLab: the state lives in the widget
-  let turn = 0;
+  let turn = 0, before = Promise.resolve();
   const waiting = new Map(), listeners = [], state = () => model.get("state") ?? {};
   let last = { ...state() };
   const onState = () => { const now = { ...state() }; for (const [key, call] of listeners) if (now[key] !== last[key]) call(now[key]); last = now; };
@@ -36,8 +36,10 @@ function overModel(model) {                  // JupyterLab: the state lives in t
     set(key, value) { if (state()[key] === value) return; model.set("state", { ...state(), [key]: value }); model.save_changes(); },
     on: (key, call) => listeners.push([key, call]),
     ask(kind, fields) {
-      const id = `${Date.now()}-${turn++}-${Math.random()}`;
-      return new Promise((yes, no) => { waiting.set(id, { yes, no }); model.set("request", { id, kind, ...fields }); model.save_changes(); });
+      const id = `${Date.now()}-${turn++}-${Math.random()}`;           // one at a time: of two requests that wait to be sent the later would replace the earlier
+      const mine = before.then(() => new Promise((yes, no) => { waiting.set(id, { yes, no }); model.set("request", { id, kind, ...fields }); model.save_changes(); }));
+      before = mine.catch(() => {});
+      return mine;
     },
     free() { model.off("change:state", onState); model.off("change:answer", onAnswer); },
   };
