@@ -31,7 +31,7 @@ def measure(points: dict[str, Embeddings], studies: StudySet, protocol: str, ks=
     """
     more = {}
     if studies.folder is not None and (Path(studies.folder) / "truth.parquet").is_file():
-        truth = load_truth(studies)
+        truth = load_truth(studies, section_text(studies, points["text"].meta.get("policy") or "findings"))
         more["oracles"] = {"oracle that reads the labels": "labels", "oracle that sees the scene": truth.fits("closed")}
         if protocol.startswith("fits"): more["fits"] = truth.fits(protocol.removeprefix("fits-"))
     return evaluate(points["image"], points["text"], studies, protocol, ks, out, verbose=verbose, **more)

@@ -333,8 +333,20 @@ class Truth:
         return report_fits(self.reports, self.scenes, reading)
 
 # %% ../../nbs/data/11_phantom.ipynb #20eba6f2
-def load_truth(studies: StudySet) -> Truth:
-    """The truth that lies beside a phantom StudySet, or a split of one. DataError if it is no phantom."""
+def _told_in(reports: list, table: pd.DataFrame, texts) -> list:
+    """The assertions of each report that lie in the sections which stand in its text."""
+    out = []
+    for claims, text, *parts in zip(reports, texts, table["findings"], table["impression"], strict=True):
+        used = {name for name, part in zip(("findings", "impression"), parts) if part.strip() and part.strip() in text}
+        out.append([a for a in claims if a.section in used])
+    return out
+
+
+def load_truth(studies: StudySet, texts=None) -> Truth:
+    """The truth that lies beside a phantom StudySet, or a split of one. DataError if it is no phantom.
+
+    texts: one per study, as `section_text` gives them; a report then holds what its text claims, not all its sections.
+    """
     folder = studies.folder
     if folder is None or not (folder / "scenes.parquet").exists():
         raise DataError(f"{folder}: holds no scenes.parquet; only a phantom has a truth")
@@ -345,10 +357,11 @@ def load_truth(studies: StudySet) -> Truth:
     config = read_json(folder / "phantom.json")
     only = {t: tables[t][tables[t]["study_id"].isin(set(ids))].reset_index(drop=True)
             for t in ("truth", "visibility", "sentences")}
+    reports = reports_of(tables["assertions"], ids)
     return Truth([scene_from_dict(json.loads(t)) for t in rows["scene"]],
                  [scene_from_dict(json.loads(t)) if t else None for t in rows["prior"]],
                  [(config["seed"], int(i), int(v)) for i, v in zip(rows["patient_index"], rows["visit"])],
-                 reports_of(tables["assertions"], ids), only["truth"], only["visibility"], only["sentences"],
+                 reports if texts is None else _told_in(reports, studies.studies, texts), only["truth"], only["visibility"], only["sentences"],
                  tables["ambiguity"].set_index("study_id").loc[ids].reset_index(), config)
 
 # %% ../../nbs/data/11_phantom.ipynb #74c480ea

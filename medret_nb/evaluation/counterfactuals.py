@@ -84,7 +84,7 @@ class Asker:
     def __init__(self, method, studies: StudySet, image: Embeddings, text: Embeddings, protocol: str = "text"):
         self.method, self.policy, self.protocol = method.eval(), method.config.policy, protocol
         self.studies = studies.select(image.study_ids)
-        self.truth = load_truth(self.studies)
+        self.truth = load_truth(self.studies, section_text(self.studies, self.policy))
         self.table = self.studies.studies
         self.place = {study: row for row, study in enumerate(self.table["study_id"])}
         if lost := [s for s in text.study_ids if s not in self.place]: raise DataError(f"text: {len(lost)} texts have no film, e.g. {lost[0]}")

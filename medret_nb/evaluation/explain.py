@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..data.claims import Assertion
 from ..data.files import DataError
 from ..data.phantom import Truth, load_truth
 from ..data.reports import normalise_text, section_text, text_groups
@@ -60,16 +59,6 @@ class Case:
         return max((d for kind, side, d in self.visible if kind in thing.kinds and (not thing.side or side in ("", "bilateral", thing.side))), default=np.inf)
 
 
-def _told(studies: pd.DataFrame, texts: Sequence[str], reports: list[list[Assertion]] | None) -> list[Said]:
-    "What each text says: the phantom's own claims of the sections used, else what `read_claims` reads."
-    if reports is None: return [said_by(read_claims(text)) for text in texts]
-    out = []
-    for text, findings, impression, claims in zip(texts, studies["findings"], studies["impression"], reports):
-        used = {name for name, part in (("findings", findings), ("impression", impression)) if part.strip() and part.strip() in text}
-        out.append(said_by([a for a in claims if a.section in used]))
-    return out
-
-
 def _rare(studies: pd.DataFrame, share: float) -> list[bool]:
     "Whether a study has a finding that fewer than `share` of all have."
     mine = [{k for k, v in (labels or {}).items() if v == 1 and k != "No Finding"} for labels in studies["labels"]]
@@ -92,14 +81,15 @@ def cases_of(studies: StudySet, policy: str, shown: dict[str, str] | None = None
     rule; rare: a finding is rare if a smaller share of the studies has it. A phantom's truth is used where there is one.
     """
     table, texts, folder = studies.studies, section_text(studies, policy), studies.folder
-    truth = load_truth(studies) if folder is not None and (Path(folder) / "scenes.parquet").is_file() else None
+    truth = load_truth(studies, texts) if folder is not None and (Path(folder) / "scenes.parquet").is_file() else None
     images = choose_image(studies.images).set_index("study_id")["image_id"].to_dict() | (shown or {})
     view_of = studies.images.set_index("image_id")["view"].to_dict()
     seen = truth.visibility.groupby("image_id") if truth else {}
     seen = {i: tuple(part[["finding", "side", "dprime"]].itertuples(index=False, name=None)) for i, part in seen} if truth else {}
     groups = text_groups(texts)
     alike = np.bincount(groups)[groups] if len(groups) else groups
-    told, rarely, out = _told(table, texts, truth.reports if truth else None), _rare(table, rare), {}
+    told = [said_by(claims) for claims in (truth.reports if truth else map(read_claims, texts))]     # the truth, else by rules
+    rarely, out = _rare(table, rare), {}
     for row, (study, text) in enumerate(zip(table["study_id"].astype(str), texts)):
         image = images.get(study)
         view, visible = view_of.get(image), seen.get(image, ())

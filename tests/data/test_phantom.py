@@ -85,6 +85,19 @@ def test_reports_fit_unless_the_observer_erred(small_phantom):
     assert [truth.scenes[i] for i in rows] == part.scenes and [truth.reports[i] for i in rows] == part.reports
 
 
+def test_a_text_claims_what_its_own_sections_claim(small_phantom):
+    from medret_nb.data.reports import section_text
+    whole = load_truth(small_phantom)
+    both, short = (load_truth(small_phantom, section_text(small_phantom, policy)) for policy in ("both", "impression"))
+    assert both.reports == whole.reports
+    table = small_phantom.studies
+    for row, (all_of, some) in enumerate(zip(whole.reports, short.reports)):
+        here = "impression" if table["impression"][row].strip() else "findings"
+        assert [a for a in all_of if a.section == here] == [a for a in some if a.section == here]
+        assert {a.section for a in some} <= {here} or table["findings"][row].strip() in table["impression"][row]
+    assert sum(map(len, short.reports)) < sum(map(len, whole.reports)) and (short.fits() >= whole.fits()).all()
+
+
 def test_ambiguity_columns(small_phantom):
     a = read_parquet(small_phantom.folder / "ambiguity.parquet")
     assert (a["report_open"] <= 0).all() and (a["report_closed"] <= a["report_open"]).all()
