@@ -6,7 +6,7 @@
 __all__ = ['Command', 'show_studies', 'Phantom', 'Csv', 'OpenI', 'Dicom', 'Download']
 
 # %% ../../nbs/cli/81a_gather.ipynb #629dbe6d
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,6 +32,12 @@ class Phantom(Command):
     "Folder to write; called again with the same settings it goes on where it stopped."
     studies: int = 1000
     "How many; 70 % become train, 10 % val, 20 % test."
+    counts: dict[str, int] = field(default_factory=dict)
+    "Instead of --studies, how many in each split, such as: train 2000 val 200 test 400."
+    single: tuple[Literal["train", "val", "test"], ...] = ()
+    "Splits in which each patient has one study."
+    written: bool = False
+    "A text for every study. Without it some reports have neither findings nor impression, as real ones do."
     seed: int = 0
     "The same seed gives the same studies."
     size: int = 128
@@ -44,9 +50,11 @@ class Phantom(Command):
     "Processes that share the work."
 
     def run(self) -> None:
+        from medret_nb.data.dictation import FORMS, Forms
         from medret_nb.data.phantom import make_phantom
-        show_studies(make_phantom(self.studies, self.seed, self.size, self.out, self.prevalence, self.site,
-                                  workers=self.workers), self.out)
+        forms = replace(FORMS.get((self.prevalence, self.site), Forms()), neither=0.0) if self.written else None
+        show_studies(make_phantom(self.counts or self.studies, self.seed, self.size, self.out, self.prevalence, self.site,
+                                  one_study_per_patient=self.single, forms=forms, workers=self.workers), self.out)
 
 # %% ../../nbs/cli/81a_gather.ipynb #2257f8c6
 @dataclass

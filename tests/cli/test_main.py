@@ -152,6 +152,7 @@ WRONG = {
     "not a number": (["data", "phantom", "OUT", "--studies", "many"], ["--studies", "many"]),
     "nothing given": (["train"], ["--data", "--out"]),
     "no such method": (["train", "clap", "--data", "OUT", "--out", "RUN"], ["clap", "clip"]),
+    "unknown split": (["data", "phantom", "OUT", "--counts", "nonsense", "3"], ["nonsense", "train, val, test"]),
     "negative studies": (["data", "phantom", "OUT", "--studies", "-3"], ["-3"]),
     "size too small": (["data", "phantom", "OUT", "--size", "2"], ["size", "2"]),
     "no such source": (["data", "csv", "NOWHERE", "OUT"], ["NOWHERE"]),
