@@ -103,7 +103,7 @@ class Pieces:
         if len(whole) != total: raise DataError(f"{name}: {len(whole):,} of {total:,} bytes arrived; choose it again")
         return whole
 
-# %% ../../nbs/views/73a_asking.ipynb #0e4d2192
+# %% ../../nbs/views/73a_asking.ipynb #4b124f5e
 class Desk:
     "Answers the questions of a view about N studies: films and reports of the data, sentences, films from the disk, at regions or as a whole."
     kept = 4                                      # films from the disk in memory
@@ -181,7 +181,7 @@ class Desk:
         number, self.count = self.count, self.count + 1
         self.films[number] = AskedFilm(asked["name"], square, embed_films(self.items.method, [array], [asked["name"]]))
         self.films.pop(number - self.kept, None)
-        return {"film": number, "name": asked["name"], "picture": thumbnails([square], 256, 88), "told": f"{array.shape[1]} × {array.shape[0]} pixels, {len(whole) / 1e6:.2g} MB"}
+        return {"film": number, "name": asked["name"], "picture": thumbnails([square], 256, 88), "told": f"{array.shape[1]} × {array.shape[0]} pixels, " + (f"{len(whole) / 1e6:.1f} MB" if len(whole) > 1e6 else f"{len(whole) / 1e3:.1f} kB")}
 
     def answers(self) -> dict:
         "The functions by kind of request, as `make_view` takes them."

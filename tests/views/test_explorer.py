@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from medret_nb.data.files import DataError
 from medret_nb.figures.figures import save_figure
+from medret_nb.retrieval.search import build_index
 from medret_nb.views.explorer import explorer_figure, explorer_view, rarest
 from medret_nb.views.items import answers_to, from_arrays, gather
 from medret_nb.views.widget import view_html
@@ -66,6 +67,50 @@ def test_odd_inputs_are_told(image, word, empty, page, tmp_path):
     assert word in " ".join(view.payload["says"]) and view.payload["empty"] == empty
     opened(page, view_html(view, tmp_path / "p.html"))
     assert word in page.inner_text("header") and not page.errors, page.errors
+
+
+@pytest.fixture(scope="module")
+def placed(small_phantom, tmp_path_factory):
+    "Items of an untrained model with regions."
+    from medret_nb.methods.rra_vl import RRAVL, RRAVLConfig
+    folder = tmp_path_factory.mktemp("placed")
+    RRAVL.create(RRAVLConfig(dim=8, data=str(small_phantom.folder))).save_pretrained(folder)
+    return gather(folder, split="train", progress=False)
+
+
+def test_a_place_is_asked_for_by_name_by_box_and_on_a_new_film(placed):
+    view = explorer_view(placed, k=4, state={"regions": ["left lung"]})
+    names = view.payload["data"]["regions"]
+    assert view.payload["asks"] == ["ask", "film", "sentence", "stage"] and "left lung" in names and view.state == {"regions": ["left lung"]}
+    view.request = {"id": 1, "kind": "ask", "row": 2, "side": "report", "find": "films", "regions": ["left lung"], "rho": 0.8}
+    hits = build_index(placed.image).search(placed.text.select([2]), 4, regions=["left lung"], rho=0.8)
+    np.testing.assert_array_equal(array_of(view.answer["positions"]), hits.positions[0])
+    np.testing.assert_array_equal(array_of(view.answer["scores"]), hits.scores[0])
+    view.request = {"id": 2, "kind": "stage", "row": 2}
+    boxes = array_of(view.answer["boxes"])
+    assert boxes.shape == (len(names), 4) and len(array_of(view.answer["picture"]["ends"])) == 1
+    view.request = {"id": 3, "kind": "ask", "row": 2, "side": "film", "box": boxes[names.index("mediastinum")].tolist(), "rho": 0.5}
+    assert view.answer["drawn"] == "mediastinum" and view.answer["find"] == "reports"
+    data = b"no picture"
+    view.request = {"id": 4, "kind": "film", "upload": "u", "name": "a.png", "part": 0, "parts": 1, "size": len(data), "data": data}
+    assert view.answer["error"].startswith("a.png: not a picture") and view.request == {}
+    view.request = {"id": 5, "kind": "ask", "row": 2, "side": "film", "box": [0, 0, None, 1]}
+    assert view.answer["error"].startswith("box: four numbers")
+
+
+def test_without_regions_no_place_is_asked_for():
+    assert explorer_view(some_items()).payload["asks"] == [] and "regions" not in explorer_view(some_items()).payload["data"]
+
+
+@pytest.mark.browser
+def test_a_page_offers_nothing_that_needs_a_kernel(placed, page, tmp_path):
+    view = explorer_view(placed, k=4, state={"chosen": 1, "direction": "it", "regions": ["left lung"], "box": [0.1, 0.1, 0.5, 0.5], "find": "films"})
+    opened(page, view_html(view, tmp_path / "p.html"))
+    for label in ("Ask with a sentence", "Ask with a film from the disk", "Find", "left lung"): assert not page.get_by_label(label, exact=True).count()
+    assert not page.locator("details.places, input[type=file], .film-stage, fieldset").count()
+    found = answers_to(placed, k=4).positions[1]                                # the answers computed beforehand: reports, by the whole film
+    assert page.locator(".ranked .card button.link").all_inner_texts() == [f"{r + 1}. {placed.ids[p]}" for r, p in enumerate(found)]
+    assert not page.outside and not page.errors, page.errors
 
 
 def test_the_rarest_finding_paints():

@@ -18,7 +18,7 @@ async function upload(host, file, limit) {   // a file, piece by piece -> the an
 function drawable(onbox) {                   // a film on which one box can be drawn, with the pointer or with the arrow keys
   let box = null, start = null, outlines = [], said = "";
   const film = h("img", { class: "film", draggable: "false" }), lines = svg("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" });
-  const node = h("div", { class: "film-stage drawable", tabindex: 0, role: "application" }, film, lines);
+  const node = h("div", { class: "film-stage drawable", tabindex: 0, role: "application", "data-lm-suppress-shortcuts": "true" }, film, lines);
   const within = v => Math.min(1, Math.max(0, v)), at = e => { const place = node.getBoundingClientRect(); return [within((e.clientX - place.left) / place.width), within((e.clientY - place.top) / place.height)]; };
   const between = ([a, b], [c, d]) => [Math.min(a, c), Math.min(b, d), Math.max(a, c), Math.max(b, d)];
   function paint(now = box) {
@@ -45,7 +45,7 @@ function drawable(onbox) {                   // a film on which one box can be d
   return { node, show(address, alt) { film.src = address; film.alt = said = alt; paint(); }, update(now, around) { box = now; outlines = around; if (!start) paint(); } };
 }
 
-function placesPanel(host, names) {          // regions, box, weight and what to find, as a panel that can be folded away
+function placesPanel(host, names, onfold) {  // regions, box, weight and what to find, as a panel that can be folded away
   const rounded = box => box && box.map(v => Math.round(1000 * v) / 1000), about = { question: null, shown: null, boxes: null, picture: null };
   let turn = 0, hint = null;
   const stage = drawable(box => host.set("box", rounded(box))), told = h("p", { class: "note", role: "status" });
@@ -54,7 +54,7 @@ function placesPanel(host, names) {          // regions, box, weight and what to
     for (const [event, now] of [["mouseenter", name], ["mouseleave", null], ["focusin", name], ["focusout", null]]) node.addEventListener(event, () => { hint = now; paint(); });
     return node;
   });
-  const fields = ["left", "top", "right", "bottom"].map(name => h("input", { type: "number", min: 0, max: 100, step: 1, "aria-label": `box, ${name} edge, percent of the film`, onchange: typedBox }));
+  const fields = ["left", "top", "right", "bottom"].map(name => h("input", { type: "number", min: 0, max: 100, step: 1, "aria-label": `box, ${name} edge, percent of the film`, onchange: typedBox, onkeydown: e => { if (e.key === "Enter") typedBox(); } }));
   const weight = slider("Weight of the place (rho)", 0, 1, 0.05, host.get("rho", 0.5), v => host.set("rho", v));
   const find = choice("Find", [[null, "what fits the query"], ["reports", "reports"], ["films", "films"]], host.get("find"), v => host.set("find", v));
   const stands = choice("The box stands for", [[null, "the region it overlaps best"], ...names.map(n => [n, n])], host.get("stands_for"), v => host.set("stands_for", v));
@@ -62,7 +62,7 @@ function placesPanel(host, names) {          // regions, box, weight and what to
   const edges = h("div", { class: "controls" }, ["left", "top", "right", "bottom"].map((name, k) => h("label", { class: "control" }, h("span", {}, `${name} %`), fields[k])), away);
   const onFilm = h("div", {}, stage.node, told, h("fieldset", {}, h("legend", {}, "Box on the film"), edges, stands));
   const head = h("summary");
-  const node = h("details", { class: "panel places", ontoggle: () => load() }, head, h("fieldset", {}, h("legend", {}, "Regions that count"), h("div", { class: "controls" }, ticks)), onFilm, h("div", { class: "controls" }, weight, find));
+  const node = h("details", { class: "panel places", ontoggle: () => { load(); onfold(); } }, head, h("fieldset", {}, h("legend", {}, "Regions that count"), h("div", { class: "controls" }, ticks)), onFilm, h("div", { class: "controls" }, weight, find));
 
   function typedBox() {
     const values = fields.map(f => f.value === "" ? NaN : Number(f.value) / 100);

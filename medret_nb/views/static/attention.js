@@ -16,7 +16,7 @@ function covered([x0, y0, x1, y1], r, c, rows, columns) {    // share of a cell 
 define("attention", (root, data, host) => {
   let item = null, look = null, turn = 0, temperature = host.get("temperature", data.temperature);      // look: {word} or {cell} or {region}, or null
   const film = h("img", { class: "film" }), heat = h("canvas", { "aria-hidden": "true" }), lines = svg("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" });
-  const stage = h("div", { class: "film-stage", tabindex: 0, role: "application", "aria-label": "film; the arrow keys move over its places, the words that take each place are shaded" }, film, heat, lines);
+  const stage = h("div", { class: "film-stage", tabindex: 0, "data-lm-suppress-shortcuts": "true", role: "application", "aria-label": "film; the arrow keys move over its places, the words that take each place are shaded" }, film, heat, lines);
   const text = h("p", { class: "words report", dir: "auto" }), told = h("p", { class: "note", role: "status" }), beside = h("div"), regions = h("div", { class: "controls" }), own = h("div");
   const how = () => item.grid && (host.get("how") !== "regions" || !item.places) ? "grid" : "places";
   const column = (array, i, size) => { const out = []; for (let w = 0; w < item.words.length; w++) out.push(array[w * size + i]); return out; };

@@ -13,7 +13,7 @@ define("explorer", (root, data, host) => {
   let map = mapOf(host.get("map")), other = null, turn = 0, reading = 0;         // other: a query that is not in the data, {fields, card, flag, places}
 
   const told = h("p", { class: "note" }), query = h("div", { "aria-live": "polite" }), answer = h("div", { "aria-live": "polite" }), status = h("p", { class: "note", role: "status" });
-  const panel = host.can("stage") ? placesPanel(host, data.regions) : null;
+  const panel = host.can("stage") ? placesPanel(host, data.regions, () => tellQuery()) : null;
   const plane = scatter({ ...map, shape: Uint8Array.from({ length: 2 * n }, (_, p) => p < n ? 0 : 1), shapes: ["film", "report"], label, onpick: p => pick(p % n, p < n ? "it" : "ti"), onflag: () => {},
     alt: `Map of ${n.toLocaleString("en")} films and their reports` });
   const rank = d => i => { const r = rowOf[d].get(i); return r === undefined ? null : data.directions[d].ranks[r]; };
@@ -33,8 +33,10 @@ define("explorer", (root, data, host) => {
     return [...Array.from(positions, (p, r) => ({ i: p + shift, text: String(r + 1), colour: hits && hits[r] ? "--hit" : "--miss" })).reverse(), ...own.map(([i, text, colour]) => ({ i, big: true, text, colour }))];
   }
   function ownMarks(i, side) { return side === "it" ? [[i + n, "its partner", "--hit"], [i, "query", "--ink"]] : [[i, "its partner", "--hit"], [i + n, "query", "--ink"]]; }
-  function tellQuery(i, side) {
-    query.replaceChildren(section("Query", card(shown(i, SIDES[side][0])), side === "it" && data.texts ? h("details", {}, h("summary", {}, "Its own report (the model does not see it)"), report(data.texts[i])) : side === "ti" && data.films && data.films.url(i) ? h("details", {}, h("summary", {}, "Its own film (the model does not see it)"), card(shown(i, "film"))) : null));
+  function tellQuery() {                       // a film on which one can draw needs no second picture
+    const i = host.get("chosen"), side = way(), bare = panel && panel.node.open ? { images: null } : {};
+    if (other) return query.replaceChildren(section(other.title, card({ ...other.card, ...bare })));
+    if (i !== null && i >= 0 && i < n) query.replaceChildren(section("Query", card(shown(i, SIDES[side][0], bare)), side === "it" && data.texts ? h("details", {}, h("summary", {}, "Its own report (the model does not see it)"), report(data.texts[i])) : side === "ti" && data.films && data.films.url(i) ? h("details", {}, h("summary", {}, "Its own film (the model does not see it)"), card(shown(i, "film"))) : null));
   }
   function tell(i, side, { positions, scores, hits, rank }) {
     const place = rank === undefined ? "" : ` First hit at rank ${Number.isInteger(rank) ? rank : rank.toFixed(1)} of ${n.toLocaleString("en")}.`;
@@ -56,7 +58,7 @@ define("explorer", (root, data, host) => {
     if (panel) { panel.about(asked); panel.node.hidden = !asked; }
     if (!other) list.choose(i);
     if (!asked) { query.replaceChildren(); answer.replaceChildren(note("Choose a point of the map or a row of the table to ask with it.")); return plane.mark([]); }
-    if (other) query.replaceChildren(section(other.title, card(other.card))); else tellQuery(i, side);
+    tellQuery();
     answer.removeAttribute("aria-busy");
     if (ready) return tellAsked(ready);
     const d = data.directions[side], r = rowOf[side].get(i), asking = other || panel && panel.active();

@@ -45,7 +45,7 @@ function scatter(options) {
   const state = { colour: null, names: [], shape: null, shown: null, flags: [], ...options };
   const below = h("canvas", { "aria-hidden": "true" }), above = h("canvas", { "aria-hidden": "true" });
   const tip = h("div", { class: "tip", role: "status", dir: "auto" }), legend = h("ul", { class: "legend" });
-  const stage = h("div", { class: "stage", tabindex: 0, role: "application", "aria-roledescription": "map of points",
+  const stage = h("div", { class: "stage", tabindex: 0, "data-lm-suppress-shortcuts": "true", role: "application", "aria-roledescription": "map of points",
     "aria-label": `${options.alt}. Arrow keys move from point to point, Enter chooses, plus and minus zoom, 0 shows all.` }, below, above, tip);
   const zoomers = [["+", "zoom in", () => zoom(1.5)], ["−", "zoom out", () => zoom(1 / 1.5)], ["⌂", "show all", () => reset()]];
   const node = h("div", { class: "map" }, stage, h("div", { class: "zoom" }, zoomers.map(([text, label, call]) => h("button", { type: "button", "aria-label": label, title: label, onclick: call }, text))), legend);
