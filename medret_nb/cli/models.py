@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEAST_PATIENTS', 'train_command', 'own_settings', 'corpus_tokenizer', 'train', 'data_of', 'points_of', 'OfRun',
-           'Embed', 'Evaluate', 'show_difference', 'compare_command', 'compare_arms', 'pretrain_command']
+           'Embed', 'Evaluate', 'measure_location', 'show_difference', 'compare_command', 'compare_arms',
+           'pretrain_command']
 
 # %% ../../nbs/cli/81b_models.ipynb #78a83389
 from dataclasses import dataclass, field, fields
@@ -151,9 +152,9 @@ class Embed(OfRun):
 @dataclass
 class Evaluate(OfRun):
     "Measure retrieval in both directions, with intervals and chance. RUN may hold embeddings alone, made by any program."
-    protocol: tuple[Literal["exact", "text", "labels", "labels-abnormal", "graded", "fits-open", "fits-closed"],
-                    ...] = ("exact", "text")
-    "What counts as a hit, one or several."
+    protocol: tuple[Literal["exact", "text", "labels", "labels-abnormal", "graded", "fits-open", "fits-closed",
+                            "location"], ...] = ("exact", "text")
+    "What counts as a hit, one or several. location asks with a film and one of its regions, beside its controls."
     k: tuple[int, ...] = (1, 5, 10, 100)
     "At which ranks."
     against: Path | None = None
@@ -166,9 +167,22 @@ class Evaluate(OfRun):
                                  self.split), studies if self.split == "all" else studies.split(self.split)
         for protocol in dict.fromkeys(self.protocol):
             print()
+            if protocol == "location":
+                measure_location(self.run_folder, studies, self.split)
+                continue
             found = measure(points, part, protocol, self.k, self.run_folder / "evaluation")
             if self.against: show_difference(self.against, found, protocol, self.split)
         print(f"\nwritten to {self.run_folder / 'evaluation'}")
+
+
+def measure_location(run: Path, studies, split: str) -> None:
+    "Measure location-conditioned retrieval of a run with its controls, print it and write it to RUN/evaluation/SPLIT/location."
+    from medret_nb.data.files import write_json
+    from medret_nb.evaluation.location import evaluate_location
+    from medret_nb.methods.table import load_method
+    if not (run / "config.json").is_file(): raise DataError(f"{run}: location needs the run's model, there is no config.json")
+    found = evaluate_location(load_method(run), studies, split)
+    write_json(found.report | {"rows": found.rows}, run / "evaluation" / split / "location" / "metrics.json")
 
 
 def show_difference(other: Path, found, protocol: str, split: str) -> None:

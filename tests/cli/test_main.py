@@ -86,7 +86,7 @@ def test_search_with_a_sentence_and_with_a_film(way, medret):
 
 
 def test_search_by_place(way, medret, tmp_path):
-    "A film, a sentence or both, with one region or two; a method without regions says so."
+    "A film, a sentence or both, with one region or two, and the measure of it; a method without regions says so."
     import dataclasses
     from medret_nb.methods.rra_vl import RRAVL
     home = way[0]
@@ -102,6 +102,12 @@ def test_search_by_place(way, medret, tmp_path):
     assert lines(done)[0][2] == film.name.rsplit("-", 1)[0] and float(lines(done)[0][1]) > 0.9          # itself
     both = medret("search", tmp_path / "run", "--image", film, "--text", "left effusion", "--region", "left lung", "--rho", 0.8, "-k", 2)
     assert both.returncode == 0 and "48 reports searched" in both.stdout and "weight 0.8, and as a whole, weight 0.2" in both.stdout, both.stderr
+    told = medret("evaluate", tmp_path / "run", "--protocol", "location")
+    assert told.returncode == 0, told.stderr
+    assert "image-to-report, true boxes: R@1 macro over (finding, region)" in told.stdout and "mirrored place" in told.stdout
+    assert "cropped film" in (tmp_path / "run" / "evaluation" / "test" / "location" / "metrics.json").read_text()
+    none = medret("evaluate", home / "run", "--protocol", "location")
+    assert none.returncode == 2 and "clip has no vectors for regions" in none.stderr
     for run, region, words in ((tmp_path / "run", "spleen", ("'spleen'", "left lung")), (home / "run", "left lung", ("clip", "no vectors for regions"))):
         wrong = medret("search", run, "--image", film, "--region", region)
         assert wrong.returncode == 2 and len(wrong.stderr.strip().splitlines()) == 1 and all(w in wrong.stderr for w in words), wrong.stderr
