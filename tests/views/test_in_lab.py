@@ -63,7 +63,7 @@ def drag(page, view, start, end):
 def look(page, view, name, folder):
     "Pictures of a view, light and dark, wide and in half a screen, where nothing may scroll sideways."
     for width in (1280, 640):
-        page.set_viewport_size({"width": width, "height": 1000})
+        page.set_viewport_size({"width": width, "height": 4200})
         for light in ("true", "false"):
             page.evaluate("light => document.body.setAttribute('data-jp-theme-light', light)", light)
             assert view.evaluate("e => e.scrollWidth <= e.clientWidth"), width

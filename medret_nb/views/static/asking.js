@@ -25,7 +25,7 @@ function drawable(onbox) {                   // a film on which one box can be d
     lines.replaceChildren(...outlines.map(o => rectangle(o.box, o.kind)), ...(now ? [rectangle(now, "drawn")] : []));
     node.setAttribute("aria-label", `${said}; drag to draw a box, or move it by the arrow keys, with Shift its right lower corner; Delete takes it away. ${now ? `Box: ${now.map(v => Math.round(100 * v)).join(", ")} percent` : "No box"}.`);
   }
-  node.addEventListener("pointerdown", e => { if (e.button) return; start = at(e); node.setPointerCapture(e.pointerId); });
+  node.addEventListener("pointerdown", e => { if (e.button) return; e.preventDefault(); node.focus({ preventScroll: true }); start = at(e); node.setPointerCapture(e.pointerId); });
   node.addEventListener("pointermove", e => { if (start) paint(between(start, at(e))); });
   node.addEventListener("pointercancel", () => { start = null; paint(); });
   node.addEventListener("pointerup", e => {

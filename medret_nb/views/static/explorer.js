@@ -24,9 +24,9 @@ define("explorer", (root, data, host) => {
   function pick(i, direction) { leave(); host.set("box", null); host.set("direction", direction); host.set("chosen", i); show(); }
   function leave() { other = null; reading++; status.textContent = ""; flag(); }
   function shown(i, kind, more = {}) { return { title: `${kind} of ${id(i)}`, images: data.films, film: kind === "film" ? i : null, text: kind === "report" && data.texts ? data.texts[i] : "", told: kind === "film" && data.findings ? `named: ${found(i)}` : "", ...more }; }
-  function listing(side, positions, scores, hits, itself = null) {      // the answers (reports: it, films: ti), each a way to go on from
+  function listing(side, positions, scores, hits, itself = null, score = data.score) {      // the answers (reports: it, films: ti), each a way to go on from
     return h("ol", { class: side === "it" ? "cards ranked texts" : "cards ranked" }, Array.from(positions, (p, r) => h("li", {}, card(shown(p, SIDES[side][1], {
-      title: `${r + 1}. ${id(p)}`, verdict: hits ? Boolean(hits[r]) : null, told: `${data.score} ${number(scores[r])}${p === itself ? "; the query itself" : ""}${side === "it" || !data.findings ? "" : `; named: ${found(p)}`}`, onpick: () => pick(p, side === "it" ? "ti" : "it") })))));
+      title: `${r + 1}. ${id(p)}`, verdict: hits ? Boolean(hits[r]) : null, told: `${score} ${number(scores[r])}${p === itself ? "; the query itself" : ""}${side === "it" || !data.findings ? "" : `; named: ${found(p)}`}`, onpick: () => pick(p, side === "it" ? "ti" : "it") })))));
   }
   function marksOf(side, positions, hits, own = []) {     // numbers at the answers; own: [point, text, colour] of the query and its partner
     const shift = side === "it" ? n : 0;
@@ -47,7 +47,7 @@ define("explorer", (root, data, host) => {
     const side = got.find === "reports" ? "it" : "ti", i = other ? null : host.get("chosen");
     if (other) other.places = got.places;
     answer.replaceChildren(section(`The ${got.positions.length} ${SIDES[side][1]}s found first`, got.drawn ? note(`Your box stands for the ${got.drawn}.`) : "", got.told ? note(got.told) : "", got.hits ? note(`A hit is ${data.relevance[side]}.`) : "",
-      listing(side, got.positions, got.scores, got.hits, way() === "it" && side === "ti" ? i : null)));
+      listing(side, got.positions, got.scores, got.hits, way() === "it" && side === "ti" ? i : null, got.told ? "weighted cosine" : data.score)));
     plane.mark(marksOf(side, got.positions, got.hits, i === null ? [] : ownMarks(i, way()))); flag();
   }
   const ask = (fields, more = {}) => host.ask("ask", { ...fields, ...(panel ? panel.fields() : {}), ...more });
