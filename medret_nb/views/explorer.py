@@ -87,8 +87,9 @@ def explorer_figure(items: Items, query: int = 0, direction: str = "image-to-tex
     made, n, found = made or maps_of(items, ["centred"])[0], len(items), answers_to(items, direction, [query], k)
     shift = n if direction == "image-to-text" else 0
     marks = [(p + shift, str(r + 1)) for r, p in enumerate(found.positions[0])] + [(query + n - shift, "query")] + ([] if query in found.positions[0] else [(query + shift, "partner")])
-    fig = Plot(figsize=(width, 0.52 * width), layout="constrained")
-    left, right = fig.subplots(1, 2, width_ratios=(1, 1))
+    narrow = width < 5                                                        # one column: the answers stand below the map
+    fig = Plot(figsize=(width, 1.9 * width if narrow else 0.52 * width), layout="constrained")
+    left, right = fig.subplots(2, 1) if narrow else fig.subplots(1, 2)
     map_figure(made.xy, np.repeat([0, 1], n), ["film", "report"], np.repeat([False, True], n), f"{made.name}: {made.told}", marks, ax=left)
     lines = [f"query: {'film' if shift else 'report'} of {items.ids[query]}; first hit at rank {found.ranks[0]:g} of {n}"]
     for r, (p, s, hit) in enumerate(zip(found.positions[0], found.scores[0], found.hits[0])):

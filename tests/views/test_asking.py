@@ -1,4 +1,6 @@
 """Questions to a kernel: which region a box means, films in pieces, and answers that are those of the command line."""
+import base64
+import json
 import re
 from io import BytesIO
 
@@ -10,11 +12,14 @@ from medret_nb.cli.ask import Search
 from medret_nb.data.files import DataError
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.methods.rra_vl import REGIONS, RRAVL, RRAVLConfig
-from medret_nb.retrieval.embeddings import embed_films
+from medret_nb.retrieval.embeddings import embed_films, embed_texts
 from medret_nb.retrieval.search import build_index
 from medret_nb.views.asking import AskedFilm, Desk, Pieces, check_box, known_regions, overlap, redrawn, region_meant
+from medret_nb.views.explorer import explorer_view
 from medret_nb.views.items import from_arrays, gather
+from medret_nb.views.widget import _as_text, safe_json, script, style
 from PIL import Image
+from playwright.sync_api import expect
 
 SIDE = st.floats(0, 1, width=32)
 
@@ -186,3 +191,71 @@ def test_without_regions_there_is_no_asking_at_a_place(small_phantom, tmp_path):
         with pytest.raises(DataError, match="no vectors for regions|no regions"): desk.ask({"row": 0, "side": "film", **more})
     plain = from_arrays(np.eye(3), np.eye(3))
     assert known_regions(plain) == [] and Desk(plain).answers() == {} and Desk(from_arrays(np.zeros((0, 3)), np.zeros((0, 3)))).answers() == {}
+
+
+MODEL = """
+const listeners = {}, fire = key => [...(listeners["change:" + key] ?? [])].forEach(call => call()), state = JSON.parse(document.getElementById("start").textContent);
+const text = (_, v) => v instanceof DataView ? btoa(Array.from(new Uint8Array(v.buffer), b => String.fromCharCode(b)).join("")) : v;
+let changed = new Set();
+const model = { get: key => state[key], set(key, value) { state[key] = value; changed.add(key); fire(key); }, on(name, call) { (listeners[name] ??= []).push(call); }, off() {},
+  async save_changes() { const keys = changed; changed = new Set(); for (const key of keys) for (const answer of await window.kernel(key, JSON.stringify(state[key], text))) { state.answer = answer; fire("answer"); } } };
+widget.render({ model, el: document.getElementById("view") });
+"""
+
+
+def alive(page, view, folder, width=1200):
+    "A view open in a page whose kernel is this process, as a notebook's widget would be."
+    answers, code = [], script().replace("export default", "const widget =") + MODEL
+    view.observe(lambda change: answers.append(_as_text(change["new"])) if change["new"].get("id") else None, "answer")
+
+    def kernel(key, value):
+        value = json.loads(value)
+        if isinstance(value.get("data"), str): value["data"] = base64.b64decode(value["data"])
+        setattr(view, key, value)
+        return [answers.pop(0)] if answers else []
+    page.expose_function("kernel", kernel)
+    start = safe_json({"payload": _as_text(view.payload), "state": view.state})
+    (folder / "alive.html").write_text(f'<!doctype html><meta charset="utf-8"><style>{style()}</style><body class="medret-page"><main id="view"></main><script id="start" type="application/json">{start}</script>'
+                                       f'<script type="module">{code}</script>', encoding="utf-8")
+    page.set_viewport_size({"width": width, "height": 1000})
+    page.goto((folder / "alive.html").as_uri())
+    page.wait_for_selector("#view[data-ready]")
+
+
+@pytest.mark.browser
+def test_controls_follow_the_state_and_the_state_the_controls(run, page, tmp_path):
+    items = gather(run, split="train", progress=False)
+    view = explorer_view(items, k=4, state={"chosen": 2, "find": "films", "regions": ["left lung"], "rho": 0.8})
+    alive(page, view, tmp_path, 420)
+    def first(): return page.locator(".ranked .card button.link")
+    def wanted(query, gallery, **more): return [f"{r + 1}. {i}" for r, i in enumerate(items.ids[build_index(gallery).search(query, 4, **more).positions[0]])]
+    expect(page.locator(".second")).to_contain_text("At left lung: weight 0.8; as a whole: weight 0.2.")
+    expect(first()).to_have_text(wanted(items.image.select([2]), items.image, regions=["left lung"], rho=0.8))
+    page.get_by_label("mediastinum", exact=True).focus()
+    page.keyboard.press("Space")                                                       # a name, by keyboard
+    expect(first()).to_have_text(wanted(items.image.select([2]), items.image, regions=["left lung", "mediastinum"], rho=0.8))
+    page.get_by_label("Find").select_option("reports")
+    expect(first()).to_have_text(wanted(items.image.select([2]), items.text, regions=["left lung", "mediastinum"], rho=0.8))
+    page.locator(".film-stage").focus()
+    for key in ("ArrowUp", "ArrowRight", "Shift+ArrowDown"): page.keyboard.press(key)       # the first makes a box
+    expect(page.locator("rect.drawn")).to_have_count(1)
+    assert view.state["box"] == [0.37, 0.35, 0.67, 0.67]
+    page.get_by_label("box, left edge").fill("90"); page.get_by_label("box, left edge").press("Enter")
+    expect(page.locator(".places .note")).to_contain_text("left edge left of its right one")
+    assert view.state["box"] == [0.37, 0.35, 0.67, 0.67]
+    page.get_by_role("button", name="Take the box away").click()
+    expect(page.locator("rect.drawn")).to_have_count(0)
+    page.get_by_label("Find").select_option("what fits the query")
+    page.get_by_label("Ask with a sentence").fill("Left effusion."); page.get_by_label("Ask with a sentence").press("Enter")
+    expect(first()).to_have_text(wanted(embed_texts(items.method, ["Left effusion."]), items.image, regions=["left lung", "mediastinum"], rho=0.8))
+    expect(page.locator(".film-stage")).to_be_hidden()
+    film, path = items.films[5], tmp_path / "mine.png"
+    Image.fromarray(film).save(path)
+    page.get_by_label("Ask with a film from the disk").set_input_files(path)
+    expect(first()).to_have_text(wanted(embed_films(items.method, [film]), items.text, regions=["left lung", "mediastinum"], rho=0.8))
+    assert view.answer == {} and "data" not in view.request                                # nothing of a film stays in what a notebook may save
+    path.write_bytes(b"none")
+    page.get_by_label("Ask with a film from the disk").set_input_files(path)
+    expect(page.locator("p[role=status]").first).to_contain_text("mine.png: not a picture")
+    expect(page.locator(".second .card strong").first).to_have_text("mine.png")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 420 and not page.outside and not page.errors, page.errors
