@@ -171,15 +171,18 @@ def recall_figure(table: pd.DataFrame, width: float = PAGE) -> Plot:
     fig = Plot(figsize=(width, 2.3), layout="constrained")
     axes = fig.subplots(1, len(directions), sharey=True, squeeze=False)[0]
     for ax, direction in zip(axes, directions):
+        by_k = table[table.direction == direction].groupby("k", sort=False).chance
+        own = by_k.nunique().max() > 1                     # under several protocols each has a chance of its own
         for i, name in enumerate(names):
             rows = table[(table.direction == direction) & (table.name == name)].sort_values("k")
             at = np.array([ks.index(k) for k in rows.k]) + 0.6 * ((i + 0.5) / len(names) - 0.5)
             error = np.clip([rows.value - rows.low, rows.high - rows.value], 0, None)
             ax.errorbar(at, rows.value.to_numpy(float), error, fmt="os^Dv<>p"[i % 8], capsize=2,
                         label=plain(name, 24, 1) if name else "95 % interval")
-        chance = table[table.direction == direction].groupby("k", sort=False).chance.first()
+            if own: ax.hlines(rows.chance, at - 0.25 / len(names), at + 0.25 / len(names), color=GREY, ls=":", label=None if i else "chance")
         for i, k in enumerate(ks):
-            if k in chance: ax.hlines(chance[k], i - 0.4, i + 0.4, color=GREY, ls=":", label="chance" if i == 0 else None)
+            if k in by_k.groups and not own:
+                ax.hlines(by_k.first()[k], i - 0.4, i + 0.4, color=GREY, ls=":", label="chance" if i == 0 else None)
         ax.set_xticks(range(len(ks)), [f"R@{k}" for k in ks]); ax.set_xlim(-0.5, len(ks) - 0.5)
         ax.set_title(plain(direction, 40, 1), parse_math=False)
     axes[0].set_ylabel("recall (share of queries)"); axes[0].set_ylim(0, 1.02)

@@ -258,20 +258,20 @@ def _pairs(studies: StudySet, rows: dict, policy: str, every_image: bool):
 
 # %% ../../nbs/retrieval/40_embeddings.ipynb #b0ccaf0a
 def embed(method, studies: StudySet, split: str | None = None, batch: int = 64, progress: bool = True, every_image: bool = False,
-          out: str | Path | None = None) -> dict[str, Embeddings]:
+          out: str | Path | None = None, tell: bool = True) -> dict[str, Embeddings]:
     """Embed the films and texts of one split -> {"image": Embeddings, "text": Embeddings}.
 
     split: its name, None for all studies; batch: how many at a time; every_image: all films of a study instead of one by rule;
     out: a folder for <split>-image.parquet and <split>-text.parquet, each written when it is done and used again while its
     fingerprint holds, with its local features (the keys in `method.stored`) beside it. A method that names `regions` is
-    given their boxes. Studies without a readable film or without a text are left out and counted. Raises DataError for
+    given their boxes. Studies without a readable film or without a text are left out and, with `tell`, counted aloud. Raises DataError for
     a split without studies, for nothing to embed, and if the method gives NaN.
     """
     if batch < 1: raise ValueError(f"batch: {batch} must be at least 1")
     part = studies.split(split) if split else studies
     pixels = studies.pixels(method.config.size)
     images, texts, note = _pairs(part, pixels.rows, method.config.policy, every_image)
-    if note: print(note)
+    if note and tell: print(note)
     name, mark, found = split or "all", [method_hash(method), studies.hash(), split, every_image, sorted(images["image_id"])], {}
     if any(asked := [list(getattr(method, name, ())) for name in ("stored", "regions")]): mark.append(asked)
     jobs = {"image": lambda label: (images["image_id"], images["study_id"],

@@ -134,6 +134,10 @@ def test_recall_figure_draws_values_intervals_and_chance():
     np.testing.assert_allclose(ends, [[0.15, 0.25], [0.45, 0.55]])
     chance = sorted(s[0, 1] for c in ax.collections if c is not bars.lines[2][0] for s in c.get_segments())
     np.testing.assert_allclose(chance, [0.01, 0.1])
+    other = TABLE.assign(name="fits", chance=TABLE["chance"] + 0.3)
+    ax = F.recall_figure(pd.concat([TABLE.assign(name="exact"), other])).axes[0]                     # two protocols: each its own chance
+    lines = {round(float(s[0, 1]), 2) for c in ax.collections for s in c.get_segments() if s[0, 1] == s[1, 1]}
+    assert lines == {0.01, 0.1, 0.31, 0.4} and len([t for t in ax.figure.axes[-1].get_legend().get_texts() if t.get_text() == "chance"]) == 1
     with pytest.raises(ValueError, match="low"): F.recall_figure(TABLE.drop(columns="low"))
 
 

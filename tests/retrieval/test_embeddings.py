@@ -193,6 +193,8 @@ def test_left_out_studies_are_counted(small_phantom, tmp_path, capsys):
     found = embed(Toy(), studies, None, progress=False)
     assert found["image"].study_ids.tolist() == found["text"].study_ids.tolist() == [n for i, n in enumerate(names) if i not in (2, 4)]
     assert "2 of 8 studies are left out: 1 without a readable image, 1 without a text" in capsys.readouterr().out
+    embed(Toy(), studies, None, progress=False, tell=False)
+    assert not capsys.readouterr().out
     assert found["text"].meta["split"] == "all"
     studies.images = studies.images.iloc[:0]
     with pytest.raises(DataError, match="nothing to embed"): embed(Toy(), studies, None, progress=False)
