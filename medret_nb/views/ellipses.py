@@ -149,7 +149,7 @@ def ellipse_figure(mu: np.ndarray, logvar: np.ndarray, names: Sequence[str] = ("
     mu, logvar = np.asarray(mu, float), np.asarray(logvar, float)
     if not (np.isfinite(mu).all() and np.isfinite(logvar).all()): raise ValueError("mu, logvar: hold NaN or infinite numbers")
     xy, cov = (v[0] for v in planes(mu[None], logvar[None]))
-    fig = Plot(figsize=(width, width), layout="constrained")
+    fig = Plot(figsize=(width, min(width, 4.5)), layout="constrained")
     ax, turn = fig.subplots(), np.linspace(0, 2 * np.pi, 200)
     for j, (name, ink, line) in enumerate(zip(names, (COLOURS["black"], COLOURS["green"], COLOURS["vermillion"]), ("-", "--", ":"))):
         ball = np.exp(logvar[j]).mean()

@@ -218,8 +218,9 @@ def _notebook(book: Notes) -> dict:
 def failures_figure(why: Explained, width: float = PAGE) -> Plot:
     "Relations of the failed queries, by direction; beside them whose fault (phantom) or the clinical weight. DataError if none failed."
     if not len(why.failures): raise DataError("failures_figure: no query failed")
-    fig = Plot(figsize=(width, 0.4 * width), layout="constrained")
-    left, right = fig.subplots(1, 2, width_ratios=(3, 2))
+    narrow = width < 5                                                        # one column: the parts stand below each other
+    fig = Plot(figsize=(width, 1.1 * width if narrow else 0.4 * width), layout="constrained")
+    left, right = fig.subplots(2, 1, height_ratios=(9, 4)) if narrow else fig.subplots(1, 2, width_ratios=(3, 2))
     column, names = ("blame", BLAME) if why.phantom else ("weight", WEIGHTS)
     for ax, kinds, name in ((left, RELATIONS, "relation"), (right, names, column)):
         for i, (direction, asked) in enumerate(why.asked.items()):
@@ -230,5 +231,5 @@ def failures_figure(why: Explained, width: float = PAGE) -> Plot:
         ax.invert_yaxis()
         ax.set_xlabel("share of the queries asked")
         ax.set_title({"relation": "the first answer and the query", "blame": "whose fault", "weight": "clinical weight"}[name], fontsize=8)
-    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), fontsize=6.5)
+    fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=1 if narrow else 2, fontsize=6.5)
     return fig

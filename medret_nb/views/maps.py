@@ -109,7 +109,7 @@ def map_figure(xy: np.ndarray, colour: np.ndarray | None = None, names: Sequence
     """
     fig = None
     if ax is None:
-        fig = Plot(figsize=(width, 0.9 * width), layout="constrained")
+        fig = Plot(figsize=(width, min(0.9 * width, 4.5)), layout="constrained")
         ax = fig.subplots()
     xy = np.asarray(xy, float).reshape(-1, 2)
     code = np.zeros(len(xy), int) if colour is None else np.minimum(np.asarray(colour, int), len(names))
