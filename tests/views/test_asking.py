@@ -253,6 +253,9 @@ def test_controls_follow_the_state_and_the_state_the_controls(run, page, tmp_pat
     Image.fromarray(film).save(path)
     page.get_by_label("Ask with a film from the disk").set_input_files(path)
     expect(first()).to_have_text(wanted(embed_films(items.method, [film]), items.text, regions=["left lung", "mediastinum"], rho=0.8))
+    expect(page.get_by_alt_text("your film")).to_be_visible()
+    for _ in range(50):
+        if view.answer: page.wait_for_timeout(100)
     assert view.answer == {} and "data" not in view.request                                # nothing of a film stays in what a notebook may save
     path.write_bytes(b"none")
     page.get_by_label("Ask with a film from the disk").set_input_files(path)

@@ -48,7 +48,7 @@ function drawable(onbox) {                   // a film on which one box can be d
 function placesPanel(host, names, onfold) {  // regions, box, weight and what to find, as a panel that can be folded away
   const rounded = box => box && box.map(v => Math.round(1000 * v) / 1000), about = { question: null, shown: null, boxes: null, picture: null };
   let turn = 0, hint = null;
-  const stage = drawable(box => host.set("box", rounded(box))), told = h("p", { class: "note", role: "status" });
+  const stage = drawable(box => box ? host.set("box", rounded(box)) : away()), told = h("p", { class: "note", role: "status" });
   const ticks = names.map(name => {
     const node = toggle(name, false, on => host.set("regions", names.filter(other => other === name ? on : host.get("regions", []).includes(other))));
     for (const [event, now] of [["mouseenter", name], ["mouseleave", null], ["focusin", name], ["focusout", null]]) node.addEventListener(event, () => { hint = now; paint(); });
@@ -58,8 +58,8 @@ function placesPanel(host, names, onfold) {  // regions, box, weight and what to
   const weight = slider("Weight of the place (rho)", 0, 1, 0.05, host.get("rho", 0.5), v => host.set("rho", v));
   const find = choice("Find", [[null, "what fits the query"], ["reports", "reports"], ["films", "films"]], host.get("find"), v => host.set("find", v));
   const stands = choice("The box stands for", [[null, "the region it overlaps best"], ...names.map(n => [n, n])], host.get("stands_for"), v => host.set("stands_for", v));
-  const away = h("button", { type: "button", onclick: () => host.set("box", null) }, "Take the box away");
-  const edges = h("div", { class: "controls" }, ["left", "top", "right", "bottom"].map((name, k) => h("label", { class: "control" }, h("span", {}, `${name} %`), fields[k])), away);
+  const away = () => { host.set("box", null); host.set("stands_for", null); }, button = h("button", { type: "button", onclick: () => away() }, "Take the box away");
+  const edges = h("div", { class: "controls" }, ["left", "top", "right", "bottom"].map((name, k) => h("label", { class: "control" }, h("span", {}, `${name} %`), fields[k])), button);
   const onFilm = h("div", {}, stage.node, told, h("fieldset", {}, h("legend", {}, "Box on the film"), edges, stands));
   const head = h("summary");
   const node = h("details", { class: "panel places", ontoggle: () => { load(); onfold(); } }, head, h("fieldset", {}, h("legend", {}, "Regions that count"), h("div", { class: "controls" }, ticks)), onFilm, h("div", { class: "controls" }, weight, find));
@@ -81,7 +81,7 @@ function placesPanel(host, names, onfold) {  // regions, box, weight and what to
     const bar = weight.querySelector("input"), rho = String(host.get("rho", 0.5));
     if (bar.value !== rho) { bar.value = rho; weight.querySelector("output").textContent = rho; }
     find.pick(host.get("find")); stands.pick(host.get("stands_for"));
-    stands.hidden = away.hidden = !drawn;
+    stands.hidden = button.hidden = !drawn;
     head.textContent = parts.length ? `Ask at a place: ${parts.join(", ")}` : "Ask at a place";
     paint();
   }
@@ -103,7 +103,7 @@ function placesPanel(host, names, onfold) {  // regions, box, weight and what to
   }
   node.open = Boolean(host.get("regions", []).length || host.get("box"));
   host.leave(() => about.picture?.free());
-  return { node, active: () => Boolean(host.get("regions", []).length || box() || host.get("find")),
+  return { node, away, active: () => Boolean(host.get("regions", []).length || box() || host.get("find")),
     fields: () => ({ regions: host.get("regions", []), box: box(), stands_for: host.get("stands_for"), rho: host.get("rho", 0.5), find: host.get("find") }),
     about(question) { about.question = question; follow(); load(); } };
 }

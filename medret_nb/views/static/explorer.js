@@ -21,7 +21,7 @@ define("explorer", (root, data, host) => {
     { name: "study", get: id }, { name: "rank of the report", get: rank("it"), digits: 0 }, { name: "rank of the film", get: rank("ti"), digits: 0 },
     ...(data.findings ? [{ name: "findings named", get: i => data.findings[i] }] : []), ...(data.texts ? [{ name: "report", extra: true, get: i => data.texts[i].slice(0, 90) + (data.texts[i].length > 90 ? " …" : "") }] : [])] });
 
-  function pick(i, direction) { leave(); host.set("box", null); host.set("direction", direction); host.set("chosen", i); show(); }
+  function pick(i, direction) { leave(); panel?.away(); host.set("direction", direction); host.set("chosen", i); show(); }
   function leave() { other = null; reading++; status.textContent = ""; flag(); }
   function shown(i, kind, more = {}) { return { title: `${kind} of ${id(i)}`, images: data.films, film: kind === "film" ? i : null, text: kind === "report" && data.texts ? data.texts[i] : "", told: kind === "film" && data.findings ? `named: ${found(i)}` : "", ...more }; }
   function listing(side, positions, scores, hits, itself = null, score = data.score) {      // the answers (reports: it, films: ti), each a way to go on from
@@ -78,10 +78,10 @@ define("explorer", (root, data, host) => {
     const mine = ++reading;
     status.textContent = told;
     try {
-      const next = await make(), got = mine === reading && await ask(next.fields, { box: null });
+      const next = await make(), got = mine === reading && await ask(next.fields, { box: null, stands_for: null });
       if (mine !== reading) return;
       status.textContent = "";
-      other = next; host.set("box", null); show(got);
+      other = next; panel?.away(); show(got);
     } catch (error) { if (mine === reading) status.textContent = error.message; }
   }
   const say = words => words.trim() && present("Searching …", () => ({ fields: { text: words }, title: "Query: a sentence", flag: "your sentence", card: { title: "you asked", text: words } }));
