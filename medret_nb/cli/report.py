@@ -115,7 +115,7 @@ def run_figures(run: Path, results: dict, direction: str = "image-to-text") -> d
                                "and 10 both ways).")
     return figures
 
-# %% ../../nbs/cli/83_report.ipynb #5b45f40e
+# %% ../../nbs/cli/83_report.ipynb #16dc23e4
 def view_figures(run: Path, studies, results: dict, split: str, show: bool = False) -> dict:
     """name -> (function of a width in inches that draws it, caption): the still forms of the views of a run.
 
@@ -149,15 +149,17 @@ def view_figures(run: Path, studies, results: dict, split: str, show: bool = Fal
                                f"through their means; outlines hold 50 % of each projected cloud. {base}")
     if getattr(method, "counts", ()):
         for level in levels_of(from_run(run, split, studies, progress=False, stored=("prototypes",)))[0]:
-            figures[f"prototypes-{level.name}"] = (lambda width, level=level: prototypes_figure(made, level, width),
+            if len(level) > 1: figures[f"prototypes-{level.name}"] = (lambda width, level=level: prototypes_figure(made, level, width),
                                                    f"Prototypes, level {level.name}: where they stand, and how many films and reports each gathers. {base}")
     return figures | (_single_figures(items, method, made, base) if show and n else {})
 
 
 def _single_figures(items, method, made, base: str) -> dict:
     "Figures that show a film or texts of single studies: the answers to the first one; attention on the first one with a box."
+    from medret_nb.cli.page import NOT_FOR_SHARING
     from medret_nb.views.attention import Looker, attention_figure
     from medret_nb.views.explorer import explorer_figure
+    if items.restricted: base = f"{base} {NOT_FOR_SHARING}"
     figures = {"answers": (lambda width: explorer_figure(items, 0, made=made, width=width),
                            f"The film of study {items.ids[0]} as a query: the map, and the reports found first. {base}")}
     if getattr(method, "regions", ()):

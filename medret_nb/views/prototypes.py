@@ -134,8 +134,9 @@ def prototypes_figure(made: Map, level: Level, width: float = PAGE) -> Plot:
     "The map with the prototypes of one level, and how many films and reports each gathers. Raises DataError if there is no study."
     if not len(level.film): raise DataError("prototypes_figure: there is no study to show")
     use, n = use_of(level), len(level.film)
-    fig = Plot(figsize=(width, 0.5 * width), layout="constrained")
-    left, right = fig.subplots(1, 2, width_ratios=(3, 2))
+    narrow = width < 5                                                        # one column: the counts stand below the map
+    fig = Plot(figsize=(width, 1.7 * width if narrow else 0.5 * width), layout="constrained")
+    left, right = fig.subplots(2, 1, height_ratios=(3, 2)) if narrow else fig.subplots(1, 2, width_ratios=(3, 2))
     order = np.sort(np.lexsort((np.arange(len(level)), -use.counts.sum(1)))[:7])
     code = np.array([int(np.flatnonzero(order == k)[0]) if k in order else len(order) for k in range(len(level))])
     flags = [(*xy, f"P{k + 1}{' (dead)' if use.dead[k] else ''}") for k, xy in enumerate(places_of(level, made))]

@@ -36,10 +36,10 @@ def test_as_it_is_typed(run, medret):
     assert early.returncode == 2 and "run medret evaluate" in early.stderr and "Traceback" not in early.stderr
     told = medret("report", run / "run", "--out", run / "typed")
     assert told.returncode == 0, told.stderr
-    drawn = medret("figures", run / "run", "--out", run / "print")
+    drawn = medret("figures", run / "run", "--out", run / "print", "--show")
     assert drawn.returncode == 0, drawn.stderr
     names = {path.name for path in (run / "print").iterdir()}
-    for figure in ("recall-exact", "ranks-text", "risk-coverage-exact", "calibration-exact", "training"):
+    for figure in ("recall-exact", "ranks-text", "risk-coverage-exact", "calibration-exact", "training", "map", "failures", "answers"):
         assert {f"{figure}-{size}.{kind}" for size in ("column", "page") for kind in ("pdf", "svg")} <= names
     said = (run / "print" / "captions.md").read_text()
     assert "Protocol exact, split test; image-to-text: 16 queries, gallery of 16" in said and "Fingerprint: data" in said and "ties: expectation" in said
@@ -47,8 +47,10 @@ def test_as_it_is_typed(run, medret):
 
 def test_print_sizes_and_same_bytes(run, tmp_path):
     write_report(run / "run", StudySet.load(run / "set"), out=tmp_path / "page")
-    files = write_figures(run / "run", tmp_path / "a")
-    again = write_figures(run / "run", tmp_path / "b")
+    studies = StudySet.load(run / "set")
+    files = write_figures(run / "run", tmp_path / "a", studies=studies)
+    again = write_figures(run / "run", tmp_path / "b", studies=studies)
+    assert (tmp_path / "a" / "failures-column.pdf").is_file() and not (tmp_path / "a" / "answers-column.pdf").exists()
     assert all(one.read_bytes() == other.read_bytes() for one, other in zip(files, again)) and len(files) > 20
     for path in files:
         if path.suffix != ".pdf": continue
