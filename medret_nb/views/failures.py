@@ -167,8 +167,8 @@ def failures_view(source, *, studies=None, other=None, split: str = "test", prot
     if second is not None and second.results.report["protocol"] != here.results.report["protocol"]: raise DataError("other: was evaluated under another protocol")
     why = explain(here.results, here.studies, here.policy)
     failures, asked = why.failures, sum(why.asked.values())
+    counted = "; ".join(f"{d}: {(failures['direction'] == d).sum():,} of {n:,} queries failed" for d, n in why.asked.items() if direction in (None, d))
     if direction is not None: failures = failures[failures["direction"] == direction].reset_index(drop=True)
-    counted = "; ".join(f"{d}: {(failures['direction'] == d).sum():,} of {n:,} queries failed" for d, n in why.asked.items())
     says = [] if len(failures) <= most else [f"{most:,} of {len(failures):,} failed queries are shown, taken at equal steps."]
     why.failures = failures = failures.iloc[_spread(len(failures), most)].reset_index(drop=True)
     if not len(failures): says.append("There is nothing to show: no query failed." if asked else "There is nothing to show: no query has a relevant candidate.")

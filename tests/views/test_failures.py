@@ -44,6 +44,12 @@ def seen(small_phantom):
     return small_phantom, results, second, failures_view(results, studies=small_phantom, other=second, k=4)
 
 
+def test_the_lead_speaks_of_the_direction_that_is_shown(seen):
+    studies, results, _, both = seen
+    one = failures_view(results, studies=studies, direction="image-to-text").payload["lead"]
+    assert "text-to-image" not in one and one.split("image-to-text")[1].rstrip(".") in both.payload["lead"] and "text-to-image" in both.payload["lead"]
+
+
 def test_rows_are_those_of_the_evaluation(seen):
     studies, results, second, view = seen
     data, why = view.payload["data"], explain(results, studies)
