@@ -72,7 +72,8 @@ def scorer(gallery: Embeddings, similarity: str | None = None) -> Callable[[Embe
     def scores(queries: Embeddings) -> np.ndarray:
         _fit(queries, gallery, similarity)
         if similarity == "mls":
-            with torch.inference_mode(): return mls(*(torch.from_numpy(x) for e in (queries, gallery) for x in (e.mu, e.logvar))).numpy()
+            parts = [torch.from_numpy(np.require(x, requirements="W")) for e in (queries, gallery) for x in (e.mu, e.logvar)]
+            with torch.inference_mode(): return mls(*parts).numpy()
         asked = _as_vectors(queries, similarity, True)
         if similarity == "cosine": return asked @ vectors.T
         own = (asked.astype(np.float64) ** 2).sum(1, keepdims=True) + _spread(queries)[:, None]
