@@ -251,6 +251,15 @@ class Comparison:
     costs: pd.DataFrame
     facts: dict
 
+    @classmethod
+    def load(cls, folder: str | Path) -> "Comparison":
+        "A comparison from its folder; the runs need not be there. `DataError` for a folder that holds none."
+        folder = Path(folder)
+        facts = read_json(folder / "comparison.json")
+        try: table, costs = (pd.read_csv(folder / f"{name}.csv") for name in ("comparison", "costs"))
+        except (OSError, ValueError) as error: raise DataError(f"{folder}: holds no comparison ({error})") from None
+        return cls(folder, table, costs, facts)
+
     def wide(self, metric: str = "R@10", protocol: str = "exact") -> pd.DataFrame:
         "One row per arm for reading: the metric in both directions with its interval, the seeds' interval, and the cost."
         rows = self.table[(self.table["metric"] == metric) & (self.table["protocol"] == protocol)]

@@ -5,10 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from medret_nb.data.files import DataError
+from medret_nb.data.studies import shipped_data
 from medret_nb.evaluation.intervals import bootstrap_interval, holm, paired_bootstrap
 from medret_nb.evaluation.results import Results
 from medret_nb.methods.table import METHODS
-from medret_nb.training.compare import Arm, Budget, check_arms, compare, comparison_table, epochs_for, read_arms, seed_interval, seconds_of
+from medret_nb.training.compare import Arm, Budget, Comparison, check_arms, compare, comparison_table, epochs_for, read_arms, seed_interval, seconds_of
 from medret_nb.training.loop import TrainConfig
 from scipy import stats
 
@@ -107,6 +108,24 @@ def test_what_is_there_is_not_done_again_and_what_is_missing_is(compared, small_
     again = compare(ARMS, small_phantom, out, (0, 1), SMALL, workers=1, progress=False)         # in a process of its own
     pd.testing.assert_frame_equal(again.table, found.table)
     assert lost.is_file() and (out / "a" / "seed-0" / "cost.json").stat().st_mtime_ns == kept
+
+
+def test_read_again_without_its_runs(compared, tmp_path):
+    out, found = compared
+    for name in ("comparison.csv", "comparison.json", "costs.csv"): (tmp_path / name).write_bytes((out / name).read_bytes())
+    again = Comparison.load(tmp_path)
+    assert again.wide("R@5").equals(found.wide("R@5")) and again.facts["seeds"] == [0, 1]
+    (tmp_path / "costs.csv").unlink()
+    with pytest.raises(DataError, match="holds no comparison"): Comparison.load(tmp_path)
+    with pytest.raises(DataError): Comparison.load(tmp_path / "nowhere")
+
+
+def test_the_comparison_that_comes_with_the_project():
+    """Every method, three seeds, 2,000 queries of as many patients, at least ten times what guessing reaches."""
+    found = Comparison.load(shipped_data("results/methods"))
+    rows = found.table[(found.table["metric"] == "R@10") & (found.table["protocol"] == "exact")]
+    assert set(METHODS) <= set(rows["arm"]) and (rows["seeds"] == 3).all() and (rows["queries"] == 2000).all()
+    assert (rows["value"] >= 10 * rows["chance"]).all() and not found.table.filter(["text", "findings"]).size
 
 
 def test_another_budget_is_refused_in_the_same_folder(compared, small_phantom):
