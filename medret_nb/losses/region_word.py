@@ -76,12 +76,6 @@ class _PairScores(torch.autograd.Function):
     "Scores (B, C) of items (B, R, D) against texts (C, W, D), see `region_word_scores`; bias (C, W) is 0 or very low."
 
     @staticmethod
-    def attention(scores, bias, scale):
-        "Softmax over the words of each text, and the exponential weights over the items: both (n, R, C W)."
-        share = (scores.unflatten(-1, bias.shape) + bias).softmax(-1).flatten(-2)
-        return share, (scale * share).exp_()
-
-    @staticmethod
     def blocks(items, count):
         "Slices of items whose scores against `count` words fit a cache."
         budget = 1 << (19 if items.device.type == "cpu" else 24)
@@ -93,37 +87,39 @@ class _PairScores(torch.autograd.Function):
         words = texts.flatten(0, 1)                                            # (C W, D)
         length = words.norm(dim=1).clamp_min(1e-6)
         inner = (items.flatten(0, 1) @ words.T).unflatten(0, items.shape[:2])  # S (B, R, C W)
-        spread = torch.empty_like(inner)                                       # G e
         top, square = items.new_empty(2, len(items), len(words))               # n and q
+        ctx.parts = []                                                         # per block: softmax over each text's words, and G e
         for block in _PairScores.blocks(items, len(words)):
-            v, s, ge = items[block], inner[block], spread[block]
-            e = _PairScores.attention(s, bias, scale)[1]
-            torch.bmm(v @ v.transpose(1, 2), e, out=ge)
-            top[block], square[block] = (e * s).sum(1), (e * ge).sum(1)
+            v, s = items[block], inner[block]
+            share = (s.unflatten(-1, bias.shape) + bias).softmax(-1).flatten(-2)
+            e = (scale * share).exp_()                                         # weights over the items, (n, R, C W)
+            ge = torch.bmm(v @ v.transpose(1, 2), e)
+            top[block], square[block] = (e * s).sum(1), e.mul_(ge).sum(1)
+            if any(ctx.needs_input_grad): ctx.parts.append((share, ge))
         square.clamp_min_(1e-12)
         cosine = top / (square.sqrt() * length)
-        ctx.save_for_backward(items, words, bias, inner, spread, square, cosine, length)
+        ctx.save_for_backward(items, words, bias, inner, square, cosine, length)
         ctx.scale, ctx.pool = scale, pool
         return (pool * cosine.unflatten(1, bias.shape) + bias).logsumexp(-1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        items, words, bias, inner, spread, square, cosine, length = ctx.saved_tensors
+        items, words, bias, inner, square, cosine, length = ctx.saved_tensors
         heed = (ctx.pool * cosine.unflatten(1, bias.shape) + bias).softmax(-1)
         to_cosine = (heed * (ctx.pool * grad[..., None])).flatten(1)           # (B, C W)
         to_top, to_square = to_cosine / (square.sqrt() * length), -0.5 * to_cosine * cosine / square
         to_words = words * (-(to_cosine * cosine).sum(0) / length.square())[:, None]
         to_items, to_inner = items.new_empty(items.shape), inner.new_empty(inner.shape)       # contiguous
-        for block in _PairScores.blocks(items, len(words)):
-            v, s = items[block], inner[block]
-            share, e = _PairScores.attention(s, bias, ctx.scale)
+        for block, (share, ge) in zip(_PairScores.blocks(items, len(words)), ctx.parts):
+            e = (ctx.scale * share).exp_()
             n, q = to_top[block, None], 2 * to_square[block, None]
             gram = torch.bmm(e * q, e.transpose(1, 2))                         # twice the gradient of G
-            to_s = (n * s).addcmul_(q, spread[block]).mul_(e).mul_(share).mul_(ctx.scale)
-            by_text = to_s.unflatten(-1, bias.shape).sum(-1, keepdim=True).expand(-1, -1, -1, bias.shape[1]).flatten(2)
-            torch.addcmul(to_s.addcmul_(share, by_text, value=-1), n, e, out=to_inner[block])
-            torch.bmm(gram, v, out=to_items[block])
+            to_share = torch.addcmul(n * ctx.scale * inner[block], q * ctx.scale, ge).mul_(e).mul_(share)
+            by_text, grouped = to_share.unflatten(-1, bias.shape), share.unflatten(-1, bias.shape)
+            by_text.addcmul_(grouped, by_text.sum(-1, keepdim=True), value=-1)                # through the softmax
+            torch.addcmul(to_share, n, e, out=to_inner[block])
+            torch.bmm(gram, items[block], out=to_items[block])
         to_inner = to_inner.flatten(0, 1)
         to_items.flatten(0, 1).addmm_(to_inner, words)
         to_words.addmm_(to_inner.T, items.flatten(0, 1))
@@ -146,7 +142,7 @@ def region_word_scores(regions: Tensor, words: Tensor, mask: Tensor, region_mask
     -------
     (B, C), higher is better: log of the sum over words of exp(pool_scale * cosine), the cosine being
     that of a word with the regions it attends to. A report without any word gets -pool_scale.
-    Memory is O(B R C W): the inner products, as many numbers again, and in the backward pass a third time.
+    Memory is O(B R C W): the inner products, with gradients three times as many, and in the backward pass a fourth time.
 
     Source: GLoRIA (Huang et al. 2021) and its code; Gram form and `look="regions"` are ours.
     """

@@ -176,14 +176,16 @@ def test_the_film_helps_to_guess_only_when_asked(small_phantom):
         assert torch.equal(alone(batch)["words"], alone(dark)["words"])
 
 
-def test_it_learns_32_studies_by_heart(small_phantom):
+@pytest.mark.parametrize("settings, steps", [({"hidden_patches": 0.25, "hidden_words": 0.15}, 100),         # the more is hidden, the longer it takes
+                                             pytest.param({}, 300, marks=pytest.mark.slow)])
+def test_it_learns_32_studies_by_heart(small_phantom, settings, steps):
     torch.manual_seed(0)
-    method = MCR.create(MCRConfig())                                                 # half of each film and a third of each report hidden, as by default
+    method = MCR.create(MCRConfig(**settings))
     maker = BatchMaker.for_method(small_phantom, method, augmentation=0)
     optimiser = torch.optim.AdamW(method.parameters(), lr=5e-4)
-    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 300)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     method.train()
-    for epoch in range(300):
+    for epoch in range(steps):
         terms = method(maker.batch(range(32), epoch))
         optimiser.zero_grad(), sum(terms.values()).backward(), optimiser.step(), falling.step()
     method.eval()
