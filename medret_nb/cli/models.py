@@ -162,14 +162,16 @@ class Evaluate(OfRun):
 
     def run(self) -> None:
         from medret_nb.cli.digest import measure
-        studies = data_of(self.run_folder, self.data)
-        points, part = points_of(self.run_folder, studies,
-                                 self.split), studies if self.split == "all" else studies.split(self.split)
+        if self.against and "location" in self.protocol:
+            raise DataError("against: there is no paired difference of location; leave one of them out")
+        studies, points = data_of(self.run_folder, self.data), None
+        part = studies if self.split == "all" else studies.split(self.split)
         for protocol in dict.fromkeys(self.protocol):
             print()
             if protocol == "location":
                 measure_location(self.run_folder, studies, self.split)
                 continue
+            points = points or points_of(self.run_folder, studies, self.split)
             found = measure(points, part, protocol, self.k, self.run_folder / "evaluation")
             if self.against: show_difference(self.against, found, protocol, self.split)
         print(f"\nwritten to {self.run_folder / 'evaluation'}")

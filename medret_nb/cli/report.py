@@ -116,6 +116,14 @@ def run_figures(run: Path, results: dict, direction: str = "image-to-text") -> d
     return figures
 
 # %% ../../nbs/cli/83_report.ipynb #16dc23e4
+def _to_look_at(run: Path, studies, results: dict, points: dict, method, split: str):
+    "The studies of a run as the views take them, and the protocol by which failures are told: under exact, an equal text would be one."
+    from medret_nb.views.items import of_points
+    of_method = {"policy": method.config.policy, "size": method.config.size, "folder": run} if method else {}
+    items = of_points(points, studies, method=method, name=f"{run.name}, split {split}", **of_method)
+    return items, "text" if "text" in results else next(iter(results))
+
+
 def view_figures(run: Path, studies, results: dict, split: str, show: bool = False) -> dict:
     """name -> (function of a width in inches that draws it, caption): the still forms of the views of a run.
 
@@ -125,14 +133,12 @@ def view_figures(run: Path, studies, results: dict, split: str, show: bool = Fal
     from medret_nb.methods.table import load_method
     from medret_nb.views.ellipses import ellipse_figure, triples
     from medret_nb.views.failures import failures_figure
-    from medret_nb.views.items import from_run, of_points
+    from medret_nb.views.items import from_run
     from medret_nb.views.maps import map_figure, maps_of
     from medret_nb.views.prototypes import levels_of, prototypes_figure
-    protocol = "text" if "text" in results else next(iter(results))
-    base, points = stands_on(results[protocol]), points_of(run, studies, split)
     method = load_method(run) if (run / "config.json").is_file() else None
-    of_method = {"policy": method.config.policy, "size": method.config.size} if method else {}
-    items = of_points(points, studies, method=method, **of_method)
+    items, protocol = _to_look_at(run, studies, results, points_of(run, studies, split), method, split)
+    base = stands_on(results[protocol])
     why, made, n = explain(results[protocol], items.studies, results[protocol].report["policy"]), maps_of(items, ["centred"])[0], len(items)
     halves, kind = np.repeat([0, 1], n), np.repeat([False, True], n)
     figures = {"map": (lambda width: map_figure(made.xy, halves, ["film", "report"], kind, f"{made.name}: {made.told}", width=width),
@@ -214,11 +220,8 @@ def look_inside(run: Path, studies, results: dict, points: dict, method, split: 
     from medret_nb.views.ellipses import ellipses_view
     from medret_nb.views.explorer import explorer_view
     from medret_nb.views.failures import failures_view
-    from medret_nb.views.items import of_points
     from medret_nb.views.prototypes import prototypes_view
-    of_method = {"policy": method.config.policy, "size": method.config.size, "folder": run} if method else {}
-    items = of_points(points, studies, method=method, name=f"{run.name}, split {split}", **of_method)
-    protocol = "text" if "text" in results else next(iter(results))                  # under exact, an equal text would be a failure
+    items, protocol = _to_look_at(run, studies, results, points, method, split)
     failed = failures_view(run if method else results[protocol], studies=studies, split=split, protocol=protocol, most=1000, thumbnail=96)
     views = [explorer_view(items, thumbnail=64)] + ([] if failed.payload["empty"] else [failed])
     if items.image.logvar is not None: views.append(ellipses_view(items, thumbnail=64))

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from conftest import child_environment
 from medret_nb.cli.main import COMMANDS, main, one_line, overview, printable, read_arguments, split_command
+from medret_nb.cli.models import Evaluate
 from medret_nb.data.files import DataError
 from PIL import Image
 
@@ -108,6 +109,8 @@ def test_search_by_place(way, medret, tmp_path):
     assert "cropped film" in (tmp_path / "run" / "evaluation" / "test" / "location" / "metrics.json").read_text()
     none = medret("evaluate", home / "run", "--protocol", "location")
     assert none.returncode == 2 and "clip has no vectors for regions" in none.stderr
+    with pytest.raises(DataError, match="against: there is no paired difference of location"):
+        Evaluate(home / "run", protocol=("location",), against=home / "run").run()
     for run, region, words in ((tmp_path / "run", "spleen", ("'spleen'", "left lung")), (home / "run", "left lung", ("clip", "no vectors for regions"))):
         wrong = medret("search", run, "--image", film, "--region", region)
         assert wrong.returncode == 2 and len(wrong.stderr.strip().splitlines()) == 1 and all(w in wrong.stderr for w in words), wrong.stderr

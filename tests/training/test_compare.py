@@ -126,7 +126,8 @@ def test_the_comparison_that_comes_with_the_project():
     found = Comparison.load(shipped_data("results/methods"))
     rows = found.table[(found.table["metric"] == "R@10") & (found.table["protocol"] == "exact")]
     assert set(METHODS) <= set(rows["arm"]) and (rows["seeds"] == 3).all() and (rows["queries"] == 2000).all()
-    assert (rows["value"] >= 10 * rows["chance"]).all() and not found.table.filter(["text", "findings"]).size
+    assert (rows["value"] >= 10 * rows["chance"]).all() and (rows["low"] <= rows["value"]).all() and (rows["value"] <= rows["high"]).all()
+    assert found.facts["seeds"] == [0, 1, 2] and (found.costs["passes"] == found.facts["budget"]["passes"]).all()
 
 
 def test_another_budget_is_refused_in_the_same_folder(compared, small_phantom):
