@@ -7,6 +7,8 @@ __all__ = ['CONFIDENCES', 'trust_table', 'measured', 'stands_on', 'curves_of', '
            'write_figures', 'look_inside', 'report_blocks', 'write_report', 'Figures', 'Report']
 
 # %% ../../nbs/cli/83_report.ipynb #11238646
+import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -172,11 +174,19 @@ def _single_figures(items, method, made, base: str) -> dict:
         looker = Looker(method, items.studies)
         boxed = set(looker.studies.regions.loc[looker.studies.regions["kind"] == "finding", "image_id"])
         look = looker.look(min(looker.ids, key=lambda s: looker.images[s] not in boxed))
-        weight = np.nan_to_num((look.grid if look.grid is not None else look.places).reshape(len(look.words), -1).astype(float), nan=-1).max(1)
-        words = sorted(np.argsort(-weight, kind="stable")[:3].tolist())
+        words = _telling(look.words, [name for name, _ in look.truth], items.texts)
         figures["attention"] = (lambda width: attention_figure(look, words, width=width),
-                                f"Where the three words of the report of study {look.id} with the strongest answer look. {base}")
+                                f"Where words of the report of study {look.id} look; dashed: what is known to be there. {base}")
     return figures
+
+
+def _telling(words: list[str], known: list[str], texts: list[str], most: int = 3) -> list[int]:
+    "The numbers of the words that say most: names of findings, then the rarest among the reports; each once, in the order of the report."
+    from medret_nb.data.studies import FINDINGS
+    names = {part for name in [*FINDINGS[1:], *known] for part in re.findall("[a-z]{4,}", name.lower())}
+    often = Counter(word for text in texts for word in set(re.findall("[a-z]{4,}", text.lower())))
+    first = {word.lower(): i for i, word in reversed(list(enumerate(words))) if re.fullmatch("[a-z]{4,}", word.lower())}
+    return sorted(first[w] for w in sorted(first, key=lambda w: (w not in names, often[w], first[w]))[:most])
 
 # %% ../../nbs/cli/83_report.ipynb #fc59b6b6
 def results_rows(results: dict) -> pd.DataFrame:

@@ -221,9 +221,10 @@ def attention_figure(look: Look, words: Sequence[int | str], temperature: float 
     lower = [w.lower() for w in look.words]
     if lost := [w for w in words if (w.lower() not in lower if isinstance(w, str) else not 0 <= w < len(lower))]: raise ValueError(f"words: {lost[0]!r} is not in the report")
     rows = [lower.index(w.lower()) if isinstance(w, str) else w for w in words]
-    n = max(len(rows), 3)
-    fig = Plot(figsize=(width, 1.3 * width / n), layout="constrained")
-    axes = fig.subplots(1, n, squeeze=False)[0]
+    n = 2 if width < 5 else max(len(rows), 3)                                 # one column of a page holds two films side by side
+    lines = max(1, -(-len(rows) // n))
+    fig = Plot(figsize=(width, 1.3 * width * lines / n), layout="constrained")
+    axes = fig.subplots(lines, n, squeeze=False).ravel()
     for ax in axes[len(rows):]: ax.axis("off")
     for ax, i in zip(axes, rows):
         if look.film is not None: ax.imshow(look.film, cmap="gray", extent=(0, 1, 1, 0), vmin=0, vmax=255)

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from medret_nb.cli.page import NOT_FOR_SHARING
-from medret_nb.cli.report import CONFIDENCES, trust_table, write_figures, write_report
+from medret_nb.cli.report import CONFIDENCES, _telling, trust_table, write_figures, write_report
 from medret_nb.data.files import DataError
 from medret_nb.data.studies import StudySet
 from medret_nb.evaluation.reliability import auroc
@@ -90,3 +90,12 @@ def test_trust_table_against_the_functions(run, tmp_path):
 
 def test_a_folder_that_is_no_run(tmp_path, run):
     with pytest.raises(DataError, match="no run"): write_report(tmp_path, StudySet.load(run / "set"))
+
+
+def test_the_words_of_the_attention_figure():
+    """Names of findings first, then what few reports say; a word once, at its first place, and no stops or short words."""
+    words = ["Small", "left", "effusion", ".", "No", "pneumothorax", ".", "The", "effusion", "is", "loculated", "."]
+    texts = ["Small left effusion."] * 5 + ["No pneumothorax is seen."] * 3 + ["loculated"]
+    assert [words[i] for i in _telling(words, [], texts)] == ["effusion", "pneumothorax", "loculated"] and _telling(words, [], texts)[0] == 2
+    assert [words[i] for i in _telling(words, [], texts, 2)] == ["effusion", "pneumothorax"]
+    assert _telling([".", "No"], [], texts) == []
