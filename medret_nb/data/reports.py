@@ -22,40 +22,76 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from .files import DataError, atomic_write, write_json
 
 # %% ../../nbs/data/12_reports.ipynb #7e79f52c
-REPORT_SECTIONS = ("indication", "comparison", "technique", "findings", "impression", "addendum", "note")
+REPORT_SECTIONS = ("indication", "comparison", "technique", "findings", "impression", "addendum", "preliminary", "note")
 
 _NAMES = {
     "indication": ("indication", "indications", "clinical indication", "history", "clinical history", "clinical information",
-                   "reason for exam", "reason for examination", "reason for study"),
-    "comparison": ("comparison", "comparisons", "comparison study"),
-    "technique": ("technique", "examination", "exam", "procedure", "views"),
-    "findings": ("findings", "finding", "findings and impression", "findings/impression", "report"),
-    "impression": ("impression", "impressions", "conclusion", "conclusions", "summary", "opinion"),
-    "addendum": ("addendum", "recommendation", "recommendations", "notification"),
+                   "patient history", "reason for exam", "reason for examination", "reason for study"),
+    "comparison": ("comparison", "comparisons", "comparison study", "comparison exam", "comparison film", "reference exam"),
+    "technique": ("technique", "examination", "type of examination", "exam", "procedure", "views"),
+    "findings": ("findings", "finding", "findings and impression", "findings/impression", "findings/ impression", "report"),
+    "impression": ("impression", "impressions", "final impression", "conclusion", "conclusions", "summary", "opinion"),
+    "addendum": ("addendum", "recommendation", "recommendations", "recommendation(s)", "notification"),
+    "preliminary": ("wet read", "wetread", "preliminary report", "preliminary read", "pfi"),
 }
 _HEADING = {alias: name for name, aliases in _NAMES.items() for alias in aliases}
-_ANY = "|".join(sorted(map(re.escape, _HEADING), key=len, reverse=True))
+_LONGEST = sorted(_HEADING, key=len, reverse=True)
+_ANY, _CAPITALS = "|".join(map(re.escape, _LONGEST)), "|".join(re.escape(alias.upper()) for alias in _LONGEST)
 _HEADINGS = re.compile(rf"^[ \t]*(?P<line>(?i:{_ANY}))[ \t]*:"
-                       rf"|(?<![\w/-])(?P<inner>{_ANY.upper()})[ \t]*:"
-                       rf"|^[ \t]*(?P<alone>{_ANY.upper()})[ \t]*$", re.MULTILINE)
+                       rf"|(?<![\w/-])(?P<inner>{_CAPITALS})[ \t]*:"
+                       rf"|^[ \t]*(?P<alone>{_CAPITALS})[ \t]*$", re.MULTILINE)
 
 # %% ../../nbs/data/12_reports.ipynb #978aa879
-def split_report(text: str) -> dict[str, str]:
-    """Cut a report with headings into its sections.
-
-    Returns section name -> text, with names from `REPORT_SECTIONS`, in the order of their first appearance;
-    text before the first heading is the `note`. A heading that comes twice gives one section.
-    White space inside a section is reduced to single spaces. Empty sections are left out.
-    """
+def _by_headings(text: str) -> list[tuple[str, str]]:
+    "Names and texts of the sections in order, as they stand; what precedes the first heading is the note."
     hits = list(_HEADINGS.finditer(text))
     pieces = [("note", text[:hits[0].start()] if hits else text)]
     for hit, following in zip(hits, hits[1:] + [None]):
         end = following.start() if following else len(text)
         pieces.append((_HEADING[hit[hit.lastgroup].lower()], text[hit.end():end]))
+    return pieces
+
+# %% ../../nbs/data/12_reports.ipynb #abc13577
+_PARTS = re.compile(r"^[ \t]*(?:(?P<final>FINAL[ \t]+REPORT)|(?P<addendum>(?:FINAL[ \t]+)?ADDENDUM)"
+                    r"|(?P<preliminary>WET ?READ|PRELIMINARY RE(?:PORT|AD)|PROVISIONAL FINDINGS IMPRESSION))\b[ \t]*:?", re.MULTILINE)
+_RULER = re.compile(r"^[ \t]*_{10,}[ \t]*$", re.MULTILINE)
+_FILM = re.compile(r"^[ \t]*(?![^\n:]*(?:COMPAR|HISTORY|INDICATION|EXAM|REASON|TECHNI|IMPRESSION|STUDY))"
+                   r"[A-Z0-9 ,.()/&:_-]*?\b(?:CHEST|RADIOGRAPHS?|VIEWS?)\b[A-Z0-9 ,.()/&:_-]*?:(?!\d)", re.MULTILINE)
+
+
+def _cut_parts(text: str) -> tuple[str, list[tuple[str, str]]]:
+    "The report proper, and what stands under WET READ and ADDENDUM; where no line says FINAL REPORT all is the report."
+    marks = list(_PARTS.finditer(text))
+    if not any(mark["final"] for mark in marks): return text, []
+    proper, others = text[:marks[0].start()], []
+    for mark, following in zip(marks, marks[1:] + [None]):
+        piece = text[mark.end():following.start() if following else len(text)]
+        if mark["final"]: proper += "\n" + piece
+        else: others.append((mark.lastgroup, piece))
+    return proper, others
+
+# %% ../../nbs/data/12_reports.ipynb #98aeb618
+def split_report(text: str) -> dict[str, str]:
+    """Cut a report with headings into its sections.
+
+    Returns section name -> text, with names from `REPORT_SECTIONS`, in the order of their first appearance;
+    text before the first heading is the `note`. A heading that comes twice gives one section.
+    Above a line FINAL REPORT stand the `preliminary` reading (WET READ) and the `addendum`. A line in capitals that names
+    a film ("PORTABLE CHEST:") opens the findings. In a report without findings and impression, paragraphs after the first
+    of another section belong to the `note`. White space inside a section is reduced to single spaces, rows of ___ that
+    only divide are dropped, and empty sections are left out.
+    """
+    proper, others = _cut_parts(_RULER.sub("", text))
+    pieces = _by_headings(_FILM.sub("\nFINDINGS: ", proper))
+    if not any(name in ("findings", "impression") and re.search(r"[^\W_]", piece) for name, piece in pieces):
+        cut = [(name, re.split(r"\n[ \t]*\n", piece.strip())) for name, piece in pieces]
+        rest = [part for name, parts in cut if name in ("indication", "comparison", "technique") for part in parts[1:]]
+        pieces = [(name, parts[0] if name in ("indication", "comparison", "technique") else "\n\n".join(parts)) for name, parts in cut]
+        pieces.append(("note", "\n\n".join(rest)))
     parts = {}
-    for name, piece in pieces:
+    for name, piece in pieces + others:
         piece = " ".join(piece.split())
-        if piece: parts[name] = f"{parts[name]} {piece}" if name in parts else piece
+        if piece and (name != "findings" or re.search(r"[^\W_]", piece)): parts[name] = f"{parts[name]} {piece}" if name in parts else piece
     return parts
 
 # %% ../../nbs/data/12_reports.ipynb #b67259dc

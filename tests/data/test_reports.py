@@ -209,3 +209,36 @@ def test_a_very_long_report_is_cut(tok):
     assert len(split_sentences(text)) == 1 and len(normalise_text(text)) > 1_000_000 / 2
 
 
+
+
+# habits of one hospital (invented texts)
+
+RULER = "_" * 78
+READING = "The heart is normal.\n\n No effusion."
+
+
+@pytest.mark.parametrize("text, parts", [
+    (f"                 FINAL REPORT\n EXAMINATION:  CHEST (PORTABLE AP)\n\n INDICATION:  ___ year old with cough\n\n FINDINGS: \n \n {READING}\n\n IMPRESSION: \n \n Clear.",
+     {"technique": "CHEST (PORTABLE AP)", "indication": "___ year old with cough", "findings": "The heart is normal. No effusion.", "impression": "Clear."}),
+    (f"WET READ: ___ ___ 9:23 AM\n IMPRESSION: Perhaps fluid.\n{RULER}\n        FINAL REPORT\n HISTORY: Pain.\n IMPRESSION: No fluid.",
+     {"indication": "Pain.", "impression": "No fluid.", "preliminary": "___ ___ 9:23 AM IMPRESSION: Perhaps fluid."}),
+    (f"         FINAL ADDENDUM\n ADDENDUM:  Seen again; IMPRESSION unchanged.\n{RULER}\n   FINAL REPORT\n FINDINGS: a.", {"findings": "a.", "addendum": "Seen again; IMPRESSION unchanged."}),
+    ("FINAL REPORT\n FINDINGS: a.\n\n ADDENDUM:  later.", {"findings": "a.", "addendum": "later."}),
+    ("FINAL REPORT\n FINDINGS AND IMPRESSION:  All clear.\n\n RECOMMENDATION(S):  None.", {"findings": "All clear.", "addendum": "None."}),
+    (f"FINAL REPORT\n {READING}", {"note": "The heart is normal. No effusion."}),
+    (f"FINAL REPORT\n HISTORY: Line.\n\n COMPARISON:  ___.\n\n {READING}", {"indication": "Line.", "comparison": "___.", "note": "The heart is normal. No effusion."}),
+    ("FINAL REPORT\n PORTABLE AP CHEST, 5:12 A.M., ___:\n\n HISTORY: x.\n\n IMPRESSION: b.", {"indication": "x.", "impression": "b."}),
+    ("FINAL REPORT\n HISTORY: x.\n\n CHEST, TWO VIEWS:  Clear.", {"indication": "x.", "findings": "Clear."}),
+    ("FINAL REPORT\n COMPARISON TO CHEST RADIOGRAPH: none\n\n IMPRESSION: b", {"note": "COMPARISON TO CHEST RADIOGRAPH: none", "impression": "b"}),
+    ("FINAL REPORT\n FINDINGS:  ___\n\n HISTORY: Fall.\n\n Ribs are whole.", {"indication": "Fall.", "note": "Ribs are whole."}),
+    ("WET READ: no fluid.\nFINDINGS: a.", {"preliminary": "no fluid.", "findings": "a."}),
+    (f"FINDINGS: a.\n{RULER}\nIMPRESSION: b ___ c.", {"findings": "a.", "impression": "b ___ c."}),
+    ("FINAL REPORT\n", {}),
+])
+def test_reports_with_a_wet_read_addenda_and_no_headings(text, parts):
+    assert split_report(text) == parts
+
+
+@given(st.lists(st.sampled_from(["FINAL REPORT", "WET READ:", "ADDENDUM", "FINDINGS:", "HISTORY:", "AP CHEST:", "word", "___", "", " "]), max_size=12))
+def test_no_word_is_lost_between_marks(lines):
+    assert sum(text.split().count("word") for text in split_report("\n".join(lines)).values()) == lines.count("word")
