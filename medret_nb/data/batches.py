@@ -63,7 +63,17 @@ def shuffle_sentences(text: str, key: int) -> str:
 _FINDING = {name.lower(): name for name in FINDINGS} | {
     "nodule": "Lung Lesion", "mass": "Lung Lesion", "rib fracture": "Fracture", "pleural thickening": "Pleural Other",
     "enlarged mediastinum": "Enlarged Cardiomediastinum",
-    **dict.fromkeys(("endotracheal tube", "central line", "gastric tube", "pacemaker", "device"), "Support Devices")}
+    **dict.fromkeys(("endotracheal tube", "central line", "gastric tube", "pacemaker", "device"), "Support Devices"),
+    # as Chest ImaGenome says it
+    "enlarged cardiac silhouette": "Cardiomegaly", "pulmonary edema/hazy opacity": "Edema", "airspace opacity": "Lung Opacity",
+    "hydropneumothorax": "Pneumothorax",
+    **dict.fromkeys(("linear/patchy atelectasis", "lobar/segmental collapse"), "Atelectasis"),
+    **dict.fromkeys(("mass/nodule (not otherwise specified)", "multiple masses/nodules", "calcified nodule"), "Lung Lesion"),
+    **dict.fromkeys(("mediastinal widening", "superior mediastinal mass/enlargement"), "Enlarged Cardiomediastinum"),
+    **dict.fromkeys(("clavicle fracture", "spinal fracture"), "Fracture"),
+    **dict.fromkeys(("chest port", "chest tube", "enteric tube", "ij line", "intra-aortic balloon pump", "mediastinal drain", "picc",
+                     "pigtail catheter", "subclavian line", "swan-ganz catheter", "tracheostomy tube", "cardiac pacer and wires",
+                     "prosthetic valve"), "Support Devices")}
 
 
 def finding_named(label) -> str | None:
