@@ -22,7 +22,7 @@ from tyro.conf import Positional, arg
 
 import medret_nb
 from .ask import Search, printable
-from .gather import Command, Csv, Dicom, Download, OpenI, Phantom
+from .gather import Command, Csv, Dicom, Download, Mimic, OpenI, Phantom
 from .models import Embed, Evaluate, compare_command, pretrain_command, train_command
 from .report import Figures, Report
 from ..data.files import DataError
@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[str, Callable]] = {
     "data csv": ("read studies from CSV tables", lambda: Csv),
     "data openi": ("read the Indiana University collection", lambda: OpenI),
     "data dicom": ("read a folder of DICOM files", lambda: Dicom),
+    "data mimic": ("read MIMIC-CXR-JPG, its reports and its annotations", lambda: Mimic),
     "data download": ("fetch the reports of OpenI from the network", lambda: Download),
     "train": ("train a method on a StudySet", train_command),
     "embed": ("turn films and texts into points", lambda: Embed),

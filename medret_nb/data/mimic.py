@@ -273,7 +273,7 @@ def _report_remarks(studies: pd.DataFrame, texts: dict, labels: dict, where: Pat
     bare = ids[~ids.isin(list(labels))]
     return remarks + [f"{len(bare)} of {len(ids)} studies have no labels of {labeller}: {some(bare)}"] * bool(len(bare) and labels)
 
-# %% ../../nbs/data/15_mimic.ipynb #9eb2d4c7
+# %% ../../nbs/data/15_mimic.ipynb #1281e406
 LICENCE = "PhysioNet Credentialed Health Data License 1.5.0"
 
 
@@ -296,6 +296,7 @@ def from_mimic(source: str | Path, out: str | Path | None = None, reports: str |
     source, views = Path(source), tuple(views)
     if not source.is_dir(): raise DataError(f"{source}: there is no such folder")
     if strange := [view for view in views if view not in VIEWS]: raise ValueError(f"views: {strange[0]!r} is none of {', '.join(VIEWS)}")
+    if patients < 0: raise ValueError(f"patients: {patients} must not be negative")
     films, where = read_metadata(source), find_reports(source, reports)
     split, remarks = read_splits(source, films)
     labels, more = read_labels(source, labeller)

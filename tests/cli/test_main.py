@@ -139,6 +139,33 @@ def test_openi_import(medret, tmp_path, shared_data):
     assert "3955 studies" in done.stdout.replace(",", "")
 
 
+def test_mimic_import(medret, tmp_path):
+    """An invented tree of two patients: tables, films, reports, a scene graph and a phrase; a wrong annotation leaves nothing behind."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    table = pd.DataFrame({"dicom_id": ["a1", "b1"], "subject_id": ["10000001", "11000002"], "study_id": ["50000001", "50000002"], "ViewPosition": ["PA", "LL"], "Rows": 20, "Columns": 40})
+    for row in table.itertuples():
+        film = source / "files" / f"p{row.subject_id[:2]}" / f"p{row.subject_id}" / f"s{row.study_id}" / f"{row.dicom_id}.jpg"
+        film.parent.mkdir(parents=True)
+        Image.fromarray(np.zeros((20, 40), np.uint8)).save(film)
+        film.parent.with_suffix(".txt").write_text("FINAL REPORT\n FINDINGS: Invented.")
+    table.to_csv(source / "mimic-cxr-2.0.0-metadata.csv.gz", index=False)
+    table[["dicom_id"]].assign(split=["train", "validate"]).to_csv(source / "mimic-cxr-2.0.0-split.csv", index=False)
+    (tmp_path / "graphs").mkdir()
+    lung = {"bbox_name": "left lung", "original_x1": 20, "original_y1": 0, "original_x2": 40, "original_y2": 10}
+    (tmp_path / "graphs" / "a1_SceneGraph.json").write_text(json.dumps({"image_id": "a1", "objects": [lung], "attributes": []}))
+    phrases = pd.DataFrame({"dicom_id": ["a1"], "category_name": ["Edema"], "label_text": ["invented"], "x": 0, "y": 0, "w": 10, "h": 10, "image_width": 40, "image_height": 20})
+    phrases.drop(columns="w").to_csv(tmp_path / "wrong.csv", index=False)
+    phrases.to_csv(tmp_path / "phrases.csv", index=False)
+    refused(medret("data", "mimic", source, out, "--ms-cxr", tmp_path / "wrong.csv"), "wrong.csv", "column w is missing")
+    assert not out.exists()
+    done = medret("data", "mimic", source, out, "--imagenome", tmp_path / "graphs", "--ms-cxr", tmp_path / "phrases.csv")
+    assert done.returncode == 0, done.stderr
+    assert "RESTRICTED" in done.stdout and "2 studies" in done.stdout and "1 of 2 films have annotations" in done.stdout and "no table of labels" in done.stdout
+    info, regions = json.loads((out / "dataset.json").read_text()), pd.read_parquet(out / "regions.parquet")
+    assert info["restricted"] is True and regions[["kind", "source", "x0", "y1"]].values.tolist() == [["anatomy", "silver", 0.5, 0.5], ["finding", "manual", 0.0, 0.5]]
+    assert pd.read_parquet(out / "studies.parquet")["split"].tolist() == ["train", "val"]
+
+
 def test_points_of_another_program_are_measured(way, medret, tmp_path):
     """A folder with embeddings and no model is enough: here points that find every pair but the two that were exchanged."""
     studies = pd.read_parquet(way[0] / "studies" / "studies.parquet")
@@ -167,6 +194,8 @@ WRONG = {
     "no such source": (["data", "csv", "NOWHERE", "OUT"], ["NOWHERE"]),
     "no such archive": (["data", "openi", "NOWHERE", "OUT"], ["NOWHERE"]),
     "no such DICOM folder": (["data", "dicom", "NOWHERE", "OUT"], ["NOWHERE"]),
+    "no such MIMIC folder": (["data", "mimic", "NOWHERE", "OUT"], ["NOWHERE"]),
+    "unknown labeller": (["data", "mimic", "NOWHERE", "OUT", "--labeller", "ann"], ["labeller", "ann"]),
     "no such studies": (["train", "clip", "--data", "NOWHERE", "--out", "RUN"], ["NOWHERE"]),
     "zero epochs": (["train", "clip", "--data", "OUT", "--out", "RUN", "--epochs", "0"], ["epochs", "0"]),
     "no run": (["embed", "NOWHERE"], ["NOWHERE", "no run"]),

@@ -276,7 +276,7 @@ def test_an_unreadable_film_is_reported_by_the_pixel_cache(tree, tmp_path):
 
 
 def test_arguments_are_checked(tree):
-    for wrong, words in (({"views": ("FROM ABOVE",)}, "views: 'FROM ABOVE'"), ({"check": "maybe"}, "check: 'maybe'")):
+    for wrong, words in (({"views": ("FROM ABOVE",)}, "views: 'FROM ABOVE'"), ({"check": "maybe"}, "check: 'maybe'"), ({"patients": -1}, "patients: -1")):
         with pytest.raises(ValueError, match=words): from_mimic(tree, **wrong)
     assert "no film of the chosen patients" in refusal(from_mimic, tree, views=("FRONTAL",))
 
