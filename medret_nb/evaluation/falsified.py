@@ -47,7 +47,7 @@ _OTHER = {"right": "left", "left": "right"}
 _SIDED = re.compile(r"\b(right|left)\b", re.IGNORECASE)
 _OWNED = re.compile(r"(?:-sided|ward)?\W+(?:ventric|atri|heart|main|bundle|hilum|hemidiaphragm|internal|jugular|subclavian|picc|chest wall|arm|shoulder|axilla"
                     r"|port|pacemaker|central|venous|line|catheter|tube|greater|less|more)|\W*[<>]", re.IGNORECASE)
-_ONE_SIDED = re.compile(r"middle lobe|lingul|retrocardiac", re.IGNORECASE)
+_ONE_SIDED = re.compile(r"middle lobe|lingul|retrocardiac|\bexcept", re.IGNORECASE)
 
 
 def _like(word: str, new: str) -> str:
@@ -93,10 +93,10 @@ def affirmed_sentence(sentence: str) -> tuple[str, set] | None:
     return (new, {(name, "") for name in denied}) if denied and turned == denied and all(a.present for a in after) else None
 
 # %% ../../nbs/evaluation/53b_falsified.ipynb #4717fe4f
-_ALIKE = (("unchanged", "stable"), ("mild", "slight"), ("severe", "marked"), ("lobe", "lung"), ("exam", "study"), ("prior", "previous"), ("cardiac", "heart"))
+_ALIKE = (("unchanged", "stable"), ("mild", "slight"), ("severe", "marked"), ("exam", "study"), ("prior", "previous"), ("cardiac", "heart"))
 _ENDINGS = ("present", "seen", "noted", "identified", "demonstrated")
 _SPARE = (r"\bpleural (?=effusion)", r"\bfocal (?=consolidation|opacity)", r"\bovert (?=pulmonary)")
-_VERB = re.compile(r"\b(?:is|are|has|have|may|cannot|increased|decreased|resolved|noted)\b", re.IGNORECASE)
+_VERB = re.compile(r"\b(?:is|are|has|have|may|cannot|increased|decreased|resolved|noted?|was|were|shows?|showed|demonstrates?|reveals?)\b", re.IGNORECASE)
 
 
 def _rewordings(sentence: str):
@@ -108,6 +108,7 @@ def _rewordings(sentence: str):
         for other in _ENDINGS: yield re.sub(rf"(?<=(?:is|re) ){word}(?=\W*$)", other, sentence)
     for group in _ALIKE:
         for word, other in (group, group[::-1]): yield re.sub(rf"\b{word}\b", lambda m: _like(m[0], other), sentence, count=1, flags=re.IGNORECASE)
+    yield re.sub(r"\blobe\b", "lung", sentence, count=1)
     if bare: yield re.sub(r"(\w)(\W*)$", r"\1 noted\2", sentence)
 
 
