@@ -23,9 +23,9 @@ from ..retrieval.search import score_matrix
 
 # %% ../../nbs/evaluation/56_location.ipynb #dd0c7862
 def located_findings(studies: StudySet) -> pd.DataFrame:
-    "study_id, finding, region of everything that a box with value 1 (or none) finds at a named region; each once per study."
+    "study_id, finding, region of everything that a box with value 1 (or none), its own or its region's, finds at a named region; each once per study."
     rows = studies.regions
-    rows = rows[(rows["kind"] == "finding") & (rows["region"] != "") & (rows["label"] != "") & rows["value"].isin([1, None, np.nan, ""])]
+    rows = rows[(rows["region"] != "") & (rows["label"] != "") & rows["value"].isin([1, None, np.nan, ""])]
     rows = rows.merge(studies.images[["image_id", "study_id"]], on="image_id").rename(columns={"label": "finding"})
     return rows[["study_id", "finding", "region"]].drop_duplicates(ignore_index=True)
 

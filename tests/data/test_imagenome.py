@@ -80,6 +80,12 @@ def test_who_keeps_one_row_of_a_finding_keeps_that_it_was_seen(studies, silver):
     assert mask[0].sum() == 3 and not mask[1].any() and np.allclose(boxes[0, place], [0.1, 1 / 9, 0.475, 8 / 9])
 
 
+def test_search_by_place_can_be_measured_on_them(studies, silver):
+    from medret_nb.evaluation.location import located_findings
+    found = located_findings(add_imagenome(studies, silver, quiet=True))
+    assert sorted(found.itertuples(index=False, name=None)) == [("s1", "lung opacity", "left lung"), ("s1", "lung opacity", "right lung")]
+
+
 def test_names_agree_with_those_of_this_package(small_phantom):
     assert len(IMAGENOME_REGIONS) == len(set(IMAGENOME_REGIONS)) == 36
     assert set(REGIONS) <= set(IMAGENOME_REGIONS) and set(small_phantom.regions["region"]) - {""} <= set(IMAGENOME_REGIONS)
