@@ -23,7 +23,7 @@ from tyro.conf import Positional, arg
 import medret_nb
 from .ask import Search, printable
 from .gather import Command, Csv, Dicom, Download, Mimic, OpenI, Phantom
-from .models import Embed, Evaluate, compare_command, pretrain_command, train_command
+from .models import Claims, Embed, Evaluate, compare_command, pretrain_command, train_command
 from .report import Figures, Report
 from ..data.files import DataError
 
@@ -51,11 +51,12 @@ COMMANDS: dict[str, tuple[str, Callable]] = {
     "data download": ("fetch the reports of OpenI from the network", lambda: Download),
     "train": ("train a method on a StudySet", train_command),
     "embed": ("turn films and texts into points", lambda: Embed),
-    "evaluate": ("measure retrieval", lambda: Evaluate),
+    "evaluate": ("measure retrieval, and what else a model can do", lambda: Evaluate),
     "search": ("ask with a film or a sentence", lambda: Search),
     "report": ("write one page on a run", lambda: Report),
     "figures": ("write a run's figures and tables for print", lambda: Figures),
     "compare": ("train several methods and compare them", compare_command),
+    "claims": ("ask claims with margins of trained runs", lambda: Claims),
     "pretrain": ("make the tiny encoders anew", pretrain_command),
 }
 

@@ -208,6 +208,12 @@ def location_effect(methods: list, studies: StudySet, split: str, against: str, 
 HEADING = "It tests the ideas as they are rebuilt here, on this data; it does not replicate the papers."
 
 
+def _seeds(row: dict) -> str:
+    "The t interval over seeds in words."
+    if row["seed_low"] is None: return " (one seed)"
+    return f", t interval [{row['seed_low']:+.3f}, {row['seed_high']:+.3f}]{' (wide)' if len(row['by_seed']) < 5 else ''}"
+
+
 @dataclass
 class Board:
     "Rows, one per claim and direction; `report` says how they were made."
@@ -235,8 +241,7 @@ class Board:
             lines += [f"{row['verdict']}: {row['arm']}, {row['words']} ({row['paper']}; {row['source']})",
                       f"    {row['event']}, {row['direction']}: effect {row['effect']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], margin {row['margin']:g}"
                       f"{' (no worse)' if row['kind'] == 'no worse' else ''}; {row['queries']} queries of {row['patients']} patients; seeds "
-                      f"{' '.join(f'{v:+.3f}' for v in row['by_seed'])}, t interval [{row['seed_low']:+.3f}, {row['seed_high']:+.3f}]"
-                      f"{' (wide)' if len(row['by_seed']) < 5 else ''}; smallest detectable {row['detectable']:.3f}"]
+                      f"{' '.join(f'{v:+.3f}' for v in row['by_seed'])}{_seeds(row)}; smallest detectable {row['detectable']:.3f}"]
         return "\n".join([*lines, f"{r['interval']}; ties by expectation; data {r['data'][:12]}, claims {r['claims'][:12]}"])
 
 # %% ../../nbs/evaluation/58_claims.ipynb #bd228a1a
@@ -257,6 +262,7 @@ class _Runs:
             self.seen[arm] = {}
             for seed, method in self.methods(arm).items():
                 points = embed(method, self.studies, self.split, progress=False, tell=False)
+                if (few := min(map(len, points.values()))) < 10: raise DataError(f"claims: the split {self.split} holds {few} studies with film and text, 10 are needed")
                 found = evaluate(points["image"], points["text"], self.part, "exact", (1, 10), draws=1, verbose=False)
                 self.seen[arm][seed] = found.queries.sort_values(["direction", "query"], ignore_index=True).assign(policy=found.report["policy"])
         return self.seen[arm]
@@ -295,7 +301,7 @@ def claims_board(claims: list[Claim], runs: str | Path, studies: StudySet, split
     for claim in claims:
         for direction, effect, patients in _answers(measured, claim, draws, seed):
             agree = min(effect.by_seed) > 0 or max(effect.by_seed) < 0
-            low, high = seed_interval(effect.by_seed)
+            low, high = seed_interval(effect.by_seed) if len(effect.by_seed) > 1 else (None, None)
             rows.append({f.name: getattr(claim, f.name) for f in fields(Claim)} | {
                 "event": MEASURES[claim.measure].event, "direction": direction, "effect": effect.value, "low": effect.low, "high": effect.high,
                 "by_seed": list(effect.by_seed), "seed_low": low, "seed_high": high, "agree": agree, "queries": effect.queries, "patients": patients,

@@ -111,6 +111,11 @@ def test_search_by_place(way, medret, tmp_path):
     assert none.returncode == 2 and "clip has no vectors for regions" in none.stderr
     with pytest.raises(DataError, match="against: there is no paired difference of location"):
         Evaluate(home / "run", protocol=("location",), against=home / "run").run()
+    told = medret("evaluate", home / "run", "--protocol", "zero-shot", "grounding", "corruptions")
+    assert told.returncode == 0, told.stderr
+    for protocol in ("zero-shot", "grounding", "corruptions"):
+        kept = json.loads((home / "run" / "evaluation" / "test" / protocol / "metrics.json").read_text())
+        assert kept["rows"] and all(not isinstance(v, str) or not v.replace(".", "").isdigit() for row in kept["rows"] for v in row.values())
     for run, region, words in ((tmp_path / "run", "spleen", ("'spleen'", "left lung")), (home / "run", "left lung", ("clip", "no vectors for regions"))):
         wrong = medret("search", run, "--image", film, "--region", region)
         assert wrong.returncode == 2 and len(wrong.stderr.strip().splitlines()) == 1 and all(w in wrong.stderr for w in words), wrong.stderr

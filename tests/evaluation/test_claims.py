@@ -1,6 +1,7 @@
 """Verdicts, effects and boards of claims."""
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from scipy import stats
 
 from medret_nb.data.files import DataError
 from medret_nb.data.phantom import make_phantom
-from medret_nb.data.studies import shipped_data
+from medret_nb.data.studies import StudySet, shipped_data
 from medret_nb.evaluation import claims
 from medret_nb.evaluation.claims import (MEASURES, VERDICTS, Board, Claim, ambiguity_rows, board_figure, claims_board, location_effect, read_claims,
                                          row_effect, seed_interval, smallest_detectable, verdict)
@@ -116,6 +117,12 @@ def clinic(tmp_path_factory):
     return home / "runs", studies
 
 
+def lonely(runs, home):
+    """Two arms of one seed each."""
+    for arm, source in (("one", "pcmepp"), ("other", "clip")): shutil.copytree(runs / source / "seed-0", home / "lonely" / arm / "seed-0")
+    return home / "lonely"
+
+
 def test_a_board_of_untrained_runs_decides_nothing_it_should_not(clinic, tmp_path, capsys):
     runs, studies = clinic
     asked = [Claim(**BASE | {"name": m, "measure": m, "arm": "pcmepp", "against": "clip", "margin": 0.5}) for m in ("R@10", "excess AURC", "ECE")]
@@ -133,6 +140,9 @@ def test_a_board_of_untrained_runs_decides_nothing_it_should_not(clinic, tmp_pat
     fig = board_figure(table)
     assert len(fig.axes[0].get_yticklabels()) == len(table)
     one = next(row for row in board.rows if row["measure"] == "R@10" and row["direction"] == "image-to-text")
+    alone = claims_board([dataclasses.replace(asked[0], arm="one", against="other")], lonely(runs, tmp_path), studies, draws=5)
+    assert alone.rows[0]["seed_low"] is None and "(one seed)" in str(alone)
+    alone.save(tmp_path / "alone")
     same = claims_board(asked[:1], runs, studies, draws=20, verbose=False).rows[0]
     assert same == one
 
@@ -143,6 +153,9 @@ def test_boards_name_what_is_missing(clinic, tmp_path):
     with pytest.raises(DataError, match="no variances"):
         claims_board([Claim(**BASE | {"arm": "clip", "against": "", "measure": "ambiguity"})], runs, studies, verbose=False)
     with pytest.raises(DataError, match="clip has no vectors for regions"): location_effect([CLIP.create()], studies, "test", "whole film")
+    kept = studies.studies.iloc[:6]
+    few = StudySet(kept, studies.images[studies.images["study_id"].isin(kept["study_id"])], None, studies.info, studies.folder)
+    with pytest.raises(DataError, match="split test holds 5 studies with film and text, 10 are needed"): claims_board([Claim(**BASE | {"arm": "clip", "against": "pcmepp"})], runs, few)
     CLIP.create(seed=3).save_pretrained(tmp_path / "clip" / "seed-3")
     CLIP.create(seed=0).save_pretrained(tmp_path / "one" / "seed-0")
     with pytest.raises(DataError, match=r"one has seeds \[0\], clip \[3\]"):
