@@ -10,10 +10,11 @@ from sklearn.metrics import accuracy_score, average_precision_score, balanced_ac
 
 from medret_nb.data.claims import true_labels
 from medret_nb.data.files import DataError
+from medret_nb.data.mimic import five_by_200
 from medret_nb.data.phantom import load_truth
 from medret_nb.data.studies import StudySet
 from medret_nb.evaluation import zero_shot as Z
-from medret_nb.evaluation.zero_shot import (COMPETITION, MEASURES, OBSERVATIONS, STYLES, balanced_set, blind_guess, class_logits, decided, decision_measures,
+from medret_nb.evaluation.zero_shot import (FIVE, MEASURES, OBSERVATIONS, STYLES, balanced_set, blind_guess, class_logits, decided, decision_measures,
                                             evaluate_zero_shot, exclusive, fit_threshold, judge_binary, judge_classes, patient_weights, pooled_scores,
                                             prompt_table, ranking_measures, truth_table)
 from medret_nb.methods.clip import CLIP
@@ -150,11 +151,18 @@ def labelled(rng, n=600):
 def test_balanced_sets_are_exclusive_seeded_and_blind_to_order(seed, per_class):
     labels = labelled(np.random.default_rng(seed))
     drawn = balanced_set(labels, per_class=per_class, seed=seed)
-    assert drawn["class"].value_counts().to_dict() == dict.fromkeys(COMPETITION, per_class) and drawn["study_id"].is_unique
+    assert drawn["class"].value_counts().to_dict() == dict.fromkeys(FIVE, per_class) and drawn["study_id"].is_unique
     for study, name in drawn.itertuples(index=False):
-        values = labels.loc[study, list(COMPETITION)]
-        assert values[name] == 1 and not values.drop(name).isin([1, -1]).any()
+        values = labels.loc[study, list(FIVE)]
+        assert values[name] == 1 and not (values.drop(name) == 1).any()
     pd.testing.assert_frame_equal(drawn, balanced_set(labels.sample(frac=1, random_state=seed), per_class=per_class, seed=seed))
+
+
+def test_both_ways_to_the_set_draw_the_same_studies(small_phantom):
+    labels = truth_table(small_phantom)
+    n = min(map(len, exclusive(labels).values()))
+    drawn = balanced_set(labels, per_class=n, seed=4)
+    assert n > 0 and drawn[["class", "study_id"]].to_numpy().tolist() == five_by_200(small_phantom, n=n, seed=4, split=None).to_numpy().tolist()
 
 
 def test_too_few_of_a_class_are_named():
@@ -162,7 +170,7 @@ def test_too_few_of_a_class_are_named():
     counts = {name: len(ids) for name, ids in exclusive(labels).items()}
     most = max(counts, key=counts.get)
     with pytest.raises(DataError, match="balanced set: .* are asked; of its own has") as told: balanced_set(labels, per_class=counts[most])
-    for name in COMPETITION: assert (f"{name} {counts[name]}" in str(told.value)) == (counts[name] < counts[most])
+    for name in FIVE: assert (f"{name} {counts[name]}" in str(told.value)) == (counts[name] < counts[most])
     with pytest.raises(DataError, match="classes: Tumour is no label"): balanced_set(labels, ["Edema", "Tumour"])
     with pytest.raises(DataError, match="two or more"): exclusive(labels, ["Edema"])
     with pytest.raises(ValueError, match="per_class: 0"): balanced_set(labels, per_class=0)
