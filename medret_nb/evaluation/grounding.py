@@ -219,14 +219,14 @@ def _rows(name: str, values: np.ndarray, asked: Questions, chance: np.ndarray, d
     by = [{"finding": f, "phrases": len(part), **{m: number(v) for m, v in zip(METRICS, part.mean())}} for f, part in pd.DataFrame(values).groupby(cells)]
     return [{"average": "macro", **about, **macro, "by finding": by}, {"average": "micro", **about, **micro}]
 
-# %% ../../nbs/evaluation/55_grounding.ipynb #7e4a8bb4
+# %% ../../nbs/evaluation/55_grounding.ipynb #36705cef
 WORDS_ALONE = "mean box of finding and place"
 
 
 @dataclass
 class GroundingResults:
     """Rows by kind of map and average (macro over findings, micro over phrases), each metric with value, low, high and chance;
-    macro rows hold `by finding` and, for maps that look, `beyond words`: the paired difference to the words alone. `report` says how."""
+    macro rows hold `by finding` and, for maps that look, paired differences: `beyond words`, `beyond another film`. `report` says how."""
     report: dict
     rows: list[dict]
 
@@ -247,16 +247,17 @@ class GroundingResults:
         for metric in METRICS:
             lines.append(f"{metric}: macro over findings, micro over phrases, each with 95 % interval; chance")
             pairs = zip(*([row for row in self.rows if row["average"] == a] for a in ("macro", "micro")))
-            lines += [f"  {a['map']:31s} {told(a[metric]):24s} {told(b[metric]):24s} {chance(a[metric])} {chance(b[metric])}" for a, b in pairs]
-        beyond = [f"  {row['map']:31s} " + ", ".join(f"{m} {told(d)}" for m, d in row["beyond words"].items()) for row in self.rows if row.get("beyond words")]
-        if beyond: lines += [f"Beyond the words alone (paired difference to '{WORDS_ALONE}', macro):", *beyond]
+            lines += [f"  {a['map']:38s} {told(a[metric]):24s} {told(b[metric]):24s} {chance(a[metric])} {chance(b[metric])}" for a, b in pairs]
+        for key, what in (("beyond words", f"the words alone, '{WORDS_ALONE}'"), ("beyond another film", "the same phrase's map on another patient's film")):
+            beyond = [f"  {row['map']:38s} " + ", ".join(f"{m} {told(d)}" for m, d in row[key].items()) for row in self.rows if row.get(key)]
+            if beyond: lines += [f"Paired difference to {what}, macro:", *beyond]
         some = self.rows[0]
         return "\n".join([*lines, f"grounding, {r['split']}: {some['phrases']} phrases ({r['made']} in our own words) on {some['films']} films of {some['patients']} patients, "
                           f"{some['findings']} findings; {r['unit']}; {r['elsewhere']} boxes on other films, {r['unreadable']} on unreadable ones; {r['pixels']}; "
                           f"mIoU at {', '.join(map(str, RAW))} of the raw map; {r['fitting']}; CNR undefined for {max(row['undefined CNR'] for row in self.rows)} phrases at most; "
                           f"ties by expectation; patients resampled, {r['draws']} draws; fingerprint {r['fingerprint'][:12]}"])
 
-# %% ../../nbs/evaluation/55_grounding.ipynb #5d2d9368
+# %% ../../nbs/evaluation/55_grounding.ipynb #9e775075
 def _whole(found: dict, name: str, fitted: dict) -> np.ndarray:
     "(N, 6) in the order of METRICS from what was measured at RAW and, last, at the fitted threshold."
     values, shares = found[name]
@@ -283,6 +284,8 @@ def _judge(asked: Questions, val, train, stream: Stream, over: str, report: dict
     fitted, found = _fit(val, streams, spans, grid), {}
     levels = {name: np.array([*RAW, level]) for name, level in fitted.items()}
     for frame, part in streams: found |= _measured(asked, part, frame, levels, np.array(RAW), grid)
+    blind = ("centre", "whole film", "mean box of the finding", WORDS_ALONE)
+    looking = [name for name in found if name not in blind and not name.endswith(("inverted", "another film"))]
     values = {name: _whole(found, name, fitted) for name in found}
     area = found["whole film"][0][:, 2]
     chance = np.column_stack([np.zeros_like(area), np.full_like(area, np.nan), area, area, area, area])
@@ -293,8 +296,8 @@ def _judge(asked: Questions, val, train, stream: Stream, over: str, report: dict
     rows = []
     for name, part in values.items():
         macro, micro = _rows(name, part, asked, chance, draws, seed)
-        if WORDS_ALONE in values and name not in ("centre", "whole film") and not name.startswith("mean box") and not name.endswith("inverted"):
-            macro["beyond words"] = _beyond(part - values[WORDS_ALONE], asked.table, draws, seed)
+        for against, other in (("beyond words", WORDS_ALONE), ("beyond another film", f"{name}, another film")):
+            if name in looking and other in values: macro[against] = _beyond(part - values[other], asked.table, draws, seed)
         rows += [macro, micro]
     return GroundingResults(report | {"fingerprint": hash_of(report, asked.table, [b.tolist() for b in asked.boxes], *marks)}, rows)
 
@@ -336,27 +339,43 @@ def judge_maps(maps: np.ndarray, questions: Questions, val: tuple | None = None,
     return _judge(questions, None if val is None else val[1], train, stream, over, report, {name: span, f"{name}, inverted": span}, grid, draws, seed,
                   [hash_of(np.ascontiguousarray(questions_maps).tobytes()) for _, questions_maps in sets])
 
-# %% ../../nbs/evaluation/55_grounding.ipynb #4d26d310
+# %% ../../nbs/evaluation/55_grounding.ipynb #53c6b475
+def _partners(asked: Questions) -> np.ndarray | None:
+    "For each question the film of another patient, the same for all questions of a film: the one half the list of films further on, or the next that fits."
+    films = asked.table.drop_duplicates("image_id")
+    ids, group = films["image_id"].to_numpy(), films["group"].to_numpy()
+    if len(set(group)) < 2: return None
+    further = {name: next(k for k in np.roll(np.arange(len(ids)), -i - len(ids) // 2) if group[k] != group[i]) for i, name in enumerate(ids)}
+    return np.array([ids[further[name]] for name in asked.table["image_id"]])
+
+
 def _from_method(method, studies: StudySet, pixels, batch: int, verbose: bool) -> Stream:
-    "The maps of a method, a batch of questions at a time; each film of a batch is encoded once."
+    "The maps of a method, a batch of questions at a time, and those of the same phrases on another patient's film."
     names = list(getattr(method, "regions", ()))
     table = RegionTable(studies, names) if names and (studies.regions["kind"] == "anatomy").any() else None
     def stream(asked):
+        own, other = asked.table["image_id"].to_numpy(), _partners(asked)
         for start in tqdm(range(0, len(asked), batch), desc="maps", disable=not verbose or len(asked) <= 8 * batch):
             rows = np.arange(start, min(start + batch, len(asked)))
-            ids, film = np.unique(asked.table["image_id"].to_numpy()[rows].astype(str), return_inverse=True)
-            boxes = None
+            wanted = np.concatenate([own[rows], own[rows][:0] if other is None else other[rows]])
+            ids, film = np.unique(wanted.astype(str), return_inverse=True)
+            boxes, phrases = None, asked.table["phrase"].iloc[rows].tolist()
             if table:
                 drawn, known, _ = table.take(ids.tolist(), pixels.boxes[[pixels.rows[i] for i in ids]])
                 boxes = np.where(known[..., None], drawn, np.nan)
-            maps = phrase_maps(method, pixels.take(ids), asked.table["phrase"].iloc[rows].tolist(), film, boxes)
-            yield rows, {"patches": maps["patches"], "patches, inverted": -maps["patches"], **maps}
+            maps = phrase_maps(method, pixels.take(ids), phrases if other is None else phrases * 2, film, boxes)
+            n, kinds = len(rows), {}
+            for kind, values in maps.items():
+                kinds[kind] = values[:n]
+                if kind == "patches": kinds["patches, inverted"] = -values[:n]
+                if other is not None and not kind.endswith("true boxes"): kinds[f"{kind}, another film"] = values[n:]
+            yield rows, kinds
     return stream
 
 
 def evaluate_grounding(method, studies: StudySet, split: str = "test", every_image: bool = False, grid: int = 128, batch: int = 64,
                        draws: int = 2000, seed: int = 0, verbose: bool = True) -> GroundingResults:
-    """Phrase grounding of one split: the method's maps, their inversion, and answers that do not look at the film.
+    """Phrase grounding of one split: the method's maps, their inversion, those of another film, and answers that do not look.
 
     The threshold of 'mIoU fitted' comes from val, the mean boxes from train, where these splits have boxes and are not the one
     that is judged. DataError for a method without vectors for patches, and for a split without boxes of findings.
