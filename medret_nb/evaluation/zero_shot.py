@@ -105,12 +105,13 @@ def pooled_scores(films: Embeddings, prompts: Embeddings, pool: str = "score", s
         return top + np.log(np.exp(logits - top[:, None]).mean(1))
     return logits.max(1) if pool == "max" else logits.mean(1)
 
-# %% ../../nbs/evaluation/54_zero_shot.ipynb #e5cce2f4
+# %% ../../nbs/evaluation/54_zero_shot.ipynb #4432692f
 def class_logits(films: Embeddings, method, prompts: Mapping, pool: str = "score", temperature: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Positive and negative logits (N, L) of each finding of a `prompt_table`; NaN where a finding has no negative prompt.
 
     temperature : similarities are divided by it; None takes the method's own, 1 / logit_scale (1 if it has none).
     """
+    if temperature is not None and temperature <= 0: raise ValueError(f"temperature: {temperature} is not above 0")
     scale = 1 / temperature if temperature else float(films.meta.get("logit_scale") or 1)
     sides = np.full((2, len(films), len(prompts)), np.nan)
     for column, pair in enumerate(prompts.values()):
@@ -118,7 +119,7 @@ def class_logits(films: Embeddings, method, prompts: Mapping, pool: str = "score
             if texts: sides[side, :, column] = pooled_scores(films, embed_texts(method, texts), pool, scale)
     return sides[0], sides[1]
 
-# %% ../../nbs/evaluation/54_zero_shot.ipynb #7fe49b23
+# %% ../../nbs/evaluation/54_zero_shot.ipynb #86f7a4a8
 def truth_table(studies: StudySet, truth: str = "report") -> pd.DataFrame:
     """Labels by study_id (rows) and finding (columns): 1 present, 0 absent, -1 uncertain, NaN blank.
 
@@ -126,7 +127,7 @@ def truth_table(studies: StudySet, truth: str = "report") -> pd.DataFrame:
     """
     if truth not in ("report", "scene"): raise ValueError(f"truth: {truth!r} is neither report nor scene")
     rows = [true_labels(scene) for scene in load_truth(studies).scenes] if truth == "scene" else list(studies.studies["labels"])
-    names = [*OBSERVATIONS, *sorted({name for row in rows for name in row} - set(FINDINGS))]
+    names = [*FINDINGS, *sorted({name for row in rows for name in row} - set(FINDINGS))]
     return pd.DataFrame([[row.get(name) for name in names] for row in rows], index=studies.studies["study_id"].to_numpy(), columns=names, dtype=float)
 
 
@@ -274,7 +275,7 @@ def judge_classes(scores: np.ndarray, truth: np.ndarray, clusters: Sequence, dra
     drawn = np.concatenate([weights @ right / weights.sum(1) for weights in patient_weights(clusters, draws, seed)])
     return {"accuracy": _told(drawn, 1 / k), "recall": [float(right[truth == c].mean()) for c in range(k)], "answered": shares.mean(0).tolist()}
 
-# %% ../../nbs/evaluation/54_zero_shot.ipynb #ab6f6deb
+# %% ../../nbs/evaluation/54_zero_shot.ipynb #5b0708d1
 @dataclass
 class ZeroShotResults:
     "Rows: one per finding, their macro average, and those of the choice among classes; `report` says how they were made."
@@ -294,14 +295,14 @@ class ZeroShotResults:
         lines = [f"zero-shot, truth: {r['truth']}; prompts {r['style']} ({r['source']}), pooled by {r['pool']}, temperature {r['temperature']:.3g}",
                  f"{'finding':27s}{'yes':>5s}{'no':>6s}{'left out':>9s}  AUROC [95 %], chance         alone report  AP, chance     balanced accuracy at 0.5, fitted", *map(_line, self.rows)]
         if isinstance(r["classes"], str): lines.append(f"no choice among classes: {r['classes']}")
-        return "\n".join([*lines, f"{r['films']} films of split {r['split']}, one per study; alone: AUROC of the positive prompts alone, report: of the prompts against the study's own report; uncertain left out, blank {r['blank']}; measured from {r['minimum']} films of each kind on; "
+        return "\n".join([*lines, f"{r['films']} films of split {r['split']}, one per study, {r['left_out']} studies without a film or a text left out; alone: AUROC of the positive prompts alone, report: of the prompts against the study's own report; uncertain left out, blank {r['blank']}; measured from {r['minimum']} films of each kind on; "
                           f"thresholds {r['fitted_on']}; ties by expectation; {r['patients']} patients resampled, {r['draws']} draws; fingerprint {r['fingerprint'][:12]}"])
 
 
 def _number(entry: dict | None, wide: bool = False) -> str:
     "The value, and [low, high], chance if `wide`; a dash where there is none."
     if not entry or entry["value"] is None: return "-"
-    return f"{entry['value']:.3f}" + (f" [{entry['low']:.3f}, {entry['high']:.3f}], {entry['chance']:.3f}" if wide else "")
+    return f"{entry['value']:.3f}" + (" [{low:.3f}, {high:.3f}], {chance:.3f}".format(**entry) if wide and entry["low"] is not None else "")
 
 
 def _line(row: dict) -> str:
@@ -359,7 +360,7 @@ def _choice_rows(yes: np.ndarray, labels: pd.DataFrame, group: pd.Series, prompt
                      "recall": dict(zip(classes, judged["recall"])), "answered": dict(zip(classes, judged["answered"]))})
     return rows, ""
 
-# %% ../../nbs/evaluation/54_zero_shot.ipynb #92284d79
+# %% ../../nbs/evaluation/54_zero_shot.ipynb #b75156af
 def evaluate_zero_shot(method, studies: StudySet, split: str = "test", truth: str = "report", style: str | Mapping = "chexzero", pool: str = "score",
                        temperature: float | None = None, blank: str = "exclude", classes: Sequence[str] = FIVE, per_class: int = 200,
                        minimum: int = 20, fit_on: str = "val", draws: int = 2000, seed: int = 0, verbose: bool = True) -> ZeroShotResults:
@@ -369,6 +370,7 @@ def evaluate_zero_shot(method, studies: StudySet, split: str = "test", truth: st
     class, fewer if the scarcest has fewer; minimum : films of each kind below which nothing is measured; fit_on : the split on which
     thresholds are fitted, never `split` itself. DataError for prompts of unknown findings.
     """
+    if min(draws, minimum) < 1: raise ValueError(f"{'draws' if draws < 1 else 'minimum'}: {min(draws, minimum)} is not at least 1")
     prompts, named = prompt_table(style), isinstance(style, str)
     films, labels, (yes, no), told = _side(method, studies, split, truth, prompts, pool, temperature)
     known, group = decided(labels[list(prompts)], blank).to_numpy(), pd.Series(connected_groups(studies.studies), index=studies.studies["study_id"])
@@ -386,7 +388,7 @@ def evaluate_zero_shot(method, studies: StudySet, split: str = "test", truth: st
     choice, why = _choice_rows(yes, labels, group, prompts, classes, per_class, minimum, draws, seed)
     report = {"split": split, "truth": truth, "style": style if named else "own", "source": TEMPLATES.get(style, ("ours, sentences",))[0] if named else "the user's",
               "prompts": {name: list(pair) for name, pair in prompts.items()}, "pool": pool, "blank": blank, "minimum": minimum, "fitted_on": fitted,
-              "temperature": temperature or 1 / float(films.meta.get("logit_scale") or 1), "similarity": films.similarity, "films": len(films),
+              "temperature": temperature or 1 / float(films.meta.get("logit_scale") or 1), "similarity": films.similarity, "films": len(films), "left_out": len(studies.split(split)) - len(films),
               "patients": int(group.loc[films.study_ids].nunique()), "classes": why or list(classes), "draws": draws, "seed": seed}
     results = ZeroShotResults(report | {"fingerprint": hash_of(report, films.meta["fingerprint"])}, [*rows, *choice])
     if verbose: print(results)

@@ -12,6 +12,7 @@ from medret_nb.data.claims import true_labels
 from medret_nb.data.files import DataError
 from medret_nb.data.mimic import five_by_200
 from medret_nb.data.phantom import load_truth
+from medret_nb.data.sources import from_csv
 from medret_nb.data.studies import StudySet
 from medret_nb.evaluation import zero_shot as Z
 from medret_nb.evaluation.zero_shot import (FIVE, MEASURES, OBSERVATIONS, STYLES, balanced_set, blind_guess, class_logits, decided, decision_measures,
@@ -259,7 +260,7 @@ def test_a_model_all_the_way(small_phantom, kind):
         assert row["accuracy"]["value"] == pytest.approx(accuracy_score(y, logit >= 0), abs=0.05)
         assert row["mean_probability"] == pytest.approx(np.mean(1 / (1 + np.exp(-logit))), abs=1e-3)
         assert set(row) >= {m for m in MEASURES if not m.endswith("_fitted")}
-    assert measured >= 8
+    assert measured >= 8 and results.report["films"] + results.report["left_out"] == len(part)
     macro = rows["macro average"]
     assert macro["auroc"]["findings"] == measured and macro["auroc"]["value"] == pytest.approx(results.table().iloc[:-1]["value"].mean())
     text = str(results)
@@ -270,7 +271,7 @@ def test_a_model_all_the_way(small_phantom, kind):
 
 def test_choices_change_what_they_should(small_phantom):
     method = CLIP.create().eval()
-    def run(**choice): return evaluate_zero_shot(method, small_phantom, "train", minimum=2, draws=5, verbose=False, **choice)
+    def run(**choice): return evaluate_zero_shot(method, small_phantom, "train", **{"minimum": 2, "draws": 5, "verbose": False, **choice})
     plain, hot = run(), run(temperature=1.0)
     assert plain.table()["value"].equals(hot.table()["value"]) and hot.report["temperature"] == 1                # one pair: the order is the same
     both = zip(plain.rows, hot.rows)
@@ -286,6 +287,9 @@ def test_choices_change_what_they_should(small_phantom):
     assert own.report["style"] == "own" and "no prompts of" in own.report["classes"] and len(own.rows) == 3
     with pytest.raises(DataError, match="prompts of Oedema: no study has a label of that name"): run(style={"Oedema": ("wet", "dry")})
     with pytest.raises(ValueError, match="metric: 'roc'"): own.table("roc")
+    for choice, message in (({"temperature": 0}, "temperature: 0 is"), ({"minimum": 0}, "minimum: 0 is"), ({"pool": "sum"}, "pool: 'sum'"), ({"style": "x"}, "style: 'x'"), ({"truth": "x"}, "truth: 'x'")):
+        with pytest.raises(ValueError, match=message): run(**choice)
+    assert run(style={"No Finding": ("normal chest", "abnormal chest")}, truth="scene").rows[0]["auroc"]["value"] is not None
 
 
 def test_nothing_measurable_is_said_and_is_no_number(small_phantom):
@@ -293,3 +297,16 @@ def test_nothing_measurable_is_said_and_is_no_number(small_phantom):
     table = results.table()
     assert table["value"].isna().all() and str(results).count("not measurable") == 14 and "alone" in results.report["classes"]
     json.dumps([results.report, results.rows], allow_nan=False)
+
+
+def test_real_labels(shared_data, tmp_path):
+    "cxr-notes: labels of its own names, present or blank and never absent, so nothing is measurable until blank is called negative."
+    studies, method = from_csv(shared_data / "cxr-notes", tmp_path / "set"), CLIP.create().eval()
+    style = {"COVID-19": ("COVID-19 pneumonia.", "Normal chest."), "Pneumonia": ("pneumonia", "no pneumonia")}
+    strict, filled = (evaluate_zero_shot(method, studies, "train", style=style, blank=blank, draws=20, minimum=3, verbose=False) for blank in ("exclude", "negative"))
+    held = studies.split("train").studies.set_index("study_id")["labels"]
+    assert [row["not_measurable"] for row in strict.rows[:2]] == ["0 negative"] * 2 and strict.rows[2]["not_measurable"] == "no finding is"
+    for row in filled.rows[:2]:
+        assert row["positive"] <= sum(labels.get(row["finding"]) == 1 for labels in held) and row["positive"] + row["negative"] == filled.report["films"]
+        assert 0 <= row["auroc"]["low"] <= row["auroc"]["value"] <= row["auroc"]["high"] <= 1
+    with pytest.raises(DataError, match="only a phantom has a truth"): evaluate_zero_shot(method, studies, "train", truth="scene", style=style)
