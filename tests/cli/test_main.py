@@ -86,6 +86,15 @@ def test_search_with_a_sentence_and_with_a_film(way, medret):
     assert done.stdout.startswith("48 reports searched") and len(re.findall(r"^ +\d+  [+-]\d", done.stdout, re.M)) == 2
 
 
+@pytest.mark.parametrize("protocol", ["zero-shot", "grounding", "corruptions"])
+def test_measures_that_ask_the_model(way, medret, protocol):
+    home = way[0]
+    told = medret("evaluate", home / "run", "--protocol", protocol)
+    assert told.returncode == 0, told.stderr
+    kept = json.loads((home / "run" / "evaluation" / "test" / protocol / "metrics.json").read_text())
+    assert kept["rows"] and all(not isinstance(v, str) or not v.replace(".", "").isdigit() for row in kept["rows"] for v in row.values())
+
+
 def test_search_by_place(way, medret, tmp_path):
     "A film, a sentence or both, with one region or two, and the measure of it; a method without regions says so."
     import dataclasses
@@ -111,11 +120,6 @@ def test_search_by_place(way, medret, tmp_path):
     assert none.returncode == 2 and "clip has no vectors for regions" in none.stderr
     with pytest.raises(DataError, match="against: there is no paired difference of location"):
         Evaluate(home / "run", protocol=("location",), against=home / "run").run()
-    told = medret("evaluate", home / "run", "--protocol", "zero-shot", "grounding", "corruptions")
-    assert told.returncode == 0, told.stderr
-    for protocol in ("zero-shot", "grounding", "corruptions"):
-        kept = json.loads((home / "run" / "evaluation" / "test" / protocol / "metrics.json").read_text())
-        assert kept["rows"] and all(not isinstance(v, str) or not v.replace(".", "").isdigit() for row in kept["rows"] for v in row.values())
     for run, region, words in ((tmp_path / "run", "spleen", ("'spleen'", "left lung")), (home / "run", "left lung", ("clip", "no vectors for regions"))):
         wrong = medret("search", run, "--image", film, "--region", region)
         assert wrong.returncode == 2 and len(wrong.stderr.strip().splitlines()) == 1 and all(w in wrong.stderr for w in words), wrong.stderr
