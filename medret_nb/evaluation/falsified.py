@@ -11,6 +11,7 @@ __all__ = ['EDITS', 'words_of', 'word_distance', 'mirrored_sentence', 'affirmed_
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -55,6 +56,12 @@ def _like(word: str, new: str) -> str:
     return new.capitalize() if word[:1].isupper() else new
 
 
+@lru_cache(4096)
+def _claims(sentence: str) -> tuple[Assertion, ...]:
+    "`read_claims` of a sentence; reports repeat their sentences."
+    return tuple(read_claims(sentence))
+
+
 def _facts(claims: Sequence[Assertion]) -> list:
     return sorted((a.finding, a.side, a.zone, a.low, a.high, a.present, a.hedged) for a in claims)
 
@@ -69,11 +76,11 @@ def mirrored_sentence(sentence: str) -> tuple[str, set] | None:
     if len(sides) != 1 or _OWNED.match(sentence[sides[0].end():]) or _ONE_SIDED.search(sentence): return None
     hit, old = sides[0], sides[0][1].lower()
     new = sentence[:hit.start()] + _like(hit[1], _OTHER[old]) + sentence[hit.end():]
-    before = read_claims(sentence)
+    before = _claims(sentence)
     moved = {(a.finding, a.side) for a in before if a.side == old and a.present and not a.hedged}
     if not moved or any(finding in book.DEVICES["A"] for finding, _ in moved): return None
     expected = [Assertion(**{**vars(a), "side": _OTHER.get(a.side, a.side)}) for a in before]
-    return (new, moved) if _facts(read_claims(new)) == _facts(expected) else None
+    return (new, moved) if _facts(_claims(new)) == _facts(expected) else None
 
 # %% ../../nbs/evaluation/53b_falsified.ipynb #e76ee4a9
 _NO = re.compile(r"\b(?:no|not) ", re.IGNORECASE)
@@ -86,7 +93,7 @@ def affirmed_sentence(sentence: str) -> tuple[str, set] | None:
     if len(found) != 1: return None
     hit, rest = found[0], sentence[found[0].end():]
     new = sentence[:hit.start()] + (rest[:1].upper() + rest[1:] if hit[0][0].isupper() else rest)
-    before, after = read_claims(sentence), read_claims(new)
+    before, after = _claims(sentence), _claims(new)
     denied = {a.finding for a in before if not a.present}
     stated = {a.finding for a in after if a.present and not a.hedged}
     turned = {name for name in denied if stated & (_CHILDREN.get(name, set()) | {name})}
@@ -114,9 +121,9 @@ def _rewordings(sentence: str):
 
 def reworded_sentence(sentence: str) -> str | None:
     "The sentence with one word edited and the same claims, or None if no rewording is known."
-    claims = _facts(read_claims(sentence))
+    claims = _facts(_claims(sentence))
     for new in _rewordings(sentence):
-        if word_distance(sentence, new) == 1 and _facts(read_claims(new)) == claims: return new
+        if word_distance(sentence, new) == 1 and _facts(_claims(new)) == claims: return new
     return None
 
 # %% ../../nbs/evaluation/53b_falsified.ipynb #80aad203
@@ -143,7 +150,7 @@ class Falsified:
 
 def _concerns(sentence: str, keys: set, kind: str) -> bool:
     "Whether the sentence claims one of the (finding, side)."
-    return any(((a.finding, a.side) in keys if kind == "side" else (a.finding, "") in keys) and a.present == (kind == "side") for a in read_claims(sentence))
+    return any(((a.finding, a.side) in keys if kind == "side" else (a.finding, "") in keys) and a.present == (kind == "side") for a in _claims(sentence))
 
 
 def falsifications(text: str, kinds: Sequence[str] = tuple(EDITS)) -> list[Falsified]:
@@ -160,7 +167,7 @@ def falsifications(text: str, kinds: Sequence[str] = tuple(EDITS)) -> list[Falsi
             false, twin, same = text, text, [reworded_sentence(sentences[j]) for j in group]
             if None in same or any(text.count(sentences[j]) != 1 for j in group): continue
             for j, new in zip(group, same): false, twin = false.replace(sentences[j], edited[j][0]), twin.replace(sentences[j], new)
-            if word_distance(text, false) == word_distance(text, twin) == len(group):
+            if all(word_distance(sentences[j], edited[j][0]) == 1 for j in group):
                 about = ", ".join(" ".join(filter(None, key[::-1])) for key in sorted(keys))
                 out.append(Falsified(kind, text, false, twin, *(" ".join(part) for part in ([sentences[j] for j in group], [edited[j][0] for j in group], same)), about, len(group)))
     return out
