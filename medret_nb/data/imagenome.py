@@ -51,12 +51,11 @@ def graph_rows(graph: dict, size: tuple[float, float], where: str = "scene graph
     """
     skipped = Counter() if skipped is None else skipped
     try:
-        image, boxes, rows, labelled = graph["image_id"], {}, [], set()
-        for thing in graph["objects"]:
-            corners = [thing.get(f"original_{name}") for name in ("x1", "y1", "x2", "y2")]
-            box = fractions(np.array(corners, float), size[1], size[0])
-            if np.isnan(box).any(): skipped["regions whose box is not on the film"] += 1
-            else: boxes[thing["bbox_name"]] = tuple(box.tolist())
+        image, rows, labelled = graph["image_id"], [], set()
+        corners = [[thing.get(f"original_{name}") for name in ("x1", "y1", "x2", "y2")] for thing in graph["objects"]]
+        placed = fractions(np.array(corners, float).reshape(-1, 4), size[1], size[0]).tolist()
+        boxes = {thing["bbox_name"]: tuple(box) for thing, box in zip(graph["objects"], placed) if box[0] == box[0]}     # not NaN
+        skipped["regions whose box is not on the film"] += sum(box[0] != box[0] for box in placed)
         for said in graph["attributes"]:
             region, ids = said["bbox_name"], said.get("phrase_IDs") or []
             for place, (labels, phrase) in enumerate(zip(said["attributes"], said["phrases"], strict=True)):
@@ -112,7 +111,7 @@ def _sizes(studies: StudySet) -> dict[str, tuple[float, float]]:
 
 
 def _frame(rows: list[tuple]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(_ROW)).astype({name: "category" for name in ("image_id", "region", "label")})
+    return pd.DataFrame(rows, columns=list(_ROW)).astype(dict.fromkeys(("image_id", "region", "label", "phrase", "annotation_id"), "category"))
 
 
 def _silver(source: Path, sizes: dict, regions: frozenset, skipped: Counter, quiet: bool) -> tuple[pd.DataFrame, int]:
@@ -189,8 +188,9 @@ def add_imagenome(studies: StudySet, source: str | Path, kind: str = "silver", r
     """The studies with the regions of Chest ImaGenome: boxes of anatomy in fractions of the film, what is said of each, and where.
 
     source: the collection's folder, or the folder or archive of its scene graphs. kind: silver (made by program, of 242,072
-    films) or gold (corrected by people, 1,000 films). regions: keep these alone (none: all). Each row is of kind "anatomy",
-    with the region's name and the label as Chest ImaGenome has them, value 1 or 0, the phrase, and an annotation_id that all
+    films, whose rows fill 10 GB and more unless few regions are kept) or gold (corrected by people, 1,000 films). regions: keep
+    these alone (none: all). Each row is of kind "anatomy", with the region's name and the label as Chest ImaGenome has them,
+    value 1 or 0, the phrase, and an annotation_id that all
     boxes of a phrase share. Films need height and width of the original. The set is restricted from then on.
 
     Verified against public code that reads the collection: names of files and keys, the 36 regions, "category|yes|label",
@@ -239,7 +239,7 @@ def add_ms_cxr(studies: StudySet, source: str | Path, quiet: bool = False) -> St
     share an annotation_id. Fractions are of the size that the file itself states. The set is restricted from then on.
 
     Verified against public code and documentation: the columns of the CSV and the keys of the JSON. Its own split is not
-    used, for it differs from that of MIMIC-CXR. Never seen here: the data itself.
+    used, for it was made apart from that of MIMIC-CXR. Never seen here: the data itself.
     """
     source = Path(source)
     if not source.exists(): raise DataError(f"{source}: there is no such file or folder")
