@@ -103,7 +103,7 @@ def ask_phrases(studies: StudySet, pixels, every_image: bool = False) -> Questio
     boxes = [np.unique(np.array(b, float), axis=0) for b in table.pop("boxes")]
     return Questions(table, boxes, pixels.boxes[[pixels.rows[i] for i in table["image_id"]]], len(rows) - len(kept), lost)
 
-# %% ../../nbs/evaluation/55_grounding.ipynb #3d39a963
+# %% ../../nbs/evaluation/55_grounding.ipynb #34e38fa9
 def centre_map(cells: int = 64, spread: float = 0.25) -> np.ndarray:
     "A fixed round blob in the middle of the film (cells, cells), 1 at its top; spread: its standard deviation in fractions of a side."
     at = ((np.arange(cells) + 0.5) / cells - 0.5) / spread
@@ -113,10 +113,9 @@ def centre_map(cells: int = 64, spread: float = 0.25) -> np.ndarray:
 class MeanBoxes:
     "How often each place of the film lay in a box of the same finding, or of the same finding and place, among `asked` (a train split)."
     def __init__(self, asked: Questions, cells: int = 64):
-        masks = np.stack([box_mask(b, cells, cells) for b in asked.boxes])
-        self.every = masks.mean(0)
-        def means(column): return {key: masks[rows].mean(0) for key, rows in asked.table.groupby(column).indices.items()}
-        self.finding, self.plain = means("finding"), means("plain")
+        def mean(rows): return sum(box_mask(asked.boxes[i], cells, cells).astype(float) for i in rows) / len(rows)
+        self.every = mean(range(len(asked)))
+        self.finding, self.plain = ({key: mean(rows) for key, rows in asked.table.groupby(column).indices.items()} for column in ("finding", "plain"))
 
     def maps(self, table: pd.DataFrame) -> dict[str, np.ndarray]:
         "Maps over the film (N, cells, cells) of both kinds; what the train split does not have falls back to the coarser mean."
@@ -339,7 +338,7 @@ def judge_maps(maps: np.ndarray, questions: Questions, val: tuple | None = None,
     return _judge(questions, None if val is None else val[1], train, stream, over, report, {name: span, f"{name}, inverted": span}, grid, draws, seed,
                   [hash_of(np.ascontiguousarray(questions_maps).tobytes()) for _, questions_maps in sets])
 
-# %% ../../nbs/evaluation/55_grounding.ipynb #53c6b475
+# %% ../../nbs/evaluation/55_grounding.ipynb #9eb27319
 def _partners(asked: Questions) -> np.ndarray | None:
     "For each question the film of another patient, the same for all questions of a film: the one half the list of films further on, or the next that fits."
     films = asked.table.drop_duplicates("image_id")
@@ -380,8 +379,8 @@ def evaluate_grounding(method, studies: StudySet, split: str = "test", every_ima
     The threshold of 'mIoU fitted' comes from val, the mean boxes from train, where these splits have boxes and are not the one
     that is judged. DataError for a method without vectors for patches, and for a split without boxes of findings.
     """
-    pixels = studies.pixels(method.config.size)
     phrase_maps(method, np.zeros((1, method.config.size, method.config.size), np.uint8), ["effusion"], np.zeros(1, int))      # refuses early
+    pixels = studies.pixels(method.config.size)
     def asked_of(name):
         try: return ask_phrases(studies.split(name), pixels, every_image)
         except DataError:
