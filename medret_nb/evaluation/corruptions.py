@@ -124,15 +124,19 @@ def _lung_crop(square, share, film, lungs):
 # %% ../../nbs/evaluation/53a_corruptions.ipynb #380a5d50
 @dataclass(frozen=True)
 class Kind:
-    "A kind of corruption: unit and value of the dial's steps, how many of them lie within what `augment` does, and the operation on pixels."
+    """A kind of corruption: unit and value of the dial's steps, how many of them lie within what `augment` does, and the operation on pixels.
+
+    alike : what training may do that resembles it, "augment" or "hiding" (of parts of the film).
+    """
     unit: str
     steps: tuple
     seen: int = 0
     apply: Callable | None = None
+    alike: str = ""
 
 
 CORRUPTIONS = {
-    "quantum noise": Kind("photons per mm2", (400, 100, 30, 10, 3), 1, _noisy),
+    "quantum noise": Kind("photons per mm2", (400, 100, 30, 10, 3), 0, _noisy, "augment"),
     "blur": Kind("mm, sigma", (2, 4, 7, 11, 16), 0, _blur),
     "motion": Kind("mm of path", (8, 16, 28, 44, 64), 0, _motion),
     "contrast": Kind("share lost", (0.2, 0.4, 0.6, 0.75, 0.88), 1, _contrast),
@@ -140,7 +144,7 @@ CORRUPTIONS = {
     "brightness": Kind("share of the grey range, either way", (0.06, 0.14, 0.24, 0.36, 0.5), 1, _brightness),
     "jpeg": Kind("quality", (50, 25, 12, 6, 2), 0, _jpeg),
     "resolution": Kind("mm per pixel", (8, 11, 16, 23, 34), 0, _resolution),
-    "occlusion": Kind("share of the film", (0.04, 0.1, 0.18, 0.3, 0.45), 0, _occlusion),
+    "occlusion": Kind("share of the film", (0.04, 0.1, 0.18, 0.3, 0.45), 0, _occlusion, "hiding"),
     "rotation": Kind("degrees, either way", (3, 6, 10, 16, 24), 2, _rotation),
     "translation": Kind("mm, any way", (12, 24, 40, 60, 85), 2, _translation),
     "lung crop": Kind("share of the way to the lungs", (0.25, 0.5, 0.75, 1.0, 1.2), 1)}
@@ -183,10 +187,14 @@ def corrupt(films: np.ndarray, ids: Sequence[str], kind: str, severity: int, see
     return out
 
 
-def familiar(kind: str, severity: int, augmented: bool = True) -> str:
-    "What training has shown of it: \"seen\", \"stronger\" (the kind was seen, but weaker) or \"new\"; augmented: whether training used `augment`."
-    seen = {**CORRUPTIONS, **FAULTS}[kind].seen if augmented else 0
-    return "seen" if severity <= seen else "stronger" if seen else "new"
+def familiar(kind: str, severity: int, augmented: bool = True, hiding: bool = False) -> str:
+    """What training has shown of it: "seen", "stronger" (the kind was seen, but weaker), "alike" or "new".
+
+    augmented : whether training used `augment`; hiding : whether it hid parts of films, or laid others over them.
+    """
+    table = {**CORRUPTIONS, **FAULTS}[kind]
+    seen = table.seen if augmented else 0
+    return "seen" if severity <= seen else "stronger" if seen else "alike" if {"augment": augmented, "hiding": hiding}.get(table.alike) else "new"
 
 # %% ../../nbs/evaluation/53a_corruptions.ipynb #81ddd9cb
 FAULTS = {

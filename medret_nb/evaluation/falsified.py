@@ -123,7 +123,7 @@ def reworded_sentence(sentence: str) -> str | None:
     "The sentence with one word edited and the same claims, or None if no rewording is known."
     claims = _facts(_claims(sentence))
     for new in _rewordings(sentence):
-        if word_distance(sentence, new) == 1 and _facts(_claims(new)) == claims: return new
+        if new != sentence and word_distance(sentence, new) == 1 and _facts(_claims(new)) == claims: return new
     return None
 
 # %% ../../nbs/evaluation/53b_falsified.ipynb #80aad203

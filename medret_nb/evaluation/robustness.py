@@ -142,7 +142,7 @@ class RobustnessResults:
         return pd.DataFrame(rows)
 
     def __str__(self) -> str:
-        r, metric, lines, marks = self.report, f"R@{self.report['ks'][-1]}", [], {"seen": "*", "stronger": "+", "new": " "}
+        r, metric, lines, marks = self.report, f"R@{self.report['ks'][-1]}", [], {"seen": "*", "stronger": "+", "alike": "~", "new": " "}
         for direction, clean in r["clean"].items():
             lines.append(f"{direction}, clean: " + "; ".join(f"{name} {_told(part)}, chance {part['chance']:.3f}" for name, part in clean.items()))
             lines.append(f"  {metric} at severity {', '.join(map(str, r['severities']))}; mean retained recall with 95 % interval" + ("; corruption error" if r["baseline"] else ""))
@@ -154,7 +154,7 @@ class RobustnessResults:
         lines += [f"  {kind}: not measured, {why}" for kind, why in r["left_out"].items()] + [f"  {kind}: without {why}" for kind, why in r["fewer"].items()]
         if r["redrawn"]: lines.append(f"  faults: beside films taken again; {r['redrawn']} of them differ from the stored ones")
         return "\n".join([*lines, f"robustness, protocol {r['protocol']}, {r['method']}, split {r['split']}; films spoiled, texts clean; {r['films']} films, {r['patients']} patients; "
-                          f"* strength seen in training, + kind seen but weaker ({r['training']}); {r['duplicate_share']:.1%} of the texts have an identical other; ties: {r['ties']}; {r['interval']}, that of each step in table(); fingerprint {r['fingerprint'][:12]}"])
+                          f"* strength seen in training, + kind seen but weaker, ~ something alike ({r['training']}); {r['duplicate_share']:.1%} of the texts have an identical other; ties: {r['ties']}; {r['interval']}, that of each step in table(); fingerprint {r['fingerprint'][:12]}"])
 
 
 def _told(part: dict | None) -> str:
@@ -168,11 +168,11 @@ def _numbers(value, low, high, **more) -> dict:
     return {name: float(x) if x is not None and np.isfinite(x) else None for name, x in {"value": value, "low": low, "high": high, **more}.items()}
 
 
-def _rows_of(kind: str, severities: Sequence[int], direction: str, found: dict, counts: dict, augmented: bool, extra: Sequence[dict]) -> list[dict]:
-    "One row per severity from what `retained` gave for each metric."
+def _rows_of(kind: str, severities: Sequence[int], direction: str, found: dict, counts: dict, shown: dict, extra: Sequence[dict]) -> list[dict]:
+    "One row per severity from what `retained` gave for each metric; shown : of the method's training, as `familiar` takes it."
     table, rows = {**CORRUPTIONS, **FAULTS}[kind], []
     for j, severity in enumerate(severities):
-        row = {"kind": kind, "severity": severity, "step": table.steps[severity - 1], "unit": table.unit, "training": familiar(kind, severity, augmented),
+        row = {"kind": kind, "severity": severity, "step": table.steps[severity - 1], "unit": table.unit, "training": familiar(kind, severity, **shown),
                "direction": direction, **counts, **extra[j]}
         for metric, f in found.items():
             kept = dict(zip(("retained", "retained_low", "retained_high"), f["retained"][:, j] if f["retained"] is not None else (None,) * 3))
@@ -277,12 +277,13 @@ def evaluate_robustness(method, studies: StudySet, split: str = "test", kinds: S
     """
     kinds, severities = _checked_arguments(kinds, severities, protocol, draws, seed)
     asked = _Asked(method, studies, split, protocol, seed)
+    shown = {"augmented": augmented, "hiding": bool(augmented and getattr(method, "mixing", 0) or getattr(method.config, "hidden_patches", 0))}
     plan, left, fewer = _plan(asked.spoiler, kinds, severities)
     if not plan: raise DataError(f"robustness: {'; '.join(f'{kind}: {why}' for kind, why in left.items())}")
     ks = usable(ks, len(asked.films))[0]
     report = {"method": method.name, "split": split, "protocol": protocol, "severities": severities, "kinds": list(plan), "left_out": left, "fewer": fewer, "ks": ks,
               "films": len(asked.films), "patients": len(set(asked.groups.tolist())), "draws": draws, "seed": seed, "films_hash": hash_of(list(asked.films.ids), studies.hash()),
-              "training": "with augmentation" if augmented else "without augmentation", "baseline": baseline.report["method"] if baseline else None,
+              "training": f"with{'' if augmented else 'out'} augmentation{', hiding parts of films' if shown['hiding'] else ''}", "baseline": baseline.report["method"] if baseline else None,
               "ties": TIES, "interval": f"patients resampled, gallery fixed, {draws} draws, retained recall paired"}
     if baseline: _check_baseline(baseline, report)
     rows, hits, uncertainty, summary, pooled = [], {}, {}, {d: {} for d in DIRECTIONS}, {}
@@ -297,7 +298,7 @@ def evaluate_robustness(method, studies: StudySet, split: str = "test", kinds: S
             for direction, mine in found.items():
                 clean, chance = asked.reference(kind, at, ks)[2][direction]
                 kept = {f"R@{k}": retained(mine[..., j], clean[:, j], chance[:, j], asked.groups[at], draws, seed) for j, k in enumerate(ks)}
-                rows += _rows_of(kind, steps, direction, kept, {"queries": len(at), "gallery": len(at)}, augmented, extra)
+                rows += _rows_of(kind, steps, direction, kept, {"queries": len(at), "gallery": len(at)}, shown, extra)
                 hits[kind, direction], summary[direction][kind] = mine, {}
                 for j, (metric, f) in enumerate(kept.items()):
                     error, drawn = _relative(kind, direction, j, f, baseline, asked.groups[at], draws, seed)

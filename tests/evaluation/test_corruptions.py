@@ -194,6 +194,8 @@ def test_marks_are_what_augment_does():
         for severity, step in enumerate(CORRUPTIONS[kind].steps, 1):
             assert familiar(kind, severity) == ("seen" if step <= limit else "stronger") and familiar(kind, severity, augmented=False) == "new"
     for kind in ("occlusion", "jpeg", "blur", "motion", "resolution", *FAULTS): assert familiar(kind, 1) == "new"
+    assert familiar("quantum noise", 1) == "alike" and familiar("quantum noise", 1, augmented=False) == "new"
+    assert familiar("occlusion", 5, hiding=True) == "alike" and familiar("blur", 1, hiding=True) == "new"
 
 
 def test_faults_nest(small_phantom):

@@ -154,6 +154,7 @@ def test_clouds_and_regions(small_phantom):
     found = evaluate_robustness(PCMEPP.create().eval(), small_phantom, "train", kinds=("blur",), severities=(1, 3, 5), **QUICK)
     told = found.report["uncertainty"]["blur"]
     assert -1 <= told["low"] <= told["value"] <= told["high"] <= 1 and "log-variances" in str(found) and all(np.isfinite(row["sum_logvar"]) for row in found.rows)
+    assert "hiding parts of films" in found.report["training"]                          # PCME++ lays pieces of other films over them
     regions = evaluate_robustness(RRAVL.create().eval(), small_phantom, "train", kinds=("translation",), severities=(2,), **QUICK)
     assert regions.report["uncertainty"] == {} and regions.report["kinds"] == ["translation"]
 
