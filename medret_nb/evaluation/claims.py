@@ -267,7 +267,7 @@ class _Runs:
                 self.seen[arm][seed] = found.queries.sort_values(["direction", "query"], ignore_index=True).assign(policy=found.report["policy"])
         return self.seen[arm]
 
-
+# %% ../../nbs/evaluation/58_claims.ipynb #f10471af
 def _pairs(runs: _Runs, claim: Claim):
     "(direction, rows of `against` or None, rows of the arm), rows one table per seed; DataError where seeds or queries differ."
     second = runs.rows(claim.arm)
@@ -293,7 +293,7 @@ def _answers(runs: _Runs, claim: Claim, draws: int, seed: int):
         patients = second[0]["patient_id"].to_numpy()
         yield direction, row_effect(measure, first, second, patients, draws, seed), len(set(patients))
 
-
+# %% ../../nbs/evaluation/58_claims.ipynb #9ce4fe88
 def claims_board(claims: list[Claim], runs: str | Path, studies: StudySet, split: str = "test", draws: int = 500, seed: int = 0,
                  verbose: bool = True) -> Board:
     """Answer all claims with the runs in `runs`/<arm>/seed-<n>, on a split of `studies`. DataError names what is missing."""

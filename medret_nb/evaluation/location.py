@@ -25,7 +25,7 @@ from ..retrieval.search import score_matrix
 def located_findings(studies: StudySet) -> pd.DataFrame:
     "study_id, finding, region of everything that a box with value 1 (or none), its own or its region's, finds at a named region; each once per study."
     rows = studies.regions
-    rows = rows[(rows["region"] != "") & (rows["label"] != "") & rows["value"].isin([1, None, np.nan, ""])]
+    rows = rows[(rows["region"] != "") & (rows["label"] != "") & (rows["value"].isna() | (rows["value"] == 1))]
     rows = rows.merge(studies.images[["image_id", "study_id"]], on="image_id").rename(columns={"label": "finding"})
     return rows[["study_id", "finding", "region"]].drop_duplicates(ignore_index=True)
 

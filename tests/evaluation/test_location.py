@@ -57,9 +57,9 @@ def test_relevance_is_that_of_a_loop(coarse):
 def test_findings_with_another_value_or_no_place_do_not_count():
     studies, *_ = made(8)
     studies.regions = pd.DataFrame({"image_id": ["s0-PA"] * 6, "region": ["right lung", "left lung", "", "right lung", "mediastinum", "right lung"],
-                                    "label": ["effusion", "effusion", "device", "", "nodule", "effusion"], "value": [1, 0, 1, None, -1, None],
+                                    "label": ["effusion", "effusion", "device", "", "nodule", "edema"], "value": pd.array([1, 0, 1, None, -1, None], "Int64"),
                                     "kind": ["finding"] * 5 + ["finding"]})
-    assert located_findings(studies).to_numpy().tolist() == [["s0", "effusion", "right lung"]]
+    assert located_findings(studies).to_numpy().tolist() == [["s0", "effusion", "right lung"], ["s0", "edema", "right lung"]]
 
 
 @settings(max_examples=40, deadline=None)
