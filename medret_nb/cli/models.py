@@ -154,8 +154,8 @@ class Embed(OfRun):
 class Evaluate(OfRun):
     "Measure retrieval in both directions, with intervals and chance. RUN may hold embeddings alone, made by any program."
     protocol: tuple[Literal["exact", "text", "labels", "labels-abnormal", "graded", "fits-open", "fits-closed",
-                            "location", "zero-shot", "grounding", "corruptions"], ...] = ("exact", "text")
-    "What counts as a hit, one or several; or a measure of the run's model: location asks with a film and one of its regions, zero-shot names findings by prompts, grounding points at what a phrase means, corruptions spoils films and reports."
+                            "location", "zero-shot", "grounding", "corruptions", "falsified"], ...] = ("exact", "text")
+    "What counts as a hit, one or several; or a measure of the run's model: location asks with a film and one of its regions, zero-shot names findings by prompts, grounding points at what a phrase means, corruptions spoils films, falsified turns one word of a report."
     k: tuple[int, ...] = (1, 5, 10, 100)
     "At which ranks."
     against: Path | None = None
@@ -179,7 +179,8 @@ class Evaluate(OfRun):
 
 
 OF_A_MODEL = {"location": ("location", "evaluate_location"), "zero-shot": ("zero_shot", "evaluate_zero_shot"),
-              "grounding": ("grounding", "evaluate_grounding"), "corruptions": ("robustness", "evaluate_robustness")}
+              "grounding": ("grounding", "evaluate_grounding"), "corruptions": ("robustness", "evaluate_robustness"),
+              "falsified": ("falsified", "evaluate_falsified")}
 
 
 def measure_model(run: Path, studies, split: str, protocol: str) -> None:

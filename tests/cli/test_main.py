@@ -86,7 +86,7 @@ def test_search_with_a_sentence_and_with_a_film(way, medret):
     assert done.stdout.startswith("48 reports searched") and len(re.findall(r"^ +\d+  [+-]\d", done.stdout, re.M)) == 2
 
 
-@pytest.mark.parametrize("protocol", ["zero-shot", "grounding", "corruptions"])
+@pytest.mark.parametrize("protocol", ["zero-shot", "grounding", "corruptions", "falsified"])
 def test_measures_that_ask_the_model(way, medret, protocol):
     home = way[0]
     told = medret("evaluate", home / "run", "--protocol", protocol)
