@@ -275,9 +275,9 @@ class Claims(Command):
 
     def run(self) -> None:
         from medret_nb.data.studies import StudySet, shipped_data
-        from medret_nb.evaluation.claims import board_figure, claims_board, read_claims
+        from medret_nb.evaluation.claims import board_figure, claims_board, load_claims
         from medret_nb.figures.figures import save_figure
-        asked = read_claims(self.claims or shipped_data("results/claims/claims.toml"))
+        asked = load_claims(self.claims or shipped_data("results/claims/claims.toml"))
         if self.draws < 1: raise DataError(f"draws: {self.draws} must be at least 1")
         board = claims_board(asked, self.runs, StudySet.load(self.data), self.split, self.draws)
         board.save(self.out)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHECKS', 'ZIP_ERRORS', 'LABELLERS', 'LICENCE', 'FIVE', 'find_table', 'read_columns', 'check_values', 'check_unique',
            'read_metadata', 'read_splits', 'choose_patients', 'film_root', 'place_films', 'safe_members',
-           'find_reports', 'read_reports', 'read_labels', 'from_mimic', 'five_by_200']
+           'find_reports', 'read_reports', 'read_labels', 'from_mimic', 'draw_balanced', 'five_by_200']
 
 # %% ../../nbs/data/15_mimic.ipynb #61ef574f
 import os
@@ -325,6 +325,11 @@ def from_mimic(source: str | Path, out: str | Path | None = None, reports: str |
 FIVE = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 
 
+def draw_balanced(found: dict[str, list[str]], n: int, seed: int) -> dict[str, list[str]]:
+    "Up to `n` studies of each class, sorted: a study's place in the draw depends on seed, class and id alone."
+    return {name: sorted(sorted(ids, key=lambda study: hash_of(seed, name, study))[:n]) for name, ids in found.items()}
+
+
 def five_by_200(studies: StudySet, n: int = 200, seed: int = 0, split: str | None = "test", out: str | Path | None = None,
                 quiet: bool = False) -> pd.DataFrame:
     """The ids of a balanced set: `n` studies of each of five findings, in each of which exactly one of the five is positive.
@@ -336,13 +341,9 @@ def five_by_200(studies: StudySet, n: int = 200, seed: int = 0, split: str | Non
     if n < 1: raise ValueError(f"n: {n} must be at least 1")
     table = (studies if split is None else studies.split(split)).studies
     found = [[name for name in FIVE if labels.get(name) == 1] for labels in table["labels"]]
-    rows, short = [], []
-    for name in FIVE:
-        alone = [study for study, names in zip(table["study_id"], found) if names == [name]]
-        drawn = sorted(alone, key=lambda study: hash_of(seed, name, study))[:n]
-        if len(drawn) < n: short.append(f"{name} {len(drawn)}")
-        rows += [(name, study) for study in sorted(drawn)]
-    chosen = pd.DataFrame(rows, columns=["finding", "study_id"], dtype=object)
+    drawn = draw_balanced({name: [study for study, names in zip(table["study_id"], found) if names == [name]] for name in FIVE}, n, seed)
+    short = [f"{name} {len(ids)}" for name, ids in drawn.items() if len(ids) < n]
+    chosen = pd.DataFrame([(name, study) for name, ids in drawn.items() for study in ids], columns=["finding", "study_id"], dtype=object)
     if short and not quiet: print(f"5 x {n} of {split or 'all splits'}: fewer than {n} studies for {', '.join(short)}")
     if out is not None:
         with atomic_write(out) as temporary: chosen.to_csv(temporary, index=False)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VERDICTS', 'RIVALS', 'MEASURES', 'PLACES', 'HEADING', 'verdict', 'smallest_detectable', 'seed_interval', 'Claim',
-           'read_claims', 'Measure', 'Effect', 'row_effect', 'ambiguity_rows', 'location_effect', 'Board',
+           'load_claims', 'Measure', 'Effect', 'row_effect', 'ambiguity_rows', 'location_effect', 'Board',
            'claims_board', 'board_figure']
 
 # %% ../../nbs/evaluation/58_claims.ipynb #4ac590ab
@@ -83,7 +83,7 @@ class Claim:
             raise DataError(f"claim {self.name}: margin {self.margin!r} must be a number from 0")
 
 
-def read_claims(path: str | Path) -> list[Claim]:
+def load_claims(path: str | Path) -> list[Claim]:
     "Claims from a TOML file with one section each. `DataError` names what is wrong."
     try: told = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error: raise DataError(f"{path}: {error.strerror}") from None

@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..data.claims import true_labels
 from ..data.files import DataError, hash_of
-from ..data.mimic import FIVE
+from ..data.mimic import FIVE, draw_balanced
 from ..data.phantom import load_truth
 from ..data.studies import FINDINGS, StudySet, connected_groups
 from .intervals import cluster_codes, interval
@@ -214,8 +214,8 @@ def balanced_set(labels: pd.DataFrame, classes: Sequence[str] = FIVE, per_class:
     found = exclusive(labels, classes)
     short = [f"{name} {len(ids)}" for name, ids in found.items() if len(ids) < per_class]
     if short: raise DataError(f"balanced set: {per_class} studies of each class are asked; of its own has {', '.join(short)}")
-    drawn = {name: sorted(ids, key=lambda study: hash_of(seed, name, study))[:per_class] for name, ids in found.items()}
-    return pd.DataFrame([(study, name) for name, ids in drawn.items() for study in sorted(ids)], columns=["study_id", "class"])
+    drawn = draw_balanced(found, per_class, seed)
+    return pd.DataFrame([(study, name) for name, ids in drawn.items() for study in ids], columns=["study_id", "class"])
 
 # %% ../../nbs/evaluation/54_zero_shot.ipynb #6bb91049
 CONTROLS = ("auroc_positive_alone", "auroc_from_report")

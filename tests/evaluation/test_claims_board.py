@@ -13,7 +13,7 @@ from medret_nb.data.files import DataError
 from medret_nb.data.phantom import make_phantom
 from medret_nb.data.studies import StudySet, shipped_data
 from medret_nb.evaluation import claims
-from medret_nb.evaluation.claims import (MEASURES, VERDICTS, Board, Claim, ambiguity_rows, board_figure, claims_board, location_effect, read_claims,
+from medret_nb.evaluation.claims import (MEASURES, VERDICTS, Board, Claim, ambiguity_rows, board_figure, claims_board, location_effect, load_claims,
                                          row_effect, seed_interval, smallest_detectable, verdict)
 from medret_nb.evaluation.intervals import paired_bootstrap
 from medret_nb.methods.clip import CLIP
@@ -102,9 +102,9 @@ def test_files_of_claims_say_what_is_wrong(tmp_path):
     for text, words in (("", "holds no claim"), ("a = 1", "a must be a section"), ("[x]\npaper = 'p'\nfoo = 1", "knows no foo"), ("[x]\npaper = 'p'", "missing"),
                         ("[x", "not a TOML file")):
         (tmp_path / "c.toml").write_text(text)
-        with pytest.raises(DataError, match=words) as error: read_claims(tmp_path / "c.toml")
+        with pytest.raises(DataError, match=words) as error: load_claims(tmp_path / "c.toml")
         assert str(tmp_path / "c.toml") in str(error.value) and "\n" not in str(error.value)
-    with pytest.raises(DataError, match="none.toml"): read_claims(tmp_path / "none.toml")
+    with pytest.raises(DataError, match="none.toml"): load_claims(tmp_path / "none.toml")
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_vague_reports_are_ambiguous(clinic):
 
 def test_the_committed_board_answers_the_committed_claims():
     folder = shipped_data("results/claims")
-    board, asked = Board.load(folder), read_claims(folder / "claims.toml")
+    board, asked = Board.load(folder), load_claims(folder / "claims.toml")
     assert list(dict.fromkeys(row["name"] for row in board.rows)) == [c.name for c in asked]
     for row in board.rows:
         claim = next(c for c in asked if c.name == row["name"])
