@@ -18,6 +18,7 @@ patients do not), and names places on a fine grid (a feature pyramid, Lin et al.
 
 About a quarter of an hour of two cores (`--workers 2`), half of it to train. The same seed and threads give the same table.
 """
+
 import argparse
 import multiprocessing
 import time
@@ -34,13 +35,13 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from medret_nb.data.exposure import expected_photons, line_integral, scatter_field
 from medret_nb.data.files import write_json
-from medret_nb.data.findings import compose, develop, surroundings
-from medret_nb.data.regions import mask_box
-from medret_nb.data.scenes import KINDS, clinic, sample_patients
-from medret_nb.data.truth import READING_SIZE
 from medret_nb.methods.encoders import ImageEncoder, load_backbone
+from medret_nb.phantom.exposure import expected_photons, line_integral, scatter_field
+from medret_nb.phantom.regions import mask_box
+from medret_nb.phantom.rendering import compose, develop, surroundings
+from medret_nb.phantom.scenes import KINDS, clinic, sample_patients
+from medret_nb.phantom.truth import READING_SIZE
 
 NAMES = [k for k in KINDS if k != "pneumonia"]
 SHARED = {"pneumonia": "consolidation"}
@@ -61,15 +62,19 @@ def examine(job):
     around, kinds = surroundings(scene.patient, a), [finding_index(f) for f in scene.findings]
     for side in (size, READING_SIZE):
         full = line_integral(compose(scene, a).volume, around.geometry, side, known)
-        added = [full - line_integral(compose(scene, a, i).volume, around.geometry, side, known) for i in range(len(kinds))]
+        added = [
+            full - line_integral(compose(scene, a, i).volume, around.geometry, side, known) for i in range(len(kinds))
+        ]
         drawn = full - sum((1 - contrast[k]) * part for k, part in zip(kinds, added))
         scatter = scatter_field(around.coarse, around.share, side)
         mean = expected_photons(drawn, scatter, a.photons, around.geometry)
-        if side == size: film = develop(mean, scene, a)
+        if side == size:
+            film = develop(mean, scene, a)
     dprime, boxes = np.full(len(NAMES), np.nan), np.zeros((len(NAMES), 2, 4), np.float32)
     for k, part in zip(kinds, added):
         without = expected_photons(drawn - contrast[k] * part, scatter, a.photons, around.geometry)
-        if box := mask_box(np.abs(part) > max(0.1 * np.abs(part).max(), 0.01)): boxes[k, int(not np.isnan(dprime[k]))] = box
+        if box := mask_box(np.abs(part) > max(0.1 * np.abs(part).max(), 0.01)):
+            boxes[k, int(not np.isnan(dprime[k]))] = box
         dprime[k] = np.nanmax([dprime[k], np.sqrt(((mean - without) ** 2 / without).sum())])
     return film, dprime, boxes
 
@@ -95,12 +100,19 @@ class Namer(nn.Module):
 
     The film's score adds what the whole says (mean and maximum of the last grid) and the best place of the map.
     """
+
     def __init__(self, width=64):
         super().__init__()
         self.encoder = ImageEncoder(load_backbone("tiny", "image"))
         sizes = self.encoder.backbone.config.hidden_sizes
         self.across = nn.ModuleList(nn.Conv2d(n, width, 1) for n in sizes)
-        self.mix = nn.Sequential(*[part for _ in range(2) for part in (nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())])
+        self.mix = nn.Sequential(
+            *[
+                part
+                for _ in range(2)
+                for part in (nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+            ]
+        )
         self.places, self.whole = nn.Conv2d(width, len(NAMES), 1), nn.Linear(2 * sizes[-1], len(NAMES))
         self.weight = nn.Parameter(torch.ones(len(NAMES)))
         nn.init.constant_(self.places.bias, -4.0)
@@ -109,7 +121,8 @@ class Namer(nn.Module):
         pixels = ((films.float() / 255 - 0.5) / 0.25)[:, None]
         states = self.encoder.backbone(pixels, output_hidden_states=True).hidden_states[-3:]
         grid = self.across[2](states[2])
-        for level in (1, 0): grid = F.interpolate(grid, states[level].shape[-2:], mode="bilinear") + self.across[level](states[level])
+        for level in (1, 0):
+            grid = F.interpolate(grid, states[level].shape[-2:], mode="bilinear") + self.across[level](states[level])
         places = self.places(self.mix(grid))
         whole = self.whole(torch.cat([states[2].mean((2, 3)), states[2].amax((2, 3))], 1))
         return whole + self.weight * places.flatten(2).amax(2), places
@@ -127,7 +140,7 @@ def shifted(films, boxes, generator, reach=6):
     size = films.shape[-1]
     padded = F.pad(films[:, None].float(), (reach,) * 4, mode="replicate")[:, 0]
     moves = torch.randint(0, 2 * reach + 1, (len(films), 2), generator=generator)
-    films = torch.stack([film[r:r + size, c:c + size] for film, (r, c) in zip(padded, moves.tolist())])
+    films = torch.stack([film[r : r + size, c : c + size] for film, (r, c) in zip(padded, moves.tolist())])
     gain = 1 + 0.15 * torch.randn(len(films), 1, 1, generator=generator)
     films = ((films - 128) * gain + 128 + 12 * torch.randn(len(films), 1, 1, generator=generator)).clamp(0, 255)
     by = (reach - moves.float())[:, [1, 0, 1, 0]] / size
@@ -139,8 +152,14 @@ def covered(boxes, size):
     """Which cells of a size x size grid lie in a finding's boxes: float (B, findings, size, size)."""
     edge = torch.arange(size + 1) / size
     low, high = edge[:-1], edge[1:]
+
     def along(first, last):
-        return (boxes[..., first, None] < high) & (boxes[..., last, None] > low) & (boxes[..., last, None] > boxes[..., first, None])
+        return (
+            (boxes[..., first, None] < high)
+            & (boxes[..., last, None] > low)
+            & (boxes[..., last, None] > boxes[..., first, None])
+        )
+
     return (along(1, 3)[..., :, None] & along(0, 2)[..., None, :]).any(2).float()
 
 
@@ -157,10 +176,12 @@ def train(films, truth, boxes, epochs, seed, lr=2e-3, batch=48):
     bar = tqdm(total=steps, desc="training", mininterval=5)
     for _ in range(epochs):
         order = torch.randperm(len(films), generator=generator)
-        for rows in order[:len(order) // batch * batch].split(batch):
+        for rows in order[: len(order) // batch * batch].split(batch):
             moved, where = shifted(films[rows], boxes[rows], generator)
             score, places = model(moved)
-            loss = F.binary_cross_entropy_with_logits(score, truth[rows]) + 0.3 * focal(places, covered(where, places.shape[-1]), usual)
+            loss = F.binary_cross_entropy_with_logits(score, truth[rows]) + 0.3 * focal(
+                places, covered(where, places.shape[-1]), usual
+            )
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -179,9 +200,18 @@ def by_fifths(scores, dprime, parts=5):
         absent = scores[np.isnan(dprime[:, k]), k]
         there = there[np.argsort(dprime[there, k], kind="stable")]
         groups = np.array_split(there, parts)
-        areas = [roc_auc_score(np.r_[np.ones(len(g)), np.zeros(len(absent))], np.r_[scores[g, k], absent]) for g in groups]
-        rows.append({"finding": name, "films": len(there), "dprime": [float(np.median(dprime[g, k])) for g in groups],
-                     "area": [float(a) for a in areas], "rank_correlation": float(spearmanr(range(parts), areas)[0]) if len(set(areas)) > 1 else np.nan})
+        areas = [
+            roc_auc_score(np.r_[np.ones(len(g)), np.zeros(len(absent))], np.r_[scores[g, k], absent]) for g in groups
+        ]
+        rows.append(
+            {
+                "finding": name,
+                "films": len(there),
+                "dprime": [float(np.median(dprime[g, k])) for g in groups],
+                "area": [float(a) for a in areas],
+                "rank_correlation": float(spearmanr(range(parts), areas)[0]) if len(set(areas)) > 1 else np.nan,
+            }
+        )
     return rows
 
 
@@ -198,14 +228,20 @@ def main():
     films, dprime, boxes = map(np.concatenate, zip(usual, lesions))
     test_films, test_dprime, _ = draw(o.test, o.seed + 2_000_003, o.size, o.workers, faintest=o.faintest)
     drawing, start = time.perf_counter() - start, time.perf_counter()
-    model = train(torch.from_numpy(films), torch.from_numpy(~np.isnan(dprime)).float(), torch.from_numpy(boxes), o.epochs, o.seed)
-    print(f"drawing {drawing:.0f} s on {o.workers} processes, training {time.perf_counter() - start:.0f} s on {torch.get_num_threads()} threads")
+    model = train(
+        torch.from_numpy(films), torch.from_numpy(~np.isnan(dprime)).float(), torch.from_numpy(boxes), o.epochs, o.seed
+    )
+    print(
+        f"drawing {drawing:.0f} s on {o.workers} processes, training {time.perf_counter() - start:.0f} s on {torch.get_num_threads()} threads"
+    )
     with torch.inference_mode():
         scores = torch.cat([model(part)[0] for part in torch.from_numpy(test_films).split(200)]).numpy()
     rows = by_fifths(scores, test_dprime)
     print(f"{'finding':22s} films  median d' of each fifth             area under the ROC curve       rank correlation")
     for r in rows:
-        print(f"{r['finding']:22s} {r['films']:5d}  {' '.join(f'{d:6.0f}' for d in r['dprime'])}   {' '.join(f'{a:5.3f}' for a in r['area'])}   {r['rank_correlation']:6.2f}")
+        print(
+            f"{r['finding']:22s} {r['films']:5d}  {' '.join(f'{d:6.0f}' for d in r['dprime'])}   {' '.join(f'{a:5.3f}' for a in r['area'])}   {r['rank_correlation']:6.2f}"
+        )
     mean, least = np.nanmean([r["rank_correlation"] for r in rows]), min(rows, key=lambda r: r["area"][-1])
     print(f"rank correlation, mean of {len(rows)} findings: {mean:.3f}")
     print(f"smallest area in the highest fifth: {least['area'][-1]:.3f} ({least['finding']})")

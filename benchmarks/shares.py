@@ -5,20 +5,21 @@ films), has the reports dictated as `medret data phantom --prevalence natural` w
 reports that assert it, the published share, and their difference in points with its standard error (patients are what is
 drawn, so studies of one patient count together). Below it the forms of the reports, and the share of identical texts
 among the first 3,955 reports, the size of the collection whose figure is published. The numbers that are compared stand in
-`medret_nb.data.scenes.CLINICS` and `medret_nb.data.dictation.FORMS`, with their sources.
+`medret_nb.phantom.scenes.CLINICS` and `medret_nb.phantom.dictation.FORMS`, with their sources.
 
 Two minutes for 6,000 studies on one core.
 """
+
 import argparse
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from medret_nb.data.dictation import FORMS, write_report
 from medret_nb.data.reports import normalise_text
-from medret_nb.data.scenes import clinic, sample_patients
-from medret_nb.data.truth import best_dprime, measure
+from medret_nb.phantom.dictation import FORMS, write_report
+from medret_nb.phantom.scenes import clinic, sample_patients
+from medret_nb.phantom.truth import best_dprime, measure
 
 
 def dictate(n, site, seed=0):
@@ -30,7 +31,16 @@ def dictate(n, site, seed=0):
                 for v, scene in enumerate(visits):
                     films = [{"dprime": measure(scene, a)[0]} for a in scene.acquisitions]
                     dprime = best_dprime(films, len(scene.findings))
-                    reports.append(write_report(scene, (seed, i, v), site, visits[v - 1] if v else None, dprime, forms=FORMS["natural", site]))
+                    reports.append(
+                        write_report(
+                            scene,
+                            (seed, i, v),
+                            site,
+                            visits[v - 1] if v else None,
+                            dprime,
+                            forms=FORMS["natural", site],
+                        )
+                    )
                     patients.append(i)
                     bar.update()
                     if len(reports) == n:
@@ -40,7 +50,7 @@ def dictate(n, site, seed=0):
 def error(values, patients):
     """Standard error of a mean over studies, patients drawn: of the ratio of sums."""
     frame = pd.DataFrame({"off": values - values.mean(), "patient": patients}).groupby("patient")["off"].sum()
-    return float(np.sqrt((frame ** 2).sum()) / len(values))
+    return float(np.sqrt((frame**2).sum()) / len(values))
 
 
 def identical(reports):
@@ -59,15 +69,24 @@ def main():
     reports, patients = dictate(o.studies, o.site, o.seed)
     place, forms = clinic("natural", o.site), FORMS["natural", o.site]
     print(f"{len(reports)} reports of {len(set(patients))} patients; published: {place.source}")
-    rows = [(name, np.array([r.labels[name] == 1 for r in reports], float), share) for name, share in place.published.items()]
-    whole = {"impression only": (lambda r: not r.findings and r.impression, forms.impression_only),
-             "findings only": (lambda r: r.findings and not r.impression, forms.findings_only),
-             "neither": (lambda r: not r.findings and not r.impression, forms.neither)}
+    rows = [
+        (name, np.array([r.labels[name] == 1 for r in reports], float), share)
+        for name, share in place.published.items()
+    ]
+    whole = {
+        "impression only": (lambda r: not r.findings and r.impression, forms.impression_only),
+        "findings only": (lambda r: r.findings and not r.impression, forms.findings_only),
+        "neither": (lambda r: not r.findings and not r.impression, forms.neither),
+    }
     rows += [(name, np.array([bool(rule(r)) for r in reports], float), share) for name, (rule, share) in whole.items()]
     print(f"{'share of reports, %':28s} here published  points  standard error")
     for name, values, share in rows:
-        print(f"{name:28s} {100 * values.mean():5.1f}     {100 * share:5.1f}   {100 * (values.mean() - share):+5.1f}            {100 * error(values, patients):5.2f}")
-    print(f"{'identical, of 3,955':28s} {100 * identical(reports[:3955]):5.1f}     {100 * forms.identical:5.1f}   {100 * (identical(reports[:3955]) - forms.identical):+5.1f}     ({forms.source})")
+        print(
+            f"{name:28s} {100 * values.mean():5.1f}     {100 * share:5.1f}   {100 * (values.mean() - share):+5.1f}            {100 * error(values, patients):5.2f}"
+        )
+    print(
+        f"{'identical, of 3,955':28s} {100 * identical(reports[:3955]):5.1f}     {100 * forms.identical:5.1f}   {100 * (identical(reports[:3955]) - forms.identical):+5.1f}     ({forms.source})"
+    )
 
 
 if __name__ == "__main__":

@@ -8,17 +8,18 @@ lost between sites is the site and how much the other set's difficulty. What is 
 
 About four minutes on two cores for one site, alone on the machine.
 """
+
 import argparse
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from medret_nb.cli.digest import markdown, measure
-from medret_nb.data.dictation import FORMS
-from medret_nb.data.phantom import make_phantom
+from medret_nb.cli.summary import markdown, measure
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.methods.table import load_method
+from medret_nb.phantom.dictation import FORMS
+from medret_nb.phantom.phantom import make_phantom
 from medret_nb.retrieval.embeddings import embed
 from medret_nb.training.loop import TrainConfig, fit
 
@@ -28,8 +29,17 @@ PLACES = [("balanced", "A"), ("balanced", "B"), ("natural", "A"), ("natural", "B
 def made(out, counts, prevalence, site, o):
     """A phantom of this place; every study has a text."""
     folder = Path(out) / f"{prevalence}-{site}-{'-'.join(counts)}"
-    return make_phantom(counts, o.seed, o.size, folder, prevalence, site, one_study_per_patient=("test",),
-                        forms=replace(FORMS[prevalence, site], neither=0.0), workers=o.workers)
+    return make_phantom(
+        counts,
+        o.seed,
+        o.size,
+        folder,
+        prevalence,
+        site,
+        one_study_per_patient=("test",),
+        forms=replace(FORMS[prevalence, site], neither=0.0),
+        workers=o.workers,
+    )
 
 
 def trained(out, site, o):
@@ -37,7 +47,13 @@ def trained(out, site, o):
     run = Path(out) / f"run-{site}"
     studies = made(out, {"train": o.studies, "val": 200}, "balanced", site, o)
     if not (run / "model.safetensors").is_file() or not (run / "done").is_file():
-        fit(CLIP.create(CLIPConfig(size=o.size), seed=o.seed), studies, TrainConfig(epochs=o.epochs, seed=o.seed), run, resume=True)
+        fit(
+            CLIP.create(CLIPConfig(size=o.size), seed=o.seed),
+            studies,
+            TrainConfig(epochs=o.epochs, seed=o.seed),
+            run,
+            resume=True,
+        )
         (run / "done").touch()
     return load_method(run)
 
@@ -61,7 +77,26 @@ def main():
     table = pd.concat(tables, ignore_index=True)
     table.to_csv(o.out / "two_sites.csv", index=False)
     few = table[table["metric"].isin(["R@1", "R@10"]) & table["scorer"].eq("model")]
-    print(markdown(few[["trained", "tested", "protocol", "direction", "metric", "value", "low", "high", "chance", "queries", "gallery", "duplicate_share"]]))
+    print(
+        markdown(
+            few[
+                [
+                    "trained",
+                    "tested",
+                    "protocol",
+                    "direction",
+                    "metric",
+                    "value",
+                    "low",
+                    "high",
+                    "chance",
+                    "queries",
+                    "gallery",
+                    "duplicate_share",
+                ]
+            ]
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ attention   the films that it shows, 24 by default, whatever N is; and 100. Each
 Last, what the kernel needs for a question of the explorer at two of ten regions (`Desk.ask`): the first, which makes the index, and the slowest of
 five others, in ms.
 """
+
 import sys
 import tempfile
 import time
@@ -26,7 +27,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from medret_nb.data.studies import FINDINGS, StudySet
+from PIL import Image
+from playwright.sync_api import expect, sync_playwright
+
+from medret_nb.data.studies import StudySet
+from medret_nb.data.tables import FINDINGS
 from medret_nb.evaluation.results import evaluate
 from medret_nb.retrieval.embeddings import Embeddings
 from medret_nb.views.asking import Desk
@@ -37,8 +42,6 @@ from medret_nb.views.failures import failures_view
 from medret_nb.views.items import from_arrays
 from medret_nb.views.prototypes import prototypes_view
 from medret_nb.views.widget import points_view, view_html
-from PIL import Image
-from playwright.sync_api import expect, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from conftest import CHROMIUM_FLAGS, find_chromium  # noqa: E402
@@ -56,24 +59,62 @@ def made(n: int, clouds: bool = False):
     kinds = rng.integers(0, 10, n)
     image = rng.normal(size=(10, 64))[kinds] + rng.normal(size=(n, 64))
     spread = [rng.normal(-1, 0.3, (n, 64)) for _ in range(2)] if clouds else [None, None]
-    return from_arrays(image, image + rng.normal(size=(n, 64)), *spread, films=some_films(n, 96, rng) if n <= 10_000 else None, findings=[[f"finding {k}"] for k in kinds],
-                       texts=[f"Study {i}. Moderate right pleural effusion with adjacent atelectasis. Heart size is normal. No pneumothorax." for i in range(n)])
+    return from_arrays(
+        image,
+        image + rng.normal(size=(n, 64)),
+        *spread,
+        films=some_films(n, 96, rng) if n <= 10_000 else None,
+        findings=[[f"finding {k}"] for k in kinds],
+        texts=[
+            f"Study {i}. Moderate right pleural effusion with adjacent atelectasis. Heart size is normal. No pneumothorax."
+            for i in range(n)
+        ],
+    )
 
 
 def evaluated(n: int, folder: Path):
     "n studies with films on disk and reports of 156 kinds, and their evaluation: (results, studies)."
     rng = np.random.default_rng(0)
     names = np.array([f"study {i}" for i in range(n)], dtype=object)
-    facts = [(FINDINGS[1 + f], ("left", "right")[s], ("small", "moderate", "large")[v], ("normal", "enlarged")[h]) for f, s, v, h in rng.integers(0, (13, 2, 3, 2), (n, 4))]
-    texts = [f"{size.capitalize()} {side} {name.lower()}. Heart size is {heart}. No pneumothorax. The bones are intact." for name, side, size, heart in facts]
+    facts = [
+        (FINDINGS[1 + f], ("left", "right")[s], ("small", "moderate", "large")[v], ("normal", "enlarged")[h])
+        for f, s, v, h in rng.integers(0, (13, 2, 3, 2), (n, 4))
+    ]
+    texts = [
+        f"{size.capitalize()} {side} {name.lower()}. Heart size is {heart}. No pneumothorax. The bones are intact."
+        for name, side, size, heart in facts
+    ]
     (folder / "images").mkdir(parents=True)
-    for i, film in enumerate(some_films(n, 64, rng)): Image.fromarray(film).save(folder / "images" / f"{i}.png", compress_level=1)
-    table = pd.DataFrame({"study_id": names, "patient_id": names, "split": "test", "findings": texts, "labels": [{fact[0]: 1} for fact in facts]})
-    images = pd.DataFrame({"image_id": names, "study_id": names, "view": "PA", "path": [f"images/{i}.png" for i in range(n)]})
+    for i, film in enumerate(some_films(n, 64, rng)):
+        Image.fromarray(film).save(folder / "images" / f"{i}.png", compress_level=1)
+    table = pd.DataFrame(
+        {
+            "study_id": names,
+            "patient_id": names,
+            "split": "test",
+            "findings": texts,
+            "labels": [{fact[0]: 1} for fact in facts],
+        }
+    )
+    images = pd.DataFrame(
+        {"image_id": names, "study_id": names, "view": "PA", "path": [f"images/{i}.png" for i in range(n)]}
+    )
     studies = StudySet(table, images, info={"name": "benchmark", "restricted": False}, folder=folder)
     kinds = np.unique(texts, return_inverse=True)[1].ravel()
-    points, meta = rng.normal(size=(kinds.max() + 1, 64))[kinds], {"similarity": "cosine", "split": "test", "policy": "both"}
-    image, text = (Embeddings(names, names, (points + noise * rng.normal(size=points.shape)).astype(np.float32), None, meta | {"modality": kind}) for kind, noise in (("image", 4), ("text", 0.2)))
+    points, meta = (
+        rng.normal(size=(kinds.max() + 1, 64))[kinds],
+        {"similarity": "cosine", "split": "test", "policy": "both"},
+    )
+    image, text = (
+        Embeddings(
+            names,
+            names,
+            (points + noise * rng.normal(size=points.shape)).astype(np.float32),
+            None,
+            meta | {"modality": kind},
+        )
+        for kind, noise in (("image", 4), ("text", 0.2))
+    )
     studies.pixels(96)
     return evaluate(image, text, studies, "text", ks=(1, 10), draws=20, verbose=False), studies
 
@@ -82,8 +123,18 @@ def looks(n: int):
     "n films with 80 words each."
     rng = np.random.default_rng(0)
     boxes = np.tile([[0.1, 0.1, 0.5, 0.9], [0.5, 0.1, 0.9, 0.9]], (5, 1))
-    return [look_at([f"word{i}" for i in range(80)], rng.normal(size=(80, 64)), rng.normal(size=(14, 14, 64)), film, boxes=boxes, truth=[("nodule", (0.2, 0.2, 0.4, 0.4))], id=f"film {k}")
-            for k, film in enumerate(some_films(n, 224, rng))]
+    return [
+        look_at(
+            [f"word{i}" for i in range(80)],
+            rng.normal(size=(80, 64)),
+            rng.normal(size=(14, 14, 64)),
+            film,
+            boxes=boxes,
+            truth=[("nodule", (0.2, 0.2, 0.4, 0.4))],
+            id=f"film {k}",
+        )
+        for k, film in enumerate(some_films(n, 224, rng))
+    ]
 
 
 def failures(n: int, folder: Path):
@@ -94,12 +145,21 @@ def failures(n: int, folder: Path):
 
 # name -> what to prepare for n studies (a function that makes the view), and the sizes that make sense among those that are wanted
 VIEWS = {
-    "points": (lambda n, _: partial(points_view, *np.random.default_rng(0).normal(size=(2, n)), [f"k{i % 7}" for i in range(n)]), lambda sizes: sizes),
+    "points": (
+        lambda n, _: partial(
+            points_view, *np.random.default_rng(0).normal(size=(2, n)), [f"k{i % 7}" for i in range(n)]
+        ),
+        lambda sizes: sizes,
+    ),
     "explorer": (lambda n, _: partial(explorer_view, made(n), maps=("pca",)), lambda sizes: sizes),
     "ellipses": (lambda n, _: partial(ellipses_view, made(n, True)), lambda sizes: sizes),
-    "prototypes": (lambda n, _: partial(prototypes_view, made(n), prototypes=np.random.default_rng(1).normal(size=(16, 64))), lambda sizes: sizes),
+    "prototypes": (
+        lambda n, _: partial(prototypes_view, made(n), prototypes=np.random.default_rng(1).normal(size=(16, 64))),
+        lambda sizes: sizes,
+    ),
     "failures": (failures, lambda sizes: [n for n in sizes if n <= 10_000]),
-    "attention": (lambda n, _: partial(attention_view, looks(n)), lambda sizes: [24, 100])}
+    "attention": (lambda n, _: partial(attention_view, looks(n)), lambda sizes: [24, 100]),
+}
 
 
 def worst(call, times: int) -> float:
@@ -156,7 +216,8 @@ def measure(browser, path: Path, name: str) -> tuple[float, float, float]:
     page.wait_for_selector("[data-drawn]" if hover is over_points else "[data-ready]", timeout=60_000)
     painted(page)
     first = time.perf_counter() - begun
-    if hover is over_points: page.locator(".stage").first.scroll_into_view_if_needed()
+    if hover is over_points:
+        page.locator(".stage").first.scroll_into_view_if_needed()
     slow = worst(lambda k: hover(page, k, seen), 8) if hover else float("nan")
     assert not hover or seen - {None, "-1"}, "the pointer found nothing"
     if name == "points":
@@ -170,17 +231,31 @@ def measure(browser, path: Path, name: str) -> tuple[float, float, float]:
 def asking(n: int) -> tuple[float, float]:
     "Seconds for the first question at two regions, and for the slowest of five others."
     rng, names = np.random.default_rng(0), [f"region {i}" for i in range(10)]
-    sides = [Embeddings([str(i) for i in range(n)], [str(i) for i in range(n)], rng.normal(size=(n, 64)), None, {"similarity": "cosine", "regions": "; ".join(names)},
-                        {"regions": rng.normal(size=(n, 10, 64)).astype(np.float32), "regions_mask": rng.random((n, 10)) > 0.1}) for _ in range(2)]
+    sides = [
+        Embeddings(
+            [str(i) for i in range(n)],
+            [str(i) for i in range(n)],
+            rng.normal(size=(n, 64)),
+            None,
+            {"similarity": "cosine", "regions": "; ".join(names)},
+            {"regions": rng.normal(size=(n, 10, 64)).astype(np.float32), "regions_mask": rng.random((n, 10)) > 0.1},
+        )
+        for _ in range(2)
+    ]
     items = from_arrays(sides[0].mu, sides[1].mu)
     items.image, items.text = sides
     desk = Desk(items)
-    def ask(k): desk.ask({"row": k, "side": "film", "find": "films", "regions": names[k:k + 2], "rho": 0.5})
+
+    def ask(k):
+        desk.ask({"row": k, "side": "film", "find": "films", "regions": names[k : k + 2], "rho": 0.5})
+
     return worst(ask, 1), worst(ask, 5)
 
 
 def main(sizes: list[int]):
-    print(f"{'view':12s}{'N':>8s}{'compute s':>11s}{'write s':>9s}{'page MB':>9s}{'paint s':>9s}{'hover ms':>10s}{'click ms':>10s}")
+    print(
+        f"{'view':12s}{'N':>8s}{'compute s':>11s}{'write s':>9s}{'page MB':>9s}{'paint s':>9s}{'hover ms':>10s}{'click ms':>10s}"
+    )
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
         for name, (prepare, sensible) in VIEWS.items():
@@ -194,10 +269,16 @@ def main(sizes: list[int]):
                 written, size = time.perf_counter() - begun, path.stat().st_size / 1e6
                 paint, hover, answer = measure(browser, path, name)
                 pointed = f"{1000 * hover:10.0f}" if np.isfinite(hover) else f"{'':>10s}"
-                print(f"{name:12s}{n:8,d}{computed:11.1f}{written:9.2f}{size:9.2f}{paint:9.2f}{pointed}{1000 * answer:10.0f}", flush=True)
+                print(
+                    f"{name:12s}{n:8,d}{computed:11.1f}{written:9.2f}{size:9.2f}{paint:9.2f}{pointed}{1000 * answer:10.0f}",
+                    flush=True,
+                )
     for n in sizes:
         first, others = asking(n)
-        print(f"a question at two regions, {n:,} films: first {1000 * first:.0f} ms, others {1000 * others:.0f} ms", flush=True)
+        print(
+            f"a question at two regions, {n:,} films: first {1000 * first:.0f} ms, others {1000 * others:.0f} ms",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """Fixtures that several test files share: data, a small phantom, the command line, a browser, JupyterLab."""
+
 import json
 import os
 import secrets
@@ -15,12 +16,17 @@ from urllib.parse import quote
 import pytest
 from filelock import FileLock
 
-if "PYTEST_XDIST_WORKER" in os.environ: os.environ.setdefault("OMP_NUM_THREADS", "1")      # two test processes share the cores
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes share the cores
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM_FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 ]
 SYSTEM_CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -29,9 +35,16 @@ def child_environment(**extra) -> dict:
     """The environment for child processes: this Python first in PATH, the checkout importable, no network for models."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return {
-        **os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "PYTHONPATH": os.pathsep.join(p for p in paths if p), "PYTHONUNBUFFERED": "1", "MPLBACKEND": "Agg",
-        "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "NO_COLOR": "1", **extra}
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "PYTHONPATH": os.pathsep.join(p for p in paths if p),
+        "PYTHONUNBUFFERED": "1",
+        "MPLBACKEND": "Agg",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "NO_COLOR": "1",
+        **extra,
+    }
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +65,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def small_phantom(tmp_path_factory):
     """A phantom StudySet of 48 studies at 64 pixels, drawn once; tests must not change it."""
-    from medret_nb.data.phantom import make_phantom
+    from medret_nb.phantom.phantom import make_phantom
 
     return make_phantom(48, seed=5, size=64, out=tmp_path_factory.mktemp("phantom") / "small")
 
@@ -61,13 +74,23 @@ def small_phantom(tmp_path_factory):
 def medret(tmp_path_factory):
     """Run `medret ARGUMENTS` as a user types it: medret("data", "phantom", out) -> CompletedProcess."""
     script = Path(sys.executable).parent / "medret"
-    start = [str(script)] if script.exists() else [sys.executable, "-c", "import sys; from medret_nb.cli.main import main; sys.exit(main())"]
+    start = (
+        [str(script)]
+        if script.exists()
+        else [sys.executable, "-c", "import sys; from medret_nb.cli.main import main; sys.exit(main())"]
+    )
     home = tmp_path_factory.mktemp("medret-cwd")
 
     def run(*arguments, cwd=home, timeout=240, **environment) -> subprocess.CompletedProcess:
         return subprocess.run(
-            start + [str(a) for a in arguments], cwd=cwd, timeout=timeout, text=True, capture_output=True,
-            stdin=subprocess.DEVNULL, env=child_environment(**{"OMP_NUM_THREADS": "2", **environment}))
+            start + [str(a) for a in arguments],
+            cwd=cwd,
+            timeout=timeout,
+            text=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            env=child_environment(**{"OMP_NUM_THREADS": "2", **environment}),
+        )
 
     return run
 
@@ -91,8 +114,14 @@ def install_chromium() -> list[str]:
     tried = []
     for command in attempts:
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL,
-                                  env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=600,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            )
             tried.append(f"{' '.join(command[-3:])}: exit {done.returncode}")
         except subprocess.TimeoutExpired:
             tried.append(f"{' '.join(command[-3:])}: no end in 10 minutes")
@@ -106,7 +135,7 @@ def browser():
     """A headless Chromium driven by playwright; found on the system, or installed."""
     from playwright.sync_api import sync_playwright
 
-    with FileLock(Path(tempfile.gettempdir()) / "medret_nb-chromium.lock"):      # several test processes, one installation
+    with FileLock(Path(tempfile.gettempdir()) / "medret_nb-chromium.lock"):  # several test processes, one installation
         path, tried = find_chromium(), []
         if path is None:
             tried = install_chromium()
@@ -190,13 +219,27 @@ def lab(tmp_path_factory):
         file.write_text(json.dumps(values))
     token, port, log = secrets.token_hex(16), free_port(), home / "server.log"
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-        f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}",
-        f"--ServerApp.root_dir={folder}", f"--LabApp.user_settings_dir={settings}",
-        f"--LabApp.workspaces_dir={home / 'workspaces'}", "--LabApp.news_url="]
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={token}",
+        f"--ServerApp.root_dir={folder}",
+        f"--LabApp.user_settings_dir={settings}",
+        f"--LabApp.workspaces_dir={home / 'workspaces'}",
+        "--LabApp.news_url=",
+    ]
     environment = child_environment(
-        OMP_NUM_THREADS="1", JUPYTER_CONFIG_DIR=str(home / "config"), JUPYTER_RUNTIME_DIR=str(home / "runtime"),
-        IPYTHONDIR=str(home / "ipython"), MPLBACKEND="")
+        OMP_NUM_THREADS="1",
+        JUPYTER_CONFIG_DIR=str(home / "config"),
+        JUPYTER_RUNTIME_DIR=str(home / "runtime"),
+        IPYTHONDIR=str(home / "ipython"),
+        MPLBACKEND="",
+    )
     with log.open("w") as out:
         server = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment, cwd=home)
     try:
@@ -217,15 +260,18 @@ def start_run_all(page) -> None:
     page.wait_for_function(
         """() => /ipykernel/.test(document.querySelector('.jp-Toolbar-kernelName')?.innerText)
               && document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'""",
-        timeout=90_000)
-    page.wait_for_timeout(2500)               # the kernel connects once more after the first "idle"
+        timeout=90_000,
+    )
+    page.wait_for_timeout(2500)  # the kernel connects once more after the first "idle"
     page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=60_000)
     page.get_by_role("menuitem", name="Run", exact=True).first.click()
     page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
 
 
 FAILED = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"], .jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
-TRACEBACK = "Traceback (most recent call last)"      # JupyterLab 4.6 shows errors as stderr, where warnings and bars stand too
+TRACEBACK = (
+    "Traceback (most recent call last)"  # JupyterLab 4.6 shows errors as stderr, where warnings and bars stand too
+)
 
 
 def wait_until_run(page, notebook: str, seconds: int) -> None:
@@ -236,7 +282,9 @@ def wait_until_run(page, notebook: str, seconds: int) -> None:
         left = page.evaluate(
             """([failed, words]) => [...document.querySelectorAll(failed)].some(e => e.textContent.includes(words)) ? 0 :
                 [...document.querySelectorAll('.jp-CodeCell')].filter(cell =>
-                    !/\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').innerText)).length""", [FAILED, TRACEBACK])
+                    !/\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').innerText)).length""",
+            [FAILED, TRACEBACK],
+        )
         if not left:
             return page.wait_for_timeout(1000)
     pytest.fail(f"{notebook}: {left} code cells had not ended after {seconds} s")
@@ -256,7 +304,7 @@ def screenshots(page, stem: Path, selector: str) -> list[Path]:
 
 @pytest.fixture
 def run_notebook(lab, page, tmp_path):
-    """run_notebook("data/10_studies.ipynb") -> (screenshots, console errors): Run All Cells in JupyterLab.
+    """run_notebook("data/060_studies.ipynb") -> (screenshots, console errors): Run All Cells in JupyterLab.
 
     Fails when a cell raises, when a cell writes a traceback, or when the notebook has not ended in time.
     """

@@ -1,4 +1,5 @@
 """The page: safe against its own content, readable without a network."""
+
 import base64
 import io
 import re
@@ -8,11 +9,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+
+from medret_nb.cli.page import answers, facts, figure_uri, film_uri, inside, picture, prose, shown, table, write_page
 from medret_nb.cli.page import page as make_page
-from medret_nb.cli.page import NOT_FOR_SHARING, answers, facts, figure_uri, film_uri, inside, picture, prose, shown, table, write_page
+from medret_nb.data.studies import NOT_FOR_SHARING
 from medret_nb.figures.figures import curve_figure
 from medret_nb.views.widget import points_view
-from PIL import Image
 
 HARM = "\"'><script>document.title='caught'</script><img src=http://127.0.0.1:9/x onerror=\"document.title='caught'\"><a href=javascript:1>"
 
@@ -21,8 +24,14 @@ def everything(text: str) -> str:
     """A page with `text` at every place that takes text."""
     film = np.full((8, 8), 90, np.uint8)
     card = {"film": film, "text": text, "note": text, "hit": True}
-    blocks = [prose(text), facts({text: text}), table(pd.DataFrame({text: [text, 1.0]}), text), picture(film_uri(film), text),
-              answers(card, [card], text), answers({"text": text}, [{"text": text}], text)]
+    blocks = [
+        prose(text),
+        facts({text: text}),
+        table(pd.DataFrame({text: [text, 1.0]}), text),
+        picture(film_uri(film), text),
+        answers(card, [card], text),
+        answers({"text": text}, [{"text": text}], text),
+    ]
     return make_page(text, text, {text: blocks}, (text,))
 
 
@@ -54,9 +63,17 @@ def test_page_in_a_browser(page, tmp_path):
     """Nothing is asked of a network, nothing runs, every picture shows, and the page is not wider than a phone."""
     figure = curve_figure([1, 2], {"a": [0.1, 0.2]}, "x", "y")
     film = np.full((16, 16), 200, np.uint8)
-    sections = {"Text": [prose(HARM)], "Pictures": [picture(figure_uri(figure, tmp_path, "f"), "A curve", 300)],
-                "Found": [answers({"film": film, "text": HARM}, [{"text": HARM, "hit": True}] * 2, "asked"), answers({"text": "x"}, [{"film": film}] * 6, "asked")]}
-    assert make_page("t", "l", sections) == write_page(tmp_path / "p.html", "t", "l", sections).read_text(encoding="utf-8")
+    sections = {
+        "Text": [prose(HARM)],
+        "Pictures": [picture(figure_uri(figure, tmp_path, "f"), "A curve", 300)],
+        "Found": [
+            answers({"film": film, "text": HARM}, [{"text": HARM, "hit": True}] * 2, "asked"),
+            answers({"text": "x"}, [{"film": film}] * 6, "asked"),
+        ],
+    }
+    assert make_page("t", "l", sections) == write_page(tmp_path / "p.html", "t", "l", sections).read_text(
+        encoding="utf-8"
+    )
     write_page(tmp_path / "p.html", "A title", "A lead", sections, (NOT_FOR_SHARING,))
     for width in (1200, 400):
         page.set_viewport_size({"width": width, "height": 900})
@@ -70,7 +87,12 @@ def test_page_in_a_browser(page, tmp_path):
 def test_views_in_a_page(page, tmp_path):
     """Two views beside other blocks: both answer, no text runs, the page's own style stays outside of them, and nothing leaves."""
     films = [np.full((16, 16), 90, np.uint8)] * 3
-    made = [points_view([0.0, 1.0, 2.0], [0.0, 1.0, 0.0], texts=[HARM, "Large effusion.", "Normal chest."], films=films, title=t) for t in ("First map", "Second map")]
+    made = [
+        points_view(
+            [0.0, 1.0, 2.0], [0.0, 1.0, 0.0], texts=[HARM, "Large effusion.", "Normal chest."], films=films, title=t
+        )
+        for t in ("First map", "Second map")
+    ]
     blocks = [prose(HARM), inside(made[0]), table(pd.DataFrame({"a": [1.0]}), "numbers"), inside(made[1])]
     write_page(tmp_path / "p.html", "A title", "A lead", {"Look inside": blocks})
     for width in (1200, 400):
@@ -80,12 +102,21 @@ def test_views_in_a_page(page, tmp_path):
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         second = page.locator("[data-medret]").nth(1)
         second.locator(".stage").focus()
-        for key in ("ArrowRight", "Enter"): page.keyboard.press(key)
-        assert second.locator(".report").count() == 1 and page.locator("[data-medret]").first.locator(".report").count() == 0
+        for key in ("ArrowRight", "Enter"):
+            page.keyboard.press(key)
+        assert (
+            second.locator(".report").count() == 1
+            and page.locator("[data-medret]").first.locator(".report").count() == 0
+        )
         assert page.title() == "A title" and not page.outside and not page.errors
-    assert page.locator(".numbers").count() == 1 and page.evaluate("getComputedStyle(document.querySelector('.medret h2')).borderTopWidth") == "0px"
+    assert (
+        page.locator(".numbers").count() == 1
+        and page.evaluate("getComputedStyle(document.querySelector('.medret h2')).borderTopWidth") == "0px"
+    )
 
 
 def test_a_restricted_view_keeps_its_texts_to_itself():
     secret = points_view([0.0, 1.0], [0.0, 1.0], texts=["Philomena has an effusion.", "Normal."], restricted=True)
-    assert "Philomena" not in make_page("t", "l", {"s": [inside(secret)]}) and "Philomena" in make_page("t", "l", {"s": [inside(secret, show=True)]})
+    assert "Philomena" not in make_page("t", "l", {"s": [inside(secret)]}) and "Philomena" in make_page(
+        "t", "l", {"s": [inside(secret, show=True)]}
+    )

@@ -1,20 +1,25 @@
 "Batches: keyed by seed, epoch and study; films and texts as the method asks; regions moved into the square."
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from medret_nb.data.batches import BatchMaker, RegionTable, finding_named, key_of, shuffle_sentences
 from medret_nb.data.files import DataError
 from medret_nb.data.reports import section_text, train_tokenizer
-from medret_nb.data.studies import FINDINGS, StudySet, choose_image
+from medret_nb.data.studies import StudySet, choose_image
+from medret_nb.data.tables import FINDINGS
 
 
 @pytest.fixture(scope="module")
-def tokenizer(small_phantom): return train_tokenizer(section_text(small_phantom, "both"), 300)
+def tokenizer(small_phantom):
+    return train_tokenizer(section_text(small_phantom, "both"), 300)
 
 
-def maker(studies, tokenizer, **more): return BatchMaker(studies, tokenizer, **{"size": 32, **more})
+def maker(studies, tokenizer, **more):
+    return BatchMaker(studies, tokenizer, **{"size": 32, **more})
 
 
 def test_keys_depend_on_their_parts_alone():
@@ -45,7 +50,9 @@ def test_shares_of_processes_make_the_whole(small_phantom, tokenizer):
     made = maker(small_phantom, tokenizer, seed=4)
     for step, whole in enumerate(made.epoch(3, 12)):
         parts = [list(made.epoch(3, 12, rank=r, world=3))[step] for r in range(3)]
-        assert torch.equal(whole.study, torch.cat([p.study for p in parts])) and torch.allclose(whole.pixels, torch.cat([p.pixels for p in parts]))
+        assert torch.equal(whole.study, torch.cat([p.study for p in parts])) and torch.allclose(
+            whole.pixels, torch.cat([p.pixels for p in parts])
+        )
 
 
 def test_an_epoch_visits_every_study_once_and_can_start_late(small_phantom, tokenizer):
@@ -68,15 +75,17 @@ def test_two_views_differ_where_the_study_has_two(small_phantom, tokenizer):
     several = torch.tensor([len(made.images[s]) > 1 for s in made.study_ids])
     assert several.any() and not several.all()
     assert torch.equal(batch.view_mask[:, 1], several) and batch.view_mask[:, 0].all()
-    assert not torch.equal(batch.pixels[~several][:, 0], batch.pixels[~several][:, 1])        # the same film, varied apart
+    assert not torch.equal(batch.pixels[~several][:, 0], batch.pixels[~several][:, 1])  # the same film, varied apart
 
 
 def test_two_sections_and_the_missing_one(small_phantom, tokenizer):
     made = maker(small_phantom, tokenizer, sections=2)
     for i, parts in enumerate(made.parts):
         first, second = made.words(i, 0)
-        if len(parts) == 2: assert [first, second] == parts
-        else: assert sorted(first.split()) == sorted(second.split())
+        if len(parts) == 2:
+            assert [first, second] == parts
+        else:
+            assert sorted(first.split()) == sorted(second.split())
 
 
 def test_shuffled_sentences_are_the_same_sentences():
@@ -92,21 +101,38 @@ def test_labels_and_groups(small_phantom, tokenizer):
     for row in range(20):
         expected = [table[made.study_ids[row]].get(name) for name in FINDINGS]
         assert [None if v != v else int(v) for v in batch.labels[row].tolist()] == expected
-        for other in range(20): assert (batch.text_group[row] == batch.text_group[other]).item() == (made.text_group[row] == made.text_group[other])
+        for other in range(20):
+            assert (batch.text_group[row] == batch.text_group[other]).item() == (
+                made.text_group[row] == made.text_group[other]
+            )
 
 
 def test_boxes_move_with_the_letterbox():
     import pandas as pd
-    regions = pd.DataFrame({"image_id": ["i"], "region": ["left lung"], "label": [None], "value": [None], "kind": ["anatomy"], "x0": [0.5], "y0": [0.0], "x1": [1.0], "y1": [0.5]})
+
+    regions = pd.DataFrame(
+        {
+            "image_id": ["i"],
+            "region": ["left lung"],
+            "label": [None],
+            "value": [None],
+            "kind": ["anatomy"],
+            "x0": [0.5],
+            "y0": [0.0],
+            "x1": [1.0],
+            "y1": [0.5],
+        }
+    )
     table = RegionTable(type("Set", (), {"regions": regions})(), ["right lung", "left lung"])
-    boxes, mask, _ = table.take(["i", "other"], np.array([[0.0, 0.25, 1.0, 0.75]] * 2))          # a film twice as wide as high
+    boxes, mask, _ = table.take(["i", "other"], np.array([[0.0, 0.25, 1.0, 0.75]] * 2))  # a film twice as wide as high
     assert mask.tolist() == [[False, True], [False, False]]
     assert boxes[0, 1].tolist() == [0.5, 0.25, 1.0, 0.5]
 
 
 def test_what_was_found_at_a_region_under_any_of_its_names(small_phantom):
-    assert [finding_named(x) for x in ("Edema", "pleural effusion", "mass", "pacemaker", "goitre", "", None, float("nan"))] == \
-        ["Edema", "Pleural Effusion", "Lung Lesion", "Support Devices", None, None, None, None]
+    assert [
+        finding_named(x) for x in ("Edema", "pleural effusion", "mass", "pacemaker", "goitre", "", None, float("nan"))
+    ] == ["Edema", "Pleural Effusion", "Lung Lesion", "Support Devices", None, None, None, None]
     names = ["right lung", "left lower lung zone"]
     table, told = RegionTable(small_phantom, names), small_phantom.regions[small_phantom.regions["kind"] == "finding"]
     ids = small_phantom.images["image_id"].tolist()
@@ -119,9 +145,13 @@ def test_what_was_found_at_a_region_under_any_of_its_names(small_phantom):
 def test_regions_come_only_when_asked_for(small_phantom, tokenizer):
     names = ["left lung", "right lung", "cardiac silhouette"]
     batch = maker(small_phantom, tokenizer, regions=names, augmentation=0).batch([0, 1])
-    assert batch.boxes.shape == (2, 1, 3, 4) and batch.box_mask.all() and batch.region_labels.shape == (2, 1, 3, len(FINDINGS))
+    assert (
+        batch.boxes.shape == (2, 1, 3, 4)
+        and batch.box_mask.all()
+        and batch.region_labels.shape == (2, 1, 3, len(FINDINGS))
+    )
     left, right = batch.boxes[:, 0, 0], batch.boxes[:, 0, 1]
-    assert (left[:, 0] > right[:, 0]).all()                      # the patient's left is on the film's right
+    assert (left[:, 0] > right[:, 0]).all()  # the patient's left is on the film's right
     assert maker(small_phantom, tokenizer).batch([0]).boxes is None
 
 
@@ -149,31 +179,35 @@ def test_a_section_is_numbered_by_its_sentences(small_phantom, tokenizer):
     studies.loc[2, ["findings", "impression"]] = [None, "No acute disease."]
     changed = StudySet(studies, small_phantom.images, small_phantom.regions, small_phantom.info, small_phantom.folder)
     first, second, third = maker(changed, tokenizer, sections=2).batch([0, 1, 2]).section_group.tolist()
-    assert first[0] == second[0] and first[1] != second[1]                 # the same findings in another order, other impressions
-    assert third == [first[1], first[1]]                                   # a missing section repeats the other one
+    assert first[0] == second[0] and first[1] != second[1]  # the same findings in another order, other impressions
+    assert third == [first[1], first[1]]  # a missing section repeats the other one
     alone = maker(changed, tokenizer).batch([0, 1, 2])
     assert alone.section_group.shape == (3, 1)
-    for a in range(3):                                                     # what is identical as a text has the same sentences
-        for b in range(3): assert alone.section_group[a, 0] == alone.section_group[b, 0] or alone.text_group[a] != alone.text_group[b]
+    for a in range(3):  # what is identical as a text has the same sentences
+        for b in range(3):
+            assert alone.section_group[a, 0] == alone.section_group[b, 0] or alone.text_group[a] != alone.text_group[b]
 
 
 def test_mixed_films_are_the_same_on_any_number_of_processes(small_phantom, tokenizer):
     made = maker(small_phantom, tokenizer, mixing=0.5, views=2, seed=2)
     whole = next(made.epoch(1, 24))
     parts = [next(made.epoch(1, 24, rank=r, world=3)) for r in range(3)]
-    for name in ("pixels", "partner", "share"): assert torch.allclose(getattr(whole, name), torch.cat([getattr(p, name) for p in parts]), atol=1e-6)
+    for name in ("pixels", "partner", "share"):
+        assert torch.allclose(getattr(whole, name), torch.cat([getattr(p, name) for p in parts]), atol=1e-6)
     assert set(whole.partner.tolist()) <= set(whole.study.tolist())
     apart = whole.partner != whole.study
     assert 4 < apart.sum() < 20 and (whole.share[~apart] == 1).all()
     order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
     again = made.batch(whole.study[order].numpy(), 1)
-    assert torch.equal(again.partner, whole.partner[order]) and torch.allclose(again.pixels, whole.pixels[order], atol=1e-6)
+    assert torch.equal(again.partner, whole.partner[order]) and torch.allclose(
+        again.pixels, whole.pixels[order], atol=1e-6
+    )
 
 
 def test_a_mixed_film_is_made_of_the_two_as_each_would_be_seen(small_phantom, tokenizer):
     made, plain = maker(small_phantom, tokenizer, mixing=1.0), maker(small_phantom, tokenizer)
     mixed, clear = made.batch(range(12), 2), plain.batch(range(12), 2)
-    low, high = (torch.stack([clear.pixels, clear.pixels[mixed.partner]]).sort(0).values)
+    low, high = torch.stack([clear.pixels, clear.pixels[mixed.partner]]).sort(0).values
     assert ((mixed.pixels >= low - 1e-5) & (mixed.pixels <= high + 1e-5)).all() and (mixed.partner != mixed.study).all()
     own = ((mixed.pixels - clear.pixels).abs() < 1e-5).flatten(1).all(1)
     assert torch.equal(own, mixed.share == 1)
@@ -185,4 +219,5 @@ def test_nothing_is_mixed_without_augmentation_alone_or_when_not_asked_for(small
     lone = maker(small_phantom, tokenizer, mixing=1.0).batch([3])
     assert lone.partner.tolist() == [3] and lone.share.tolist() == [1]
     for wrong in (dict(mixing=1.5), dict(mixing=0.2, regions=["cardiac silhouette"])):
-        with pytest.raises(ValueError, match="mixing"): maker(small_phantom, tokenizer, **wrong)
+        with pytest.raises(ValueError, match="mixing"):
+            maker(small_phantom, tokenizer, **wrong)

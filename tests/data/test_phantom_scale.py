@@ -1,4 +1,5 @@
 """The phantom at full length: other processors, speed, and what the contact sheets leave behind. Run with -m slow."""
+
 import hashlib
 import os
 import subprocess
@@ -7,23 +8,30 @@ import time
 
 import numpy as np
 import pytest
+from conftest import child_environment
 from PIL import Image
 
-from conftest import child_environment
-from medret_nb.data.findings import render
-from medret_nb.data.scenes import sample_scenes
+from medret_nb.phantom.rendering import render
+from medret_nb.phantom.scenes import sample_scenes
 
 pytestmark = pytest.mark.slow
 
 MAKE = """
 import sys
-from medret_nb.data.phantom import make_phantom
+from medret_nb.phantom.phantom import make_phantom
 if __name__ == "__main__":
     make_phantom(60, 7, 64, sys.argv[1], progress=False)
 """
 WIDE = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR"
-PROCESSORS = {"this one": {}, "without AVX-512": {"NPY_DISABLE_CPU_FEATURES": WIDE, "OPENBLAS_CORETYPE": "Haswell", "NUMBA_CPU_NAME": "haswell"},
-              "without AVX": {"NPY_DISABLE_CPU_FEATURES": f"AVX2 FMA3 {WIDE}", "OPENBLAS_CORETYPE": "Prescott", "NUMBA_CPU_NAME": "generic"}}
+PROCESSORS = {
+    "this one": {},
+    "without AVX-512": {"NPY_DISABLE_CPU_FEATURES": WIDE, "OPENBLAS_CORETYPE": "Haswell", "NUMBA_CPU_NAME": "haswell"},
+    "without AVX": {
+        "NPY_DISABLE_CPU_FEATURES": f"AVX2 FMA3 {WIDE}",
+        "OPENBLAS_CORETYPE": "Prescott",
+        "NUMBA_CPU_NAME": "generic",
+    },
+}
 
 
 def test_processors_make_the_same_tables(tmp_path):
@@ -32,7 +40,12 @@ def test_processors_make_the_same_tables(tmp_path):
     for n, (name, settings) in enumerate(PROCESSORS.items()):
         out = tmp_path / str(n)
         machine = settings | {"NUMBA_CACHE_DIR": str(tmp_path / f"numba-{n}")} if settings else {}
-        subprocess.run([sys.executable, "-W", "ignore", "-c", MAKE, str(out)], check=True, env=child_environment(**machine), timeout=280)
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", MAKE, str(out)],
+            check=True,
+            env=child_environment(**machine),
+            timeout=280,
+        )
         tables[name] = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in out.glob("*.parquet")}
         films[name] = np.stack([np.asarray(Image.open(p)) for p in sorted((out / "images").glob("*.png"))]).astype(int)
     for name in PROCESSORS:
@@ -56,7 +69,14 @@ def test_the_lesson_keeps_its_contact_sheets(tmp_path, root):
     """With MEDRET_ARTEFACTS the notebook leaves six sheets of sixty films of 224 px, no film empty."""
     folder = os.environ.get("MEDRET_ARTEFACTS") or str(tmp_path / "artefacts")
     script = os.path.join(os.path.dirname(sys.executable), "nbdev_test")
-    done = subprocess.run([script, "--path", "nbs/data/11_phantom.ipynb"], cwd=root, env=child_environment(MEDRET_ARTEFACTS=folder), capture_output=True, text=True, timeout=280)
+    done = subprocess.run(
+        [script, "--path", "nbs/phantom/265_phantom.ipynb"],
+        cwd=root,
+        env=child_environment(MEDRET_ARTEFACTS=folder),
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     for view in ("PA", "AP", "LATERAL"):
         for kind in ("healthy", "ill"):

@@ -37,17 +37,20 @@ def films(tmp_path):
     """Ids and paths of 300 small films, each of its own brightness pattern."""
     rng = np.random.default_rng(0)
     paths = [tmp_path / f"f{i:03d}.png" for i in range(300)]
-    for path in paths: Image.fromarray(rng.integers(1, 255, (int(rng.integers(20, 40)), 30), dtype=np.uint8)).save(path)
+    for path in paths:
+        Image.fromarray(rng.integers(1, 255, (int(rng.integers(20, 40)), 30), dtype=np.uint8)).save(path)
     return [path.stem for path in paths], paths
 
 
 def test_the_cache_equals_decoding_each_film(films, tmp_path):
     ids, paths = films
     expected = [letterbox(read_image(path), 24) for path in paths]
-    for _ in range(2):                                          # built, then read
+    for _ in range(2):  # built, then read
         pixels = open_pixels(ids, paths, 24, tmp_path)
         assert isinstance(pixels.array, np.memmap) and pixels.array.shape == (300, 24, 24) and len(pixels) == 300
-        assert (pixels.array == [square for square, _ in expected]).all() and np.array_equal(pixels.boxes, [box for _, box in expected])
+        assert (pixels.array == [square for square, _ in expected]).all() and np.array_equal(
+            pixels.boxes, [box for _, box in expected]
+        )
     assert (pixels.take(["f200", "f003", "f200"]) == np.stack([expected[i][0] for i in (200, 3, 200)])).all()
     assert pixels.take([]).shape == (0, 24, 24)
 
@@ -58,24 +61,36 @@ def test_unreadable_films_are_left_out_named_and_never_black(films, tmp_path, ca
     paths[150].unlink()
     paths[299].write_bytes(paths[299].read_bytes()[:80])
     pixels = open_pixels(ids, paths, 24, tmp_path)
-    assert set(pixels.unreadable) == {"f000", "f150", "f299"} and pixels.array.shape == (297, 24, 24) and (pixels.array.max((1, 2)) > 0).all()
+    assert (
+        set(pixels.unreadable) == {"f000", "f150", "f299"}
+        and pixels.array.shape == (297, 24, 24)
+        and (pixels.array.max((1, 2)) > 0).all()
+    )
     assert (pixels.take(["f298"])[0] == letterbox(read_image(paths[298]), 24)[0]).all()
     assert "3 of 300 images cannot be read" in capsys.readouterr().err
-    with pytest.raises(DataError, match="f150.*no such file"): pixels.take(["f001", "f150"])
-    with pytest.raises(DataError, match="zzz.*no such image"): pixels.take(["zzz"])
+    with pytest.raises(DataError, match="f150.*no such file"):
+        pixels.take(["f001", "f150"])
+    with pytest.raises(DataError, match="zzz.*no such image"):
+        pixels.take(["zzz"])
     assert open_pixels(ids, paths, 24, tmp_path).unreadable == pixels.unreadable
-    with pytest.raises(DataError, match="none of the 2 images"): open_pixels(ids[:1] + ids[150:151], [paths[0], paths[150]], 24, tmp_path)
+    with pytest.raises(DataError, match="none of the 2 images"):
+        open_pixels(ids[:1] + ids[150:151], [paths[0], paths[150]], 24, tmp_path)
 
 
 @pytest.mark.parametrize("change", ["content", "order", "fewer", "repaired"])
 def test_a_stale_cache_is_rebuilt(films, tmp_path, change):
     ids, paths = films[0][:20], films[1][:20]
-    if change == "repaired": paths[4].rename(tmp_path / "away")
+    if change == "repaired":
+        paths[4].rename(tmp_path / "away")
     old = open_pixels(ids, paths, 24, tmp_path)
-    if change == "content": Image.fromarray(np.full((30, 30), 77, np.uint8)).save(paths[4])
-    if change == "order": ids, paths = ids[::-1], paths[::-1]
-    if change == "fewer": ids, paths = ids[3:], paths[3:]
-    if change == "repaired": (tmp_path / "away").rename(paths[4])
+    if change == "content":
+        Image.fromarray(np.full((30, 30), 77, np.uint8)).save(paths[4])
+    if change == "order":
+        ids, paths = ids[::-1], paths[::-1]
+    if change == "fewer":
+        ids, paths = ids[3:], paths[3:]
+    if change == "repaired":
+        (tmp_path / "away").rename(paths[4])
     new = open_pixels(ids, paths, 24, tmp_path)
     assert (new.take(ids) == [letterbox(read_image(path), 24)[0] for path in paths]).all()
     assert new.rows != old.rows or not (np.asarray(new.array) == old.array).all()
@@ -86,31 +101,48 @@ def test_a_damaged_cache_is_rebuilt(films, tmp_path, damage):
     ids, paths = films[0][:20], films[1][:20]
     good = open_pixels(ids, paths, 24, tmp_path).take(ids)
     array, facts = tmp_path / "pixels-24.npy", tmp_path / "pixels-24.json"
-    if damage == "no facts": facts.unlink()
-    if damage == "no array": array.unlink()
-    if damage == "half array": array.write_bytes(array.read_bytes()[:3000])
-    if damage == "broken facts": facts.write_text("{")
-    if damage == "other facts": facts.write_text(json.dumps([1, 2]))
-    if damage == "zeros": array.write_bytes(b"")
+    if damage == "no facts":
+        facts.unlink()
+    if damage == "no array":
+        array.unlink()
+    if damage == "half array":
+        array.write_bytes(array.read_bytes()[:3000])
+    if damage == "broken facts":
+        facts.write_text("{")
+    if damage == "other facts":
+        facts.write_text(json.dumps([1, 2]))
+    if damage == "zeros":
+        array.write_bytes(b"")
     assert (open_pixels(ids, paths, 24, tmp_path).take(ids) == good).all()
 
 
 def test_killed_at_any_moment_leaves_no_cache_or_a_whole_one(films, tmp_path):
     ids, paths = films
     reference = np.stack([letterbox(read_image(path), 24)[0] for path in paths])
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, timeout=120,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+    )
     left = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(left) == 4 and all(names in ([], ["pixels-24.npy"], ["pixels-24.json", "pixels-24.npy"]) for names in left)
-    for path in tmp_path.glob(".pixels-*"): os.utime(path, (0, 0))          # as if they had lain there for long
+    assert len(left) == 4 and all(
+        names in ([], ["pixels-24.npy"], ["pixels-24.json", "pixels-24.npy"]) for names in left
+    )
+    for path in tmp_path.glob(".pixels-*"):
+        os.utime(path, (0, 0))  # as if they had lain there for long
     assert (open_pixels(ids, paths, 24, tmp_path).take(ids) == reference).all()
     assert not list(tmp_path.glob(".pixels-*"))
 
 
 def test_an_exception_while_building_leaves_nothing(films, tmp_path, monkeypatch):
-    def fail(path, size): raise MemoryError("no more memory")
+    def fail(path, size):
+        raise MemoryError("no more memory")
+
     monkeypatch.setattr(module, "_square", fail)
-    with pytest.raises(MemoryError): open_pixels(*films, 24, tmp_path)
+    with pytest.raises(MemoryError):
+        open_pixels(*films, 24, tmp_path)
     assert not [path for path in tmp_path.iterdir() if "pixels" in path.name]
 
 
@@ -120,9 +152,12 @@ def test_a_read_only_folder_gets_its_cache_elsewhere(films, tmp_path, monkeypatc
     os.chmod(tmp_path, 0o555)
     try:
         place = cache_folder(tmp_path, "")
-        os.chmod(tmp_path, 0o755); (tmp_path / "cache").mkdir(); os.chmod(tmp_path, 0o555)
+        os.chmod(tmp_path, 0o755)
+        (tmp_path / "cache").mkdir()
+        os.chmod(tmp_path, 0o555)
         pixels = open_pixels(ids, paths, 24, tmp_path)
-    finally: os.chmod(tmp_path, 0o755)
+    finally:
+        os.chmod(tmp_path, 0o755)
     assert place.parent == tmp_path / "cache" and (place / "pixels-24.npy").is_file() and len(pixels) == 5
     assert "read-only" in capsys.readouterr().err and not (tmp_path / "pixels-24.npy").exists()
     assert cache_folder(None, "a") != cache_folder(None, "b")
@@ -130,5 +165,6 @@ def test_a_read_only_folder_gets_its_cache_elsewhere(films, tmp_path, monkeypatc
 
 def test_sizes_are_checked_and_no_films_are_no_error(films, tmp_path):
     for size in (0, -5, 7, 5000, 2.5, "64"):
-        with pytest.raises(ValueError, match="size"): open_pixels(*films, size, tmp_path)
+        with pytest.raises(ValueError, match="size"):
+            open_pixels(*films, size, tmp_path)
     assert open_pixels([], [], 24, tmp_path).take([]).shape == (0, 24, 24)

@@ -5,19 +5,37 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from medret_nb.data.studies import DataError, StudySet, assign_splits, choose_image, overview_text, shipped_data
+from medret_nb.data.files import DataError
+from medret_nb.data.studies import StudySet, choose_image, overview_text, shipped_data
+from medret_nb.data.tables import assign_splits
 
 
 def collection(folder, films=6):
     """Six studies of three patients, films of different brightness in `folder`."""
-    studies = pd.DataFrame({"study_id": [f"s{i}" for i in range(6)], "patient_id": [f"p{i // 2}" for i in range(6)], "split": ["train"] * 4 + ["test"] * 2,
-                            "findings": ["Clear lungs.", "clear LUNGS", "", "Effusion.", "Clear lungs", "XXXX nodule"], "note": ["", "", "A note.", "", "x", ""],
-                            "labels": ["No Finding", "No Finding", "", "Pleural Effusion;Edema=-1", "No Finding", {"Lung Lesion": 1}]})
+    studies = pd.DataFrame(
+        {
+            "study_id": [f"s{i}" for i in range(6)],
+            "patient_id": [f"p{i // 2}" for i in range(6)],
+            "split": ["train"] * 4 + ["test"] * 2,
+            "findings": ["Clear lungs.", "clear LUNGS", "", "Effusion.", "Clear lungs", "XXXX nodule"],
+            "note": ["", "", "A note.", "", "x", ""],
+            "labels": ["No Finding", "No Finding", "", "Pleural Effusion;Edema=-1", "No Finding", {"Lung Lesion": 1}],
+        }
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    for i in range(films): Image.fromarray(np.full((30, 20), 40 + i * 20, np.uint8)).save(folder / f"{i}.png")
-    images = pd.DataFrame({"image_id": [f"i{i}" for i in range(films)], "study_id": [f"s{i % 5}" for i in range(films)], "path": [f"{i}.png" for i in range(films)],
-                           "view": ["PA"] * 5 + ["LATERAL"] * (films - 5)})
-    regions = pd.DataFrame({"image_id": ["i0"], "region": ["heart"], "x0": [0.2], "y0": [0.2], "x1": [0.8], "y1": [0.8], "value": [1]})
+    for i in range(films):
+        Image.fromarray(np.full((30, 20), 40 + i * 20, np.uint8)).save(folder / f"{i}.png")
+    images = pd.DataFrame(
+        {
+            "image_id": [f"i{i}" for i in range(films)],
+            "study_id": [f"s{i % 5}" for i in range(films)],
+            "path": [f"{i}.png" for i in range(films)],
+            "view": ["PA"] * 5 + ["LATERAL"] * (films - 5),
+        }
+    )
+    regions = pd.DataFrame(
+        {"image_id": ["i0"], "region": ["heart"], "x0": [0.2], "y0": [0.2], "x1": [0.8], "y1": [0.8], "value": [1]}
+    )
     return StudySet(studies, images, regions, {"name": "six", "restricted": True}, folder)
 
 
@@ -28,7 +46,11 @@ def test_a_set_saved_and_loaded_is_the_same(tmp_path):
     again = StudySet.load(tmp_path / "a")
     for name in ("studies", "images", "regions"):
         pd.testing.assert_frame_equal(getattr(again, name), getattr(first, name), check_dtype=False)
-    assert again.hash() == first.hash() and again.info == first.info and again.studies["labels"][3] == {"Pleural Effusion": 1, "Edema": -1}
+    assert (
+        again.hash() == first.hash()
+        and again.info == first.info
+        and again.studies["labels"][3] == {"Pleural Effusion": 1, "Edema": -1}
+    )
     assert again.notes == ["studies: kept unknown column(s) ward", "1 studies have no image"]
     assert json.loads((tmp_path / "a" / "dataset.json").read_text())["restricted"] is True
     assert not [path for path in (tmp_path / "a").iterdir() if ".tmp" in path.name]
@@ -56,7 +78,11 @@ def test_the_hash_sees_every_table(tmp_path):
 def test_split_and_select_leave_out_rows_and_share_the_pixels(tmp_path):
     whole = collection(tmp_path)
     test = whole.split("test")
-    assert test.studies["study_id"].tolist() == ["s4", "s5"] and test.images["image_id"].tolist() == ["i4"] and len(test.regions) == 0
+    assert (
+        test.studies["study_id"].tolist() == ["s4", "s5"]
+        and test.images["image_id"].tolist() == ["i4"]
+        and len(test.regions) == 0
+    )
     assert test.split("test").hash() == test.hash() and len(whole) == 6
     assert (test.pixels(16).take(["i4"]) == whole.pixels(16).take(["i4"])).all()
     assert len(list(tmp_path.glob("pixels-*.npy"))) == 1 and len(test.pixels(16)) == 6
@@ -86,12 +112,22 @@ def test_a_folder_that_is_no_study_set_is_named(tmp_path, damage):
 
 def test_one_image_is_chosen_by_view_then_by_name():
     rng = np.random.default_rng(1)
-    images = pd.DataFrame({"image_id": [f"i{i:03d}" for i in rng.permutation(200)], "study_id": [f"s{i}" for i in rng.integers(0, 60, 200)],
-                           "view": rng.choice(["UNKNOWN", "LATERAL", "FRONTAL", "AP", "PA"], 200)})
+    images = pd.DataFrame(
+        {
+            "image_id": [f"i{i:03d}" for i in rng.permutation(200)],
+            "study_id": [f"s{i}" for i in rng.integers(0, 60, 200)],
+            "view": rng.choice(["UNKNOWN", "LATERAL", "FRONTAL", "AP", "PA"], 200),
+        }
+    )
     order = ("PA", "AP", "FRONTAL", "LATERAL", "UNKNOWN")
-    expected = {study: min(rows.itertuples(), key=lambda row: (order.index(row.view), row.image_id)).image_id for study, rows in images.groupby("study_id", sort=False)}
+    expected = {
+        study: min(rows.itertuples(), key=lambda row: (order.index(row.view), row.image_id)).image_id
+        for study, rows in images.groupby("study_id", sort=False)
+    }
     chosen = choose_image(images)
-    assert dict(zip(chosen["study_id"], chosen["image_id"])) == expected and chosen["study_id"].tolist() == list(dict.fromkeys(images["study_id"]))
+    assert dict(zip(chosen["study_id"], chosen["image_id"])) == expected and chosen["study_id"].tolist() == list(
+        dict.fromkeys(images["study_id"])
+    )
     assert len(choose_image(images.iloc[:0])) == 0
 
 
@@ -103,9 +139,21 @@ def test_the_overview_counts_what_a_person_counts(tmp_path):
     studies.pixels(16)
     facts = studies.overview()
     assert before["unreadable_images"] is None and facts["unreadable_images"] == 2 and facts["missing_images"] == 1
-    assert facts["studies"] == 6 and facts["patients"] == 3 and facts["splits"] == {"train": 4, "test": 2} and facts["views"] == {"PA": 5, "LATERAL": 2}
-    assert facts["sections"] == {"indication": 0, "findings": 5, "impression": 0, "note": 2} and facts["studies_without_image"] == 1
-    assert facts["labels"]["No Finding"]["present"] == 3 and facts["labels"]["Edema"] == {"present": 0, "absent": 0, "uncertain": 1}
+    assert (
+        facts["studies"] == 6
+        and facts["patients"] == 3
+        and facts["splits"] == {"train": 4, "test": 2}
+        and facts["views"] == {"PA": 5, "LATERAL": 2}
+    )
+    assert (
+        facts["sections"] == {"indication": 0, "findings": 5, "impression": 0, "note": 2}
+        and facts["studies_without_image"] == 1
+    )
+    assert facts["labels"]["No Finding"]["present"] == 3 and facts["labels"]["Edema"] == {
+        "present": 0,
+        "absent": 0,
+        "uncertain": 1,
+    }
     assert facts["duplicate_texts"] == 0.5 and facts["distinct_texts"] == 4 and facts["text_leakage"] == {"test": 0.5}
     text = overview_text(facts)
     assert "RESTRICTED" in text and "2 unreadable" in text and "50.0 %" in text and "\n\n" not in text

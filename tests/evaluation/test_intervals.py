@@ -1,4 +1,5 @@
 """Bootstrap intervals against plain resampling and known formulas; Holm against statsmodels' worked definition."""
+
 import itertools
 
 import numpy as np
@@ -18,23 +19,23 @@ def test_draws_follow_the_exact_distribution_of_three_patients():
         exact.append(sum(hits) / len(hits))
     draws = intervals.bootstrap_draws([1, 1, 0, 1], ["Ann", "Ann", "Bo", "Cy"], n=40_000)
     for value in np.unique(exact):
-        assert np.isclose(draws, value).mean() == pytest.approx(np.isclose(exact, value).mean(), abs=.01)
+        assert np.isclose(draws, value).mean() == pytest.approx(np.isclose(exact, value).mean(), abs=0.01)
 
 
 def test_interval_of_single_queries_equals_scipy_and_the_normal_formula():
-    hits = (np.random.default_rng(0).random(400) < .3).astype(float)
+    hits = (np.random.default_rng(0).random(400) < 0.3).astype(float)
     low, high = intervals.bootstrap_interval(hits, n=8000)
     judge = stats.bootstrap((hits,), np.mean, n_resamples=8000, method="percentile", rng=1).confidence_interval
-    assert (low, high) == pytest.approx((judge.low, judge.high), abs=.005)
+    assert (low, high) == pytest.approx((judge.low, judge.high), abs=0.005)
     half = 1.96 * np.sqrt(hits.mean() * (1 - hits.mean()) / 400)
-    assert (low, high) == pytest.approx((hits.mean() - half, hits.mean() + half), abs=.01)
+    assert (low, high) == pytest.approx((hits.mean() - half, hits.mean() + half), abs=0.01)
 
 
 def test_clusters_widen_the_interval_as_theory_says():
-    hits = np.repeat((np.random.default_rng(1).random(200) < .5).astype(float), 4)      # four equal queries per patient
+    hits = np.repeat((np.random.default_rng(1).random(200) < 0.5).astype(float), 4)  # four equal queries per patient
     low, high = intervals.bootstrap_interval(hits, np.repeat(np.arange(200), 4), n=4000)
     narrow = intervals.bootstrap_interval(hits, n=4000)
-    assert (high - low) / (narrow[1] - narrow[0]) == pytest.approx(2, rel=.1)
+    assert (high - low) / (narrow[1] - narrow[0]) == pytest.approx(2, rel=0.1)
 
 
 def test_names_of_clusters_and_order_of_queries_do_not_matter():
@@ -42,7 +43,9 @@ def test_names_of_clusters_and_order_of_queries_do_not_matter():
     hits, patients = rng.random(60), rng.integers(0, 20, 60)
     first = intervals.bootstrap_interval(hits, patients)
     order = rng.permutation(60)
-    assert intervals.bootstrap_interval(hits[order], np.array([f"p{p:02d}" for p in patients])[order]) == pytest.approx(first)
+    assert intervals.bootstrap_interval(hits[order], np.array([f"p{p:02d}" for p in patients])[order]) == pytest.approx(
+        first
+    )
 
 
 def test_excluded_queries_and_columns():
@@ -54,7 +57,7 @@ def test_excluded_queries_and_columns():
     with_gap = hits[:, 0].copy()
     with_gap[:5] = np.nan
     draws = intervals.bootstrap_draws(with_gap, patients, n=4000)
-    assert draws.mean() == pytest.approx(np.nanmean(with_gap), abs=.01)
+    assert draws.mean() == pytest.approx(np.nanmean(with_gap), abs=0.01)
     assert np.isnan(intervals.bootstrap_interval(np.full(4, np.nan))).all()
     assert np.isnan(intervals.bootstrap_interval([])).all()
 
@@ -66,28 +69,28 @@ def test_median_interval_equals_plain_resampling():
     names, plain = np.unique(patients), []
     for _ in range(3000):
         plain.append(np.median(np.concatenate([values[patients == p] for p in rng.choice(names, len(names))])))
-    assert (low, high) == pytest.approx(tuple(np.percentile(plain, [2.5, 97.5])), rel=.06)
+    assert (low, high) == pytest.approx(tuple(np.percentile(plain, [2.5, 97.5])), rel=0.06)
     with pytest.raises(ValueError, match="statistic"):
         intervals.bootstrap_interval(values, statistic="mode")
 
 
 def test_blocks_of_draws_are_seamless():
     hits = np.random.default_rng(5).random(30_000)
-    assert len(intervals.bootstrap_draws(hits, n=150)) == 150              # three blocks
+    assert len(intervals.bootstrap_draws(hits, n=150)) == 150  # three blocks
     draws = intervals.bootstrap_draws(hits, n=150)
-    assert draws.std() == pytest.approx(hits.std() / np.sqrt(30_000), rel=.2)
+    assert draws.std() == pytest.approx(hits.std() / np.sqrt(30_000), rel=0.2)
     assert (intervals.bootstrap_draws(hits, n=150) == draws).all()
 
 
 def test_paired_difference_is_tighter_than_two_intervals():
     rng = np.random.default_rng(6)
     ease = rng.normal(0, 1, 500)
-    a, b = (ease + rng.normal(0, .3, 500) > .2).astype(float), (ease + rng.normal(0, .3, 500) > 0).astype(float)
+    a, b = (ease + rng.normal(0, 0.3, 500) > 0.2).astype(float), (ease + rng.normal(0, 0.3, 500) > 0).astype(float)
     got = intervals.paired_bootstrap(a, b)
     assert got.value == pytest.approx(b.mean() - a.mean())
     width_a, width_b = (np.ptp(intervals.bootstrap_interval(x)) for x in (a, b))
-    assert got.low <= got.value <= got.high and got.high - got.low < .75 * np.hypot(width_a, width_b)
-    assert got.p < .05 and intervals.paired_bootstrap(b, a).value == pytest.approx(-got.value)
+    assert got.low <= got.value <= got.high and got.high - got.low < 0.75 * np.hypot(width_a, width_b)
+    assert got.p < 0.05 and intervals.paired_bootstrap(b, a).value == pytest.approx(-got.value)
     assert intervals.paired_bootstrap(a, a).p == 1
     with pytest.raises(ValueError, match="same queries"):
         intervals.paired_bootstrap(a, b[:10])
@@ -96,7 +99,7 @@ def test_paired_difference_is_tighter_than_two_intervals():
 def test_p_value_is_uniform_enough_between_equal_models():
     rng = np.random.default_rng(7)
     p = [intervals.paired_bootstrap(rng.random(100), rng.random(100), n=300, seed=i).p for i in range(300)]
-    assert .02 < np.mean(np.array(p) < .05) < .1 and np.median(p) == pytest.approx(.5, abs=.1)
+    assert 0.02 < np.mean(np.array(p) < 0.05) < 0.1 and np.median(p) == pytest.approx(0.5, abs=0.1)
 
 
 @settings(max_examples=60, deadline=None)
@@ -104,8 +107,8 @@ def test_p_value_is_uniform_enough_between_equal_models():
 def test_holm_equals_its_step_down_definition(p):
     adjusted = intervals.holm(p)
     m = len(p)
-    for i in range(m):                        # rejected at level alpha exactly when all smaller ones are, each at alpha / rest
-        smaller = sorted(p)[:sorted(p).index(p[i]) + 1]
+    for i in range(m):  # rejected at level alpha exactly when all smaller ones are, each at alpha / rest
+        smaller = sorted(p)[: sorted(p).index(p[i]) + 1]
         needed = max(min(1, (m - j) * value) for j, value in enumerate(smaller))
         assert adjusted[i] == pytest.approx(needed)
     assert (adjusted >= np.array(p) - 1e-12).all()

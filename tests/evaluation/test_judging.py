@@ -1,4 +1,5 @@
 """The table of one row per query: ties, confidences and rankings against plain loops."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,8 +13,13 @@ from medret_nb.retrieval.embeddings import Embeddings
 def made(mu, logvar=None, modality="image", **meta):
     mu = np.asarray(mu, dtype=np.float32)
     ids = np.array([f"{modality}{i:04d}" for i in range(len(mu))])
-    return Embeddings(ids=ids, study_ids=np.array([f"s{i:04d}" for i in range(len(mu))]), mu=mu, logvar=logvar,
-                      meta={"similarity": "cosine", "modality": modality, "split": "test", **meta})
+    return Embeddings(
+        ids=ids,
+        study_ids=np.array([f"s{i:04d}" for i in range(len(mu))]),
+        mu=mu,
+        logvar=logvar,
+        meta={"similarity": "cosine", "modality": modality, "split": "test", **meta},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,7 @@ def test_rounding_is_shared_but_a_real_difference_is_not(pair):
     _, report, group = pair
     rng = np.random.default_rng(1)
     noisy = made(report.mu * (1 + 2e-7 * rng.normal(size=report.mu.shape)), modality="text")
-    noisy.mu[5] += .1                                                   # same text, another vector: left as it is
+    noisy.mu[5] += 0.1  # same text, another vector: left as it is
     shared = judging.share_equal(noisy, [f"text {g}" for g in group])
     for g in np.unique(group):
         members = [i for i in np.flatnonzero(group == g) if i != 5]
@@ -60,7 +66,9 @@ def test_logvar_is_part_of_a_vector(pair):
 @pytest.mark.parametrize("protocol", ["exact", "text", "labels", "graded"])
 def test_blocks_are_seamless_and_equal_the_ranking_module(pair, protocol):
     film, report, group = pair
-    studies = pd.DataFrame({"labels": [{"Edema": int(g % 2), "Fracture": int(g % 3 == 0), "No Finding": 0} for g in group]})
+    studies = pd.DataFrame(
+        {"labels": [{"Edema": int(g % 2), "Fracture": int(g % 3 == 0), "No Finding": 0} for g in group]}
+    )
     related = relevance(protocol, studies, [f"text {g}" for g in group])
     rows = judging.score_rows(film, report)
     whole, pieces = judging.judge_all(rows, related, (1, 10)), judging.judge_all(rows, related, (1, 10), cells=7 * 60)
@@ -78,9 +86,13 @@ def test_blocks_are_seamless_and_equal_the_ranking_module(pair, protocol):
     assert ("map_r" in whole) == (protocol != "exact")
     if protocol != "exact":
         for prefix, s in (("", scores), ("chance_", constant)):
-            np.testing.assert_allclose(whole[f"{prefix}map_r"], ranking.mean_average_precision(s, matrix, per_query=True))
+            np.testing.assert_allclose(
+                whole[f"{prefix}map_r"], ranking.mean_average_precision(s, matrix, per_query=True)
+            )
             np.testing.assert_allclose(whole[f"{prefix}r_precision"], ranking.r_precision(s, matrix, per_query=True))
-            np.testing.assert_allclose(whole[f"{prefix}p_10"], ranking.precision_at_k(s, matrix, 10, capped=True, per_query=True))
+            np.testing.assert_allclose(
+                whole[f"{prefix}p_10"], ranking.precision_at_k(s, matrix, 10, capped=True, per_query=True)
+            )
 
 
 def test_queries_without_anything_relevant_have_no_values():
@@ -101,7 +113,15 @@ def test_confidences_by_hand():
         ordered = np.sort(scores[q])[::-1]
         near = softmax(3.0 * ordered[:10])
         mass = p[groups == groups[best]].sum() if groups[best] >= 0 else p[best]
-        expected = [ordered[0], ordered[0] - ordered[1], p.max(), mass, (near * np.log(near)).sum(), -logvar[q].sum(), -np.exp(logvar[q]).sum()]
+        expected = [
+            ordered[0],
+            ordered[0] - ordered[1],
+            p.max(),
+            mass,
+            (near * np.log(near)).sum(),
+            -logvar[q].sum(),
+            -np.exp(logvar[q]).sum(),
+        ]
         np.testing.assert_allclose(got.loc[q], expected, rtol=1e-9)
 
 
@@ -129,11 +149,18 @@ def test_rankings_hold_ids_scores_and_relevance(pair):
     film, report, group = pair
     related = relevance("text", pd.DataFrame({"labels": [{}] * 60}), [f"text {g}" for g in group])
     table, rankings = judging.rank_direction("image-to-text", film, report, related, (1,), top=4)
-    assert len(rankings) == 240 and list(rankings) == ["query", "direction", "position", "candidate", "score", "relevance"]
+    assert len(rankings) == 240 and list(rankings) == [
+        "query",
+        "direction",
+        "position",
+        "candidate",
+        "score",
+        "relevance",
+    ]
     scores = judging.score_rows(film, report)(0, 60)
     number = {name: i for i, name in enumerate(report.ids)}
     for q in range(60):
-        part = rankings.iloc[4 * q:4 * q + 4]
+        part = rankings.iloc[4 * q : 4 * q + 4]
         assert set(part["query"]) == {film.ids[q]} and part["position"].tolist() == [1, 2, 3, 4]
         columns = [number[c] for c in part["candidate"]]
         np.testing.assert_allclose(part["score"], np.sort(scores[q])[::-1][:4], rtol=1e-6)

@@ -1,4 +1,5 @@
 """Relevance by codes against pairwise comparison; duplicate ceilings against the best possible reader."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,12 +11,22 @@ from medret_nb.data.reports import normalise_text
 from medret_nb.data.tables import FINDINGS
 from medret_nb.evaluation import ranking
 from medret_nb.evaluation.relevance import (
-    OBSERVATIONS, PROTOCOLS, duplicate_ceiling, gallery_facts, jaccard, label_sets, relevance)
+    OBSERVATIONS,
+    PROTOCOLS,
+    duplicate_ceiling,
+    gallery_facts,
+    jaccard,
+    label_sets,
+    relevance,
+)
 
 LABELS = st.dictionaries(st.sampled_from(FINDINGS[:5]), st.sampled_from([1, 0, -1, None]), max_size=4)
-TEXTS = st.sampled_from(["Normal.", "NORMAL", "normal XXXX", "Effusion, right", "effusion right.", "", "  ", "Large heart"])
+TEXTS = st.sampled_from(
+    ["Normal.", "NORMAL", "normal XXXX", "Effusion, right", "effusion right.", "", "  ", "Large heart"]
+)
 STUDIES = st.lists(st.tuples(LABELS, TEXTS), min_size=1, max_size=9).filter(
-    lambda rows: any(v is not None for labels, _ in rows for v in labels.values()))
+    lambda rows: any(v is not None for labels, _ in rows for v in labels.values())
+)
 
 
 def positive(labels, counted):
@@ -37,7 +48,7 @@ def pair(protocol, a, b, same, counted):
 
 
 @settings(max_examples=60, deadline=None)
-@given(STUDIES, st.sampled_from(["drop", "positive"]), st.integers(0, 2 ** 31))
+@given(STUDIES, st.sampled_from(["drop", "positive"]), st.integers(0, 2**31))
 def test_codes_equal_pairwise_comparison(rows, uncertain, seed):
     frame, texts = pd.DataFrame({"labels": [labels for labels, _ in rows]}), [text for _, text in rows]
     rng = np.random.default_rng(seed)
@@ -64,7 +75,7 @@ def test_own_report_is_relevant_under_every_protocol():
 
 
 def test_fits_keeps_its_direction():
-    fits = np.random.default_rng(0).random((6, 6)) < .4                     # reports by scenes
+    fits = np.random.default_rng(0).random((6, 6)) < 0.4  # reports by scenes
     frame = pd.DataFrame({"labels": [{}] * 6})
     films, reports = np.array([5, 0, 2]), np.array([1, 3, 4, 0])
     forward = relevance("fits-open", frame, fits=fits, queries=films, gallery=reports)
@@ -83,7 +94,9 @@ def test_the_thirteen_observations_leave_no_finding_out():
 
 def test_jaccard_by_hand():
     sets = np.array([[0, 0, 0], [1, 1, 0], [0, 1, 1], [1, 1, 1]], dtype=bool)
-    np.testing.assert_allclose(jaccard(sets), [[1, 0, 0, 0], [0, 1, 1 / 3, 2 / 3], [0, 1 / 3, 1, 2 / 3], [0, 2 / 3, 2 / 3, 1]], rtol=1e-6)
+    np.testing.assert_allclose(
+        jaccard(sets), [[1, 0, 0, 0], [0, 1, 1 / 3, 2 / 3], [0, 1 / 3, 1, 2 / 3], [0, 2 / 3, 2 / 3, 1]], rtol=1e-6
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -94,15 +107,15 @@ def test_the_ceiling_is_what_a_perfect_reader_reaches_in_both_directions(groups,
     ceiling = duplicate_ceiling(groups, k)
     assert ranking.recall_at_k(reader, own, k) == pytest.approx(ceiling)
     # text to image: equal queries share one ranking of the films; any fixed order of a group's films serves min(g, k) of them
-    ranked = reader + np.linspace(0, .1, len(groups))
+    ranked = reader + np.linspace(0, 0.1, len(groups))
     assert ranking.recall_at_k(ranked, own, k) == pytest.approx(ceiling)
 
 
 def test_gallery_facts():
     frame = pd.DataFrame({"labels": [{"Edema": 1}, {"Edema": 1}, {"Edema": -1}, {}]})
     facts = gallery_facts(frame, ["Edema.", "edema", "Perhaps edema", "Nothing"], (1, 5))
-    assert facts["duplicate_share"] == .5 and facts["distinct_texts"] == 3
-    assert facts["duplicate_ceiling"] == {"1": .75, "5": 1.0} and facts["distinct_label_sets"] == 2
+    assert facts["duplicate_share"] == 0.5 and facts["distinct_texts"] == 3
+    assert facts["duplicate_ceiling"] == {"1": 0.75, "5": 1.0} and facts["distinct_label_sets"] == 2
 
 
 def test_a_large_gallery_needs_no_matrix():
@@ -112,15 +125,18 @@ def test_a_large_gallery_needs_no_matrix():
     assert got.counts()[0] == n // 2 and got.rows(7, 9).shape == (2, n)
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (dict(protocol="lables"), "'lables' is none of exact"),
-    (dict(protocol="text"), "one text for each of the 3"),
-    (dict(protocol="text", texts=["a"]), "one text for each of the 3"),
-    (dict(protocol="fits"), "phantoms only"),
-    (dict(protocol="fits-closed", fits=np.ones((2, 3))), "3 reports by 3 scenes"),
-    (dict(protocol="labels"), "none of the 3 studies has labels"),
-    (dict(protocol="graded"), "none of the 3 studies has labels"),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (dict(protocol="lables"), "'lables' is none of exact"),
+        (dict(protocol="text"), "one text for each of the 3"),
+        (dict(protocol="text", texts=["a"]), "one text for each of the 3"),
+        (dict(protocol="fits"), "phantoms only"),
+        (dict(protocol="fits-closed", fits=np.ones((2, 3))), "3 reports by 3 scenes"),
+        (dict(protocol="labels"), "none of the 3 studies has labels"),
+        (dict(protocol="graded"), "none of the 3 studies has labels"),
+    ],
+)
 def test_what_is_missing_is_said_in_one_line(arguments, words):
     with pytest.raises(DataError, match=words):
         relevance(studies=pd.DataFrame({"labels": [{}, {}, {}]}), **arguments)

@@ -1,4 +1,5 @@
 """evaluate: numbers, references, files, refusals and paired comparison."""
+
 import json
 
 import numpy as np
@@ -17,24 +18,48 @@ N = 50
 def world(noise=1.0, seed=0, keep_texts=slice(None), **text_meta):
     """A StudySet of 50 studies of 40 patients, half of them with one stock phrase, and embeddings made by hand."""
     rng = np.random.default_rng(11)
-    normal = rng.random(N) < .5
+    normal = rng.random(N) < 0.5
     findings = ["Normal." if calm else f"Effusion {i % 15}" for i, calm in enumerate(normal)]
-    studies = pd.DataFrame({"study_id": [f"s{i}" for i in range(N)], "patient_id": [f"p{i % 40}" for i in range(N)], "findings": findings,
-                            "split": "test", "labels": [{"No Finding": 1} if c else {"Pleural Effusion": 1, "Edema": i % 2} for i, c in enumerate(normal)]})
-    images = pd.DataFrame({"image_id": [f"i{i}" for i in range(N)], "study_id": studies["study_id"], "path": "none.png"})
+    studies = pd.DataFrame(
+        {
+            "study_id": [f"s{i}" for i in range(N)],
+            "patient_id": [f"p{i % 40}" for i in range(N)],
+            "findings": findings,
+            "split": "test",
+            "labels": [
+                {"No Finding": 1} if c else {"Pleural Effusion": 1, "Edema": i % 2} for i, c in enumerate(normal)
+            ],
+        }
+    )
+    images = pd.DataFrame(
+        {"image_id": [f"i{i}" for i in range(N)], "study_id": studies["study_id"], "path": "none.png"}
+    )
     of_text = {t: rng.normal(size=8) for t in findings}
     text = np.array([of_text[t] for t in findings], dtype=np.float32)
     film = (text + noise * np.random.default_rng(seed).normal(size=text.shape)).astype(np.float32)
     ids = studies["study_id"].to_numpy()
-    return (StudySet(studies, images),
-            Embeddings(ids=images["image_id"].to_numpy(), study_ids=ids, mu=film, logvar=None, meta={"similarity": "cosine", "modality": "image", "split": "test"}),
-            Embeddings(ids=ids[keep_texts], study_ids=ids[keep_texts], mu=text[keep_texts], logvar=None,
-                       meta={"similarity": "cosine", "modality": "text", "split": "test", **text_meta}))
+    return (
+        StudySet(studies, images),
+        Embeddings(
+            ids=images["image_id"].to_numpy(),
+            study_ids=ids,
+            mu=film,
+            logvar=None,
+            meta={"similarity": "cosine", "modality": "image", "split": "test"},
+        ),
+        Embeddings(
+            ids=ids[keep_texts],
+            study_ids=ids[keep_texts],
+            mu=text[keep_texts],
+            logvar=None,
+            meta={"similarity": "cosine", "modality": "text", "split": "test", **text_meta},
+        ),
+    )
 
 
 def cosine(a, b):
     unit = [e.mu / np.linalg.norm(e.mu.astype(float), axis=1, keepdims=True) for e in (a, b)]
-    return np.round(unit[0] @ unit[1].T, 6)                    # rounded: identical texts must tie
+    return np.round(unit[0] @ unit[1].T, 6)  # rounded: identical texts must tie
 
 
 def quiet(*args, **kwargs):
@@ -54,9 +79,11 @@ def test_numbers_of_exact_equal_the_ranking_module_and_the_bootstrap():
     hits = ranking.recall_at_k(scores, own, 10, per_query=True)
     plain = intervals.bootstrap_interval(hits, studies.studies["patient_id"], n=4000)
     number = quiet(film, text, studies, draws=4000).value("R@10")
-    assert (number["low"], number["high"]) == pytest.approx(plain, abs=.02)
+    assert (number["low"], number["high"]) == pytest.approx(plain, abs=0.02)
     total = results.value("RSUM@1,5,10")
-    assert total["value"] == pytest.approx(100 * sum(results.value(f"R@{k}", d)["value"] for k in (1, 5, 10) for d in ("image-to-text", "text-to-image")))
+    assert total["value"] == pytest.approx(
+        100 * sum(results.value(f"R@{k}", d)["value"] for k in (1, 5, 10) for d in ("image-to-text", "text-to-image"))
+    )
     assert total["low"] < total["value"] < total["high"] and total["chance"] == pytest.approx(200 * 16 / N)
 
 
@@ -64,18 +91,27 @@ def test_a_reader_that_is_perfect_reaches_the_ceiling():
     studies, film, text = world(noise=0)
     report = quiet(film, text, studies).report
     for k in (1, 5, 10):
-        assert report["directions"]["image-to-text"]["metrics"][f"R@{k}"]["value"] == pytest.approx(report["duplicate_ceiling"][str(k)])
+        assert report["directions"]["image-to-text"]["metrics"][f"R@{k}"]["value"] == pytest.approx(
+            report["duplicate_ceiling"][str(k)]
+        )
     assert quiet(film, text, studies, "text").value("mAP@R")["value"] == pytest.approx(1)
     groups = np.unique(studies.studies["findings"], return_inverse=True)[1]
     assert report["duplicate_share"] == pytest.approx((np.bincount(groups)[groups] > 1).mean())
-    assert report["distinct_texts"] == len(set(groups)) and report["distinct_label_sets"] == 3 and report["patients"] == 40
+    assert (
+        report["distinct_texts"] == len(set(groups)) and report["distinct_label_sets"] == 3 and report["patients"] == 40
+    )
 
 
 def test_a_constant_model_is_at_chance_under_every_protocol():
     studies, film, text = world()
     film.mu[:], text.mu[:] = 1, 1
     for protocol in ("exact", "text", "labels", "labels-abnormal", "graded"):
-        for row in quiet(film, text, studies, protocol).table().query("scorer == 'model' and metric != 'median rank'").to_dict("records"):
+        for row in (
+            quiet(film, text, studies, protocol)
+            .table()
+            .query("scorer == 'model' and metric != 'median rank'")
+            .to_dict("records")
+        ):
             assert row["value"] == pytest.approx(row["chance"]), (protocol, row["metric"])
 
 
@@ -91,20 +127,34 @@ def test_the_print_says_it_too(capsys):
     studies, film, text = world()
     evaluate(film, text, studies, draws=100)
     printed = capsys.readouterr().out
-    for words in ("protocol exact", "50 queries, gallery of 50", "have an identical other", "random orders of tied", "patients drawn as clusters",
-                  "chance", "ceiling", "R@10", "median rank", "RSUM@1,5,10", "K = 100 left out: the gallery holds 50", "fingerprint: data"):
+    for words in (
+        "protocol exact",
+        "50 queries, gallery of 50",
+        "have an identical other",
+        "random orders of tied",
+        "patients drawn as clusters",
+        "chance",
+        "ceiling",
+        "R@10",
+        "median rank",
+        "RSUM@1,5,10",
+        "K = 100 left out: the gallery holds 50",
+        "fingerprint: data",
+    ):
         assert words in printed, words
 
 
 def test_oracles_and_fits():
     studies, film, text = world()
     fits = np.eye(N, dtype=bool)
-    fits[0] = True                                               # report 0 fits every scene
+    fits[0] = True  # report 0 fits every scene
     seen = quiet(film, text, studies, "fits-open", fits=fits, oracles={"sees all": fits})
     assert seen.report["references"]["sees all"]["image-to-text"]["R@1"]["value"] == 1
     forward, backward = (seen.queries.query(f"direction == '{d}'") for d in ("image-to-text", "text-to-image"))
     assert forward["relevant"].tolist() == [1] + [2] * (N - 1) and backward["relevant"].tolist() == [N] + [1] * (N - 1)
-    own = quiet(film, text, studies, "exact", oracles={"sees the labels": "labels"}).report["references"]["sees the labels"]["image-to-text"]
+    own = quiet(film, text, studies, "exact", oracles={"sees the labels": "labels"}).report["references"][
+        "sees the labels"
+    ]["image-to-text"]
     sets = [tuple(sorted(k for k, v in labels.items() if v == 1)) for labels in studies.studies["labels"]]
     assert own["R@1"]["value"] == pytest.approx(np.mean([1 / sets.count(s) for s in sets]))
 
@@ -113,15 +163,27 @@ def test_queries_whose_report_is_missing_are_excluded_and_counted():
     studies, film, text = world(keep_texts=slice(0, 45))
     results = quiet(film, text, studies)
     part = results.report["directions"]
-    assert (part["image-to-text"]["queries"], part["image-to-text"]["excluded"], part["image-to-text"]["gallery"]) == (45, 5, 45)
+    assert (part["image-to-text"]["queries"], part["image-to-text"]["excluded"], part["image-to-text"]["gallery"]) == (
+        45,
+        5,
+        45,
+    )
     assert (part["text-to-image"]["queries"], part["text-to-image"]["gallery"]) == (45, 50)
     scores = cosine(film, text)
-    assert results.value("R@5")["value"] == pytest.approx(ranking.recall_at_k(scores[:45], np.eye(45, dtype=bool), 5), abs=1e-6)
+    assert results.value("R@5")["value"] == pytest.approx(
+        ranking.recall_at_k(scores[:45], np.eye(45, dtype=bool), 5), abs=1e-6
+    )
 
 
 def test_several_films_of_a_study():
     studies, film, text = world()
-    both = Embeddings(ids=np.array([f"f{i}" for i in range(2 * N)]), study_ids=np.tile(film.study_ids, 2), mu=np.vstack([film.mu, -film.mu]), logvar=None, meta=film.meta)
+    both = Embeddings(
+        ids=np.array([f"f{i}" for i in range(2 * N)]),
+        study_ids=np.tile(film.study_ids, 2),
+        mu=np.vstack([film.mu, -film.mu]),
+        logvar=None,
+        meta=film.meta,
+    )
     results = quiet(both, text, studies)
     assert results.report["unit"].startswith("every image")
     assert results.queries.query("direction == 'text-to-image'")["relevant"].eq(2).all()
@@ -149,7 +211,10 @@ def test_same_input_same_numbers_and_fingerprint():
     assert first.report == second.report
     assert {"data", "embeddings", "settings", "code", "seed", "versions"} <= set(first.report["fingerprint"])
     film.mu[0, 0] += 1e-3
-    assert quiet(film, text, studies, seed=3).report["fingerprint"]["embeddings"] != first.report["fingerprint"]["embeddings"]
+    assert (
+        quiet(film, text, studies, seed=3).report["fingerprint"]["embeddings"]
+        != first.report["fingerprint"]["embeddings"]
+    )
 
 
 def test_files_hold_no_text_of_a_report(tmp_path):
@@ -161,10 +226,12 @@ def test_files_hold_no_text_of_a_report(tmp_path):
 
 def test_compare_pairs_by_query():
     studies, film, text = world(noise=1.5)
-    _, better, _ = world(noise=.5)
+    _, better, _ = world(noise=0.5)
     first, second = quiet(film, text, studies), quiet(better, text, studies)
     order = np.random.default_rng(0).permutation(N)
-    shuffled = Embeddings(ids=better.ids[order], study_ids=better.study_ids[order], mu=better.mu[order], logvar=None, meta=better.meta)
+    shuffled = Embeddings(
+        ids=better.ids[order], study_ids=better.study_ids[order], mu=better.mu[order], logvar=None, meta=better.meta
+    )
     table = compare(first, quiet(shuffled, text, studies))
     row = table.query("direction == 'image-to-text' and metric == 'R@5'").iloc[0]
     assert row["difference"] == pytest.approx(second.value("R@5")["value"] - first.value("R@5")["value"])
@@ -182,8 +249,14 @@ def test_what_cannot_be_paired_is_refused():
 
 def test_bad_input_is_named():
     studies, film, text = world()
-    for arguments, words in (((film, text, studies, "fist"), "'fist' is none of"), ((film, text, studies, "fits"), "phantoms only"),
-                             ((film, text, studies.select(film.study_ids[:9])), "image embeddings: 41 of 50 belong to studies that are not in the data")):
+    for arguments, words in (
+        ((film, text, studies, "fist"), "'fist' is none of"),
+        ((film, text, studies, "fits"), "phantoms only"),
+        (
+            (film, text, studies.select(film.study_ids[:9])),
+            "image embeddings: 41 of 50 belong to studies that are not in the data",
+        ),
+    ):
         with pytest.raises(DataError, match=words):
             quiet(*arguments)
     for ks in ((), (0, 5), (-1,)):
@@ -192,18 +265,37 @@ def test_bad_input_is_named():
 
 
 def test_oracles_on_the_phantom(small_phantom):
-    from medret_nb.data.phantom import load_truth
+    from medret_nb.phantom.phantom import load_truth
+
     truth, ids = load_truth(small_phantom), small_phantom.studies["study_id"].to_numpy()
     rng = np.random.default_rng(0)
-    film, text = (Embeddings(ids=ids, study_ids=ids, mu=rng.normal(size=(len(ids), 4)), logvar=None,
-                             meta={"similarity": "cosine", "modality": m, "split": "all"}) for m in ("image", "text"))
+    film, text = (
+        Embeddings(
+            ids=ids,
+            study_ids=ids,
+            mu=rng.normal(size=(len(ids), 4)),
+            logvar=None,
+            meta={"similarity": "cosine", "modality": m, "split": "all"},
+        )
+        for m in ("image", "text")
+    )
     for reading in ("open", "closed"):
         fits = truth.fits(reading)
-        results = quiet(film, text, small_phantom, f"fits-{reading}", fits=fits, oracles={"labels": "labels", "scene": fits})
+        results = quiet(
+            film, text, small_phantom, f"fits-{reading}", fits=fits, oracles={"labels": "labels", "scene": fits}
+        )
         for direction, part in results.report["directions"].items():
-            relevant = fits.T if direction == "image-to-text" else fits        # observers err, so some films have no fitting report
+            relevant = (
+                fits.T if direction == "image-to-text" else fits
+            )  # observers err, so some films have no fitting report
             assert part["excluded"] == (~relevant.any(1)).sum()
-            assert part["metrics"]["R@5"]["chance"] == pytest.approx(ranking.recall_at_k(np.zeros_like(fits), relevant, 5))
+            assert part["metrics"]["R@5"]["chance"] == pytest.approx(
+                ranking.recall_at_k(np.zeros_like(fits), relevant, 5)
+            )
             assert results.report["references"]["scene"][direction]["R@1"]["value"] == 1
             assert results.report["references"]["scene"][direction]["mAP@R"]["value"] == pytest.approx(1)
-            assert part["metrics"]["R@5"]["chance"] < results.report["references"]["labels"][direction]["R@5"]["value"] <= 1
+            assert (
+                part["metrics"]["R@5"]["chance"]
+                < results.report["references"]["labels"][direction]["R@5"]["value"]
+                <= 1
+            )

@@ -1,11 +1,13 @@
 "Figures: same bytes twice, text that is only text, and what is drawn equals what was given."
+
 import re
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
 from medret_nb.data.files import DataError
@@ -14,10 +16,23 @@ from medret_nb.figures import figures as F
 RNG = np.random.default_rng(0)
 FILMS = [RNG.integers(0, 256, (24, 20), dtype=np.uint8) for _ in range(5)]
 NASTY = ["$5 \\alpha_", "\\frac{", "a\x00b\u202e", "x" * 500, "", "line\nline", "<b>&amp;</b>", "100 % $$ {}"]
-TABLE = pd.DataFrame([("CLIP $_", d, k, v, v - 0.05, v + 0.05, k / 100) for d in ("image to text", "text to image") for k, v in ((1, 0.2), (10, 0.5))],
-                     columns=["name", "direction", "k", "value", "low", "high", "chance"])
+TABLE = pd.DataFrame(
+    [
+        ("CLIP $_", d, k, v, v - 0.05, v + 0.05, k / 100)
+        for d in ("image to text", "text to image")
+        for k, v in ((1, 0.2), (10, 0.5))
+    ],
+    columns=["name", "direction", "k", "value", "low", "high", "chance"],
+)
 COMPARED = TABLE[TABLE["k"] == 10].assign(metric="R@10", arm=["$a_", "b"], by_seed=["0.4 0.5 0.6", ""])
-LOG = pd.DataFrame({"step": [1, 2, 3, 4], "loss": [4.0, 3.0, np.nan, 2.0], "val_loss": [np.nan, 3.5, np.nan, 2.5], "R@10": [np.nan, 0.1, np.nan, 0.3]})
+LOG = pd.DataFrame(
+    {
+        "step": [1, 2, 3, 4],
+        "loss": [4.0, 3.0, np.nan, 2.0],
+        "val_loss": [np.nan, 3.5, np.nan, 2.5],
+        "R@10": [np.nan, 0.1, np.nan, 0.3],
+    }
+)
 
 ALL = {
     "film_sheet": lambda: F.film_sheet(FILMS, NASTY[:5], columns=3, boxes=[[(0, 0, 0.5, 1)]] * 5),
@@ -27,8 +42,12 @@ ALL = {
     "comparison": lambda: F.comparison_figure(COMPARED),
     "ranks": lambda: F.rank_histogram([1, 2, 3.5, 100], 100),
     "loss": lambda: F.loss_figure(LOG, scores=["R@10"]),
-    "curve": lambda: F.curve_figure([1, 2, 4], {"a $": [1, 2, 3], "b": [2, 2, 2]}, "x", "y", bands={"a $": ([0, 1, 2], [2, 3, 4])}, log_x=True),
-    "neighbours": lambda: F.neighbours_figure(FILMS[0], FILMS, NASTY[:5], [True, False] * 2 + [True], RNG.random(5), NASTY[1], columns=3),
+    "curve": lambda: F.curve_figure(
+        [1, 2, 4], {"a $": [1, 2, 3], "b": [2, 2, 2]}, "x", "y", bands={"a $": ([0, 1, 2], [2, 3, 4])}, log_x=True
+    ),
+    "neighbours": lambda: F.neighbours_figure(
+        FILMS[0], FILMS, NASTY[:5], [True, False] * 2 + [True], RNG.random(5), NASTY[1], columns=3
+    ),
     "neighbours of a text": lambda: F.neighbours_figure(NASTY[1], captions=NASTY, hits=[False] * len(NASTY)),
     "matrix": lambda: F.matrix_figure([[0.1, np.nan], [0.3, 0.4]], NASTY[:2], ["a", "long name"], "score"),
 }
@@ -69,15 +88,18 @@ def test_svg_keeps_text_and_escapes_it(tmp_path):
 
 def test_style_does_not_leak():
     import matplotlib as mpl
+
     before = dict(mpl.rcParams)
     ALL["bars"]()._repr_png_()
     assert dict(mpl.rcParams) == before
 
 
 def test_save_refuses_other_endings_and_unwritable_places(tmp_path):
-    with pytest.raises(DataError, match="fig.jpg"): F.save_figure(ALL["bars"](), tmp_path / "fig.jpg")
+    with pytest.raises(DataError, match="fig.jpg"):
+        F.save_figure(ALL["bars"](), tmp_path / "fig.jpg")
     (tmp_path / "fig.png").mkdir()
-    with pytest.raises(DataError, match="fig.png"): F.save_figure(ALL["bars"](), tmp_path / "fig.png")
+    with pytest.raises(DataError, match="fig.png"):
+        F.save_figure(ALL["bars"](), tmp_path / "fig.png")
     assert [p.name for p in tmp_path.iterdir()] == ["fig.png"]
 
 
@@ -88,19 +110,23 @@ def test_plain_fits_its_room(text, width, lines):
     rows = shown.split("\n")
     assert len(rows) <= lines and all(len(r) <= width for r in rows)
     assert all(c.isprintable() for c in shown.replace("\n", ""))
-    if not shown.endswith("…"): assert "".join(shown.split()) == "".join("".join(c if c.isprintable() else " " for c in text).split())
+    if not shown.endswith("…"):
+        assert "".join(shown.split()) == "".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def test_film_sheet_shows_the_films_and_boxes_in_pixels():
     fig = F.film_sheet(FILMS[:3], columns=2, boxes=[[(0.25, 0.5, 0.75, 1.0)], [], []])
     axes = [a for a in fig.axes if a.images]
     assert len(axes) == 3
-    for ax, film in zip(axes, FILMS): np.testing.assert_array_equal(ax.images[0].get_array(), film)
+    for ax, film in zip(axes, FILMS):
+        np.testing.assert_array_equal(ax.images[0].get_array(), film)
     assert axes[0].images[0].get_clim() == (0, 255)
-    (box,) = axes[0].patches                                    # 24 rows, 20 columns; pixel centres are whole numbers
+    (box,) = axes[0].patches  # 24 rows, 20 columns; pixel centres are whole numbers
     assert box.get_bbox().bounds == pytest.approx((4.5, 11.5, 10, 12))
-    with pytest.raises(ValueError, match="films"): F.film_sheet([])
-    with pytest.raises(ValueError, match="films"): F.film_sheet([np.zeros((3, 4, 5))])
+    with pytest.raises(ValueError, match="films"):
+        F.film_sheet([])
+    with pytest.raises(ValueError, match="films"):
+        F.film_sheet([np.zeros((3, 4, 5))])
 
 
 def test_duplicates_against_a_loop():
@@ -117,12 +143,17 @@ def test_duplicates_against_a_loop():
 def test_comparison_figure_draws_means_seeds_intervals_and_chance():
     fig = F.comparison_figure(COMPARED)
     left, right = fig.axes
-    assert list(left.lines[0].get_xdata()) == [0.4, 0.5, 0.6] and [t.get_text() for t in left.get_yticklabels()] == ["$a_", "b"]
-    assert any(list(line.get_xdata()) == [0.1, 0.1] for line in left.lines)                        # chance
+    assert list(left.lines[0].get_xdata()) == [0.4, 0.5, 0.6] and [t.get_text() for t in left.get_yticklabels()] == [
+        "$a_",
+        "b",
+    ]
+    assert any(list(line.get_xdata()) == [0.1, 0.1] for line in left.lines)  # chance
     bars = right.containers[0].lines[2][0].get_segments()[0]
-    assert bars[:, 0].tolist() == pytest.approx([0.45, 0.55]) and bars[0, 1] == 1                  # arm b stands in the second row
-    with pytest.raises(ValueError, match="one metric"): F.comparison_figure(pd.concat([COMPARED, COMPARED.assign(metric="R@1")]))
-    with pytest.raises(ValueError, match="high"): F.comparison_figure(COMPARED.drop(columns="high"))
+    assert bars[:, 0].tolist() == pytest.approx([0.45, 0.55]) and bars[0, 1] == 1  # arm b stands in the second row
+    with pytest.raises(ValueError, match="one metric"):
+        F.comparison_figure(pd.concat([COMPARED, COMPARED.assign(metric="R@1")]))
+    with pytest.raises(ValueError, match="high"):
+        F.comparison_figure(COMPARED.drop(columns="high"))
 
 
 def test_recall_figure_draws_values_intervals_and_chance():
@@ -135,10 +166,14 @@ def test_recall_figure_draws_values_intervals_and_chance():
     chance = sorted(s[0, 1] for c in ax.collections if c is not bars.lines[2][0] for s in c.get_segments())
     np.testing.assert_allclose(chance, [0.01, 0.1])
     other = TABLE.assign(name="fits", chance=TABLE["chance"] + 0.3)
-    ax = F.recall_figure(pd.concat([TABLE.assign(name="exact"), other])).axes[0]                     # two protocols: each its own chance
+    ax = F.recall_figure(pd.concat([TABLE.assign(name="exact"), other])).axes[0]  # two protocols: each its own chance
     lines = {round(float(s[0, 1]), 2) for c in ax.collections for s in c.get_segments() if s[0, 1] == s[1, 1]}
-    assert lines == {0.01, 0.1, 0.31, 0.4} and len([t for t in ax.figure.axes[-1].get_legend().get_texts() if t.get_text() == "chance"]) == 1
-    with pytest.raises(ValueError, match="low"): F.recall_figure(TABLE.drop(columns="low"))
+    assert (
+        lines == {0.01, 0.1, 0.31, 0.4}
+        and len([t for t in ax.figure.axes[-1].get_legend().get_texts() if t.get_text() == "chance"]) == 1
+    )
+    with pytest.raises(ValueError, match="low"):
+        F.recall_figure(TABLE.drop(columns="low"))
 
 
 @settings(max_examples=40, deadline=None)
@@ -153,7 +188,8 @@ def test_rank_histogram_loses_no_query(gallery, seed):
 
 def test_rank_histogram_refuses_impossible_ranks():
     for ranks in ([0], [11], []):
-        with pytest.raises(ValueError, match="ranks"): F.rank_histogram(ranks, 10)
+        with pytest.raises(ValueError, match="ranks"):
+            F.rank_histogram(ranks, 10)
 
 
 def test_loss_figure_leaves_gaps_out():
@@ -162,8 +198,10 @@ def test_loss_figure_leaves_gaps_out():
     np.testing.assert_array_equal(loss.get_xdata(), [1, 2, 4])
     np.testing.assert_array_equal(val.get_ydata(), [3.5, 2.5])
     np.testing.assert_array_equal(fig.axes[1].lines[0].get_xdata(), [2, 4])
-    with pytest.raises(ValueError, match="loss"): F.loss_figure(LOG[["step"]])
-    with pytest.raises(ValueError, match="nothere"): F.loss_figure(LOG, scores=["nothere"])
+    with pytest.raises(ValueError, match="loss"):
+        F.loss_figure(LOG[["step"]])
+    with pytest.raises(ValueError, match="nothere"):
+        F.loss_figure(LOG, scores=["nothere"])
 
 
 def test_neighbours_mark_hits_in_words_and_colour():
@@ -171,10 +209,12 @@ def test_neighbours_mark_hits_in_words_and_colour():
     titles = [a.title for a in fig.axes if a.images]
     assert [t.get_text() for t in titles] == ["1   0.500   hit", "2   0.250   miss", "3   -1.000   hit"]
     assert [to_hex(t.get_color()).upper() for t in titles] == [F.COLOURS[c] for c in ("green", "vermillion", "green")]
-    with pytest.raises(ValueError, match="candidates"): F.neighbours_figure("a query")
+    with pytest.raises(ValueError, match="candidates"):
+        F.neighbours_figure("a query")
 
 
 def test_matrix_writes_its_numbers():
     fig = F.matrix_figure([[0.125, 2.0]])
     assert [t.get_text() for t in fig.axes[0].texts] == ["0.12", "2.00"]
-    with pytest.raises(ValueError, match="matrix"): F.matrix_figure([1.0, 2.0])
+    with pytest.raises(ValueError, match="matrix"):
+        F.matrix_figure([1.0, 2.0])

@@ -1,40 +1,59 @@
 "Figures and tables of a paper: what is drawn equals what was given; no character of a name means anything to LaTeX."
+
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
 from medret_nb.evaluation.reliability import calibration_curve, risk_coverage
 from medret_nb.figures.figures import COLUMN, PAGE, save_figure
 from medret_nb.figures.paper import calibration_figure, latex_table, latex_text, risk_coverage_figure
-from scipy.stats import binomtest
 
 RNG = np.random.default_rng(0)
 RIGHT, SURE = (RNG.random(50) < 0.4).astype(float), RNG.random(50)
 
 
 def test_curves_lie_between_the_references():
-    fig = risk_coverage_figure({"a $_": risk_coverage(RIGHT, SURE), "best": risk_coverage(RIGHT, RIGHT)}, RIGHT, "wrong")
+    fig = risk_coverage_figure(
+        {"a $_": risk_coverage(RIGHT, SURE), "best": risk_coverage(RIGHT, RIGHT)}, RIGHT, "wrong"
+    )
     oracle, flat, curve, best = fig.axes[0].lines
-    assert oracle.get_ydata() == pytest.approx(best.get_ydata()) and flat.get_ydata()[0] == pytest.approx(1 - RIGHT.mean())
-    assert (curve.get_ydata() >= oracle.get_ydata() - 1e-12).all() and curve.get_ydata()[-1] == pytest.approx(1 - RIGHT.mean())
-    with pytest.raises(ValueError, match="there is none"): risk_coverage_figure({}, RIGHT, "wrong")
+    assert oracle.get_ydata() == pytest.approx(best.get_ydata()) and flat.get_ydata()[0] == pytest.approx(
+        1 - RIGHT.mean()
+    )
+    assert (curve.get_ydata() >= oracle.get_ydata() - 1e-12).all() and curve.get_ydata()[-1] == pytest.approx(
+        1 - RIGHT.mean()
+    )
+    with pytest.raises(ValueError, match="there is none"):
+        risk_coverage_figure({}, RIGHT, "wrong")
 
 
 def test_calibration_dots_and_wilson_intervals():
     stated, found, count = calibration_curve(RIGHT, SURE, 5)
     ax = calibration_figure(stated, found, count, "right").axes[0]
-    dots, bars = next(c for c in ax.collections if hasattr(c, "get_sizes") and len(c.get_offsets()) == len(stated)), ax.collections[0]
+    dots, bars = (
+        next(c for c in ax.collections if hasattr(c, "get_sizes") and len(c.get_offsets()) == len(stated)),
+        ax.collections[0],
+    )
     assert np.asarray(dots.get_offsets()) == pytest.approx(np.stack([stated, found], 1))
     for (low, high), share, n in zip((s[:, 1] for s in bars.get_segments()), found, count):
         wanted = binomtest(round(share * n), int(n)).proportion_ci(method="wilson")
         assert (low, high) == pytest.approx((wanted.low, wanted.high), abs=1e-4)
-    with pytest.raises(ValueError, match="no bin"): calibration_figure([], [], [], "right")
+    with pytest.raises(ValueError, match="no bin"):
+        calibration_figure([], [], [], "right")
 
 
-@pytest.mark.parametrize("draw", [lambda w: risk_coverage_figure({"a": risk_coverage(RIGHT, SURE)}, RIGHT, "wrong at rank 1", w),
-                                  lambda w: calibration_figure(*calibration_curve(RIGHT, SURE, 5), "right", w)])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda w: risk_coverage_figure({"a": risk_coverage(RIGHT, SURE)}, RIGHT, "wrong at rank 1", w),
+        lambda w: calibration_figure(*calibration_curve(RIGHT, SURE, 5), "right", w),
+    ],
+)
 def test_sizes_fonts_and_bytes(draw, tmp_path):
     for width in (COLUMN, PAGE):
         first, second = (save_figure(draw(width), tmp_path / f"{name}.pdf").read_bytes() for name in "ab")
@@ -53,8 +72,15 @@ def test_no_special_character_is_left_bare(text):
 def test_a_table_in_latex():
     frame = pd.DataFrame({"a_b": ["x", "50 %"], "n": [1, 2], "v": [0.25, np.nan]})
     lines = latex_table(frame, "Of & on", "tab:a", digits=2).splitlines()
-    assert r"\begin{tabular}{lrr}" in lines and r"a\_b & n & v \\" in lines and r"x & 1 & 0.25 \\" in lines and r"50 \% & 2 & -- \\" in lines
+    assert (
+        r"\begin{tabular}{lrr}" in lines
+        and r"a\_b & n & v \\" in lines
+        and r"x & 1 & 0.25 \\" in lines
+        and r"50 \% & 2 & -- \\" in lines
+    )
     assert r"\caption{Of \& on}" in lines and lines.count(r"\midrule") == 1
     for label in ("", "a b", "a_b", "a}"):
-        with pytest.raises(ValueError, match="label"): latex_table(frame, "c", label)
-    with pytest.raises(ValueError, match="no column"): latex_table(pd.DataFrame(), "c", "a")
+        with pytest.raises(ValueError, match="label"):
+            latex_table(frame, "c", label)
+    with pytest.raises(ValueError, match="no column"):
+        latex_table(pd.DataFrame(), "c", "a")

@@ -1,11 +1,13 @@
 "InfoNCE and soft matching against a naive loop, gradcheck, the dense form, and the meta device."
+
 import math
 import subprocess
 import sys
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from medret_nb.losses.contrastive import group_means, info_nce, softmax_matching
@@ -48,7 +50,10 @@ def test_tiled_equals_dense_in_value_and_gradient():
     a, b = pair(200, 32, dtype=torch.float32)
     scale = torch.tensor(20.0, requires_grad=True)
     groups = torch.randint(0, 90, (200,))
-    tiled, dense = info_nce(a, b, scale, groups, tile=33), softmax_matching(scale * a @ b.T, (groups[:, None] == groups).float())
+    tiled, dense = (
+        info_nce(a, b, scale, groups, tile=33),
+        softmax_matching(scale * a @ b.T, (groups[:, None] == groups).float()),
+    )
     assert abs(tiled - dense) < 1e-6 * max(1, dense.item())
     for x, y in zip(torch.autograd.grad(tiled, (a, b, scale)), torch.autograd.grad(dense, (a, b, scale))):
         assert torch.allclose(x, y, atol=1e-6)
@@ -62,12 +67,23 @@ def test_soft_matching_in_tiles_equals_its_dense_form(n, m, tile, seed):
     targets = torch.rand(n, m, generator=generator, dtype=torch.double) * (torch.rand(n, m, generator=generator) < 0.5)
     dense = softmax_matching(scores, targets)
     tiled = softmax_matching(lambda a, b: scores[a:b], lambda a, b: targets[a:b], rows=n, tile=tile)
-    rows = [-(targets[i] / targets[i].sum() * F.log_softmax(scores[i], 0)).sum() for i in range(n) if targets[i].sum() > 0]
-    columns = [-(targets[:, j] / targets[:, j].sum() * F.log_softmax(scores[:, j], 0)).sum() for j in range(m) if targets[:, j].sum() > 0]
-    naive = sum(torch.stack(part).mean() / 2 for part in (rows, columns) if part) if rows else torch.tensor(0.0, dtype=torch.double)
+    rows = [
+        -(targets[i] / targets[i].sum() * F.log_softmax(scores[i], 0)).sum() for i in range(n) if targets[i].sum() > 0
+    ]
+    columns = [
+        -(targets[:, j] / targets[:, j].sum() * F.log_softmax(scores[:, j], 0)).sum()
+        for j in range(m)
+        if targets[:, j].sum() > 0
+    ]
+    naive = (
+        sum(torch.stack(part).mean() / 2 for part in (rows, columns) if part)
+        if rows
+        else torch.tensor(0.0, dtype=torch.double)
+    )
     assert torch.allclose(tiled, dense, atol=1e-10) and torch.allclose(dense, naive, atol=1e-10)
     if rows:
-        for x, y in zip(torch.autograd.grad(tiled, scores), torch.autograd.grad(dense, scores)): assert torch.allclose(x, y, atol=1e-10)
+        for x, y in zip(torch.autograd.grad(tiled, scores), torch.autograd.grad(dense, scores)):
+            assert torch.allclose(x, y, atol=1e-10)
 
 
 def test_order_of_the_batch_does_not_matter():
@@ -102,11 +118,14 @@ def test_runs_on_the_meta_device():
 
 
 def test_shapes_that_do_not_fit_are_named():
-    with pytest.raises(ValueError, match=r"\(3, 4\).*\(2, 4\)"): info_nce(torch.ones(3, 4), torch.ones(2, 4), 1.0)
+    with pytest.raises(ValueError, match=r"\(3, 4\).*\(2, 4\)"):
+        info_nce(torch.ones(3, 4), torch.ones(2, 4), 1.0)
 
 
-CALLS = {"info_nce": "info_nce(a, b, 14.0, torch.arange(16384) // 2)",
-         "softmax_matching": "softmax_matching(lambda i, j: 14 * a[i:j] @ b.T, lambda i, j: (same[i:j, None] == same).float(), rows=16384)"}
+CALLS = {
+    "info_nce": "info_nce(a, b, 14.0, torch.arange(16384) // 2)",
+    "softmax_matching": "softmax_matching(lambda i, j: 14 * a[i:j] @ b.T, lambda i, j: (same[i:j, None] == same).float(), rows=16384)",
+}
 
 
 @pytest.mark.parametrize("call", CALLS)

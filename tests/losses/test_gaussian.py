@@ -1,35 +1,56 @@
 "Gaussian distances and the matching loss against loops, Monte Carlo, torch.distributions and finite differences."
+
 import math
 import subprocess
 import sys
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 from medret_nb.losses import gaussian
-from medret_nb.losses.gaussian import (csd, kl_to_standard_normal, match_probability, matching_loss, matching_terms, mls,
-                                       pseudo_targets, wasserstein2)
+from medret_nb.losses.gaussian import (
+    csd,
+    kl_to_standard_normal,
+    match_probability,
+    matching_loss,
+    matching_terms,
+    mls,
+    pseudo_targets,
+    wasserstein2,
+)
 
 
 def clouds(n, d, seed=0, dtype=torch.double, spread=6.0):
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(n, d, generator=generator, dtype=dtype), (torch.rand(n, d, generator=generator, dtype=dtype) * 2 - 1) * spread]
+    return [
+        torch.randn(n, d, generator=generator, dtype=dtype),
+        (torch.rand(n, d, generator=generator, dtype=dtype) * 2 - 1) * spread,
+    ]
 
 
 def by_pairs(one):
     "The (N, M) form of a function of one pair of (mu, variance)."
+
     def all_pairs(mu_x, logvar_x, mu_y, logvar_y):
-        return torch.stack([torch.stack([one(mx, lx.exp(), my, ly.exp()) for my, ly in zip(mu_y, logvar_y)])
-                            for mx, lx in zip(mu_x, logvar_x)])
+        return torch.stack(
+            [
+                torch.stack([one(mx, lx.exp(), my, ly.exp()) for my, ly in zip(mu_y, logvar_y)])
+                for mx, lx in zip(mu_x, logvar_x)
+            ]
+        )
+
     return all_pairs
 
 
-NAIVE = {csd: by_pairs(lambda m, v, n, w: ((m - n) ** 2).sum() + v.sum() + w.sum()),
-         mls: by_pairs(lambda m, v, n, w: -0.5 * ((m - n) ** 2 / (v + w) + (v + w).log()).sum()),
-         wasserstein2: by_pairs(lambda m, v, n, w: ((m - n) ** 2 + (v.sqrt() - w.sqrt()) ** 2).sum())}
+NAIVE = {
+    csd: by_pairs(lambda m, v, n, w: ((m - n) ** 2).sum() + v.sum() + w.sum()),
+    mls: by_pairs(lambda m, v, n, w: -0.5 * ((m - n) ** 2 / (v + w) + (v + w).log()).sum()),
+    wasserstein2: by_pairs(lambda m, v, n, w: ((m - n) ** 2 + (v.sqrt() - w.sqrt()) ** 2).sum()),
+}
 names = pytest.mark.parametrize("function", list(NAIVE), ids=lambda f: f.__name__)
 
 
@@ -71,8 +92,10 @@ def test_a_pair_depends_on_that_pair_alone(function):
 @names
 def test_wrong_shapes_are_named(function):
     x, y = clouds(3, 5), clouds(3, 6)
-    with pytest.raises(ValueError, match="coordinates"): function(*x, *y)
-    with pytest.raises(ValueError, match="logvar_y"): function(*x, x[0], y[1])
+    with pytest.raises(ValueError, match="coordinates"):
+        function(*x, *y)
+    with pytest.raises(ValueError, match="logvar_y"):
+        function(*x, x[0], y[1])
 
 
 def test_csd_and_mls_against_sampling_and_integration():
@@ -83,7 +106,7 @@ def test_csd_and_mls_against_sampling_and_integration():
     error = sampled.std().item() / math.sqrt(len(sampled))
     assert abs(sampled.mean().item() - csd(*x, *y).item()) < 4 * error
     grid = torch.linspace(-12, 12, 6001, dtype=torch.double)[:, None]
-    both = sum(Normal(mu, (0.5 * logvar).exp()).log_prob(grid) for mu, logvar in (x, y)).exp()          # (grid, 3)
+    both = sum(Normal(mu, (0.5 * logvar).exp()).log_prob(grid) for mu, logvar in (x, y)).exp()  # (grid, 3)
     log_shared = torch.trapezoid(both, grid, dim=0).log().sum()
     torch.testing.assert_close(log_shared, mls(*x, *y)[0, 0] - 1.5 * math.log(2 * math.pi), rtol=1e-8, atol=1e-8)
 
@@ -125,7 +148,8 @@ def test_kl_of_unit_means_leaves_only_the_variance_part():
     raw = torch.randn(5, 7, dtype=torch.double, requires_grad=True)
     kl_to_standard_normal(F.normalize(raw, dim=1), torch.zeros(5, 7, dtype=torch.double), "sum").backward()
     assert raw.grad.abs().max() < 1e-12
-    with pytest.raises(ValueError, match="reduction"): kl_to_standard_normal(raw, raw, "total")
+    with pytest.raises(ValueError, match="reduction"):
+        kl_to_standard_normal(raw, raw, "total")
 
 
 def matching_loop(inputs, scale, shift, targets, pseudo_weight):
@@ -164,16 +188,26 @@ def test_matching_loss_with_soft_targets_and_unequal_sides():
 
 
 def test_matching_gradients_equal_those_of_the_dense_form():
-    leaves = [x.requires_grad_() for x in (*clouds(6, 4, 1, spread=1.0), *clouds(6, 4, 2, spread=1.0),
-                                           torch.tensor(0.4, dtype=torch.double), torch.tensor(3.0, dtype=torch.double))]
+    leaves = [
+        x.requires_grad_()
+        for x in (
+            *clouds(6, 4, 1, spread=1.0),
+            *clouds(6, 4, 2, spread=1.0),
+            torch.tensor(0.4, dtype=torch.double),
+            torch.tensor(3.0, dtype=torch.double),
+        )
+    ]
     groups = torch.tensor([0, 1, 0, 2, 3, 3])
     targets = (groups[:, None] == groups).double()
     logits = leaves[5] - leaves[4] * csd(*leaves[:4])
     bce = F.binary_cross_entropy_with_logits
-    dense = bce(logits, targets) + 0.35 * (bce(logits, pseudo_targets(logits, targets)) + bce(logits, pseudo_targets(logits.T, targets.T).T))
+    dense = bce(logits, targets) + 0.35 * (
+        bce(logits, pseudo_targets(logits, targets)) + bce(logits, pseudo_targets(logits.T, targets.T).T)
+    )
     tiled = matching_loss(*leaves, groups=groups, pseudo_weight=0.7, tile=4)
     torch.testing.assert_close(tiled, dense)
-    for ours, plain in zip(torch.autograd.grad(tiled, leaves), torch.autograd.grad(dense, leaves)): torch.testing.assert_close(ours, plain)
+    for ours, plain in zip(torch.autograd.grad(tiled, leaves), torch.autograd.grad(dense, leaves)):
+        torch.testing.assert_close(ours, plain)
     assert torch.autograd.gradcheck(lambda *x: matching_loss(*x, groups=groups, tile=4), leaves)
 
 
@@ -181,7 +215,9 @@ def test_matching_loss_does_not_depend_on_the_order_of_the_batch():
     x, y, order = clouds(12, 6, 3, spread=1.0), clouds(12, 6, 4, spread=1.0), torch.randperm(12)
     groups = torch.randint(0, 5, (12,))
     mixed = [t[order] for t in (*x, *y)]
-    for one, other in zip(matching_terms(*x, *y, 0.3, 4.0, groups=groups), matching_terms(*mixed, 0.3, 4.0, groups=groups[order])):
+    for one, other in zip(
+        matching_terms(*x, *y, 0.3, 4.0, groups=groups), matching_terms(*mixed, 0.3, 4.0, groups=groups[order])
+    ):
         torch.testing.assert_close(one, other)
 
 
@@ -195,9 +231,12 @@ def test_pseudo_targets_take_the_label_of_the_true_pair():
 
 def test_matching_arguments_are_checked():
     x, y = clouds(3, 4), clouds(2, 4)
-    with pytest.raises(ValueError, match="need targets"): matching_loss(*x, *y)
-    with pytest.raises(ValueError, match="groups"): matching_loss(*x, *x, groups=torch.zeros(4, dtype=torch.long))
-    with pytest.raises(ValueError, match="not both"): matching_loss(*x, *x, targets=torch.eye(3), groups=torch.arange(3))
+    with pytest.raises(ValueError, match="need targets"):
+        matching_loss(*x, *y)
+    with pytest.raises(ValueError, match="groups"):
+        matching_loss(*x, *x, groups=torch.zeros(4, dtype=torch.long))
+    with pytest.raises(ValueError, match="not both"):
+        matching_loss(*x, *x, targets=torch.eye(3), groups=torch.arange(3))
 
 
 def test_match_probability_is_half_where_the_line_crosses_zero():
@@ -212,7 +251,9 @@ def test_everything_runs_on_the_meta_device():
         scores = function(*meta)
         assert scores.shape == (6, 6)
         scores.sum().backward()
-    matching_loss(*meta, 5.0, 5.0, groups=torch.zeros(6, dtype=torch.long, device="meta"), pseudo_weight=0.1, tile=4).backward()
+    matching_loss(
+        *meta, 5.0, 5.0, groups=torch.zeros(6, dtype=torch.long, device="meta"), pseudo_weight=0.1, tile=4
+    ).backward()
     matching_loss(*meta, 5.0, 5.0, targets=torch.ones(6, 6, device="meta")).backward()
     assert kl_to_standard_normal(meta[0], meta[1], "mean").shape == ()
 
@@ -220,6 +261,7 @@ def test_everything_runs_on_the_meta_device():
 def test_logvar_names_are_used_not_std():
     "One name per quantity: no public function calls a log-variance std or sigma."
     import inspect
+
     for name in gaussian.__all__:
         assert not {"std", "sigma"} & set(inspect.signature(getattr(gaussian, name)).parameters)
 

@@ -1,12 +1,25 @@
 "Keyed masks, reconstruction losses and the order of mapping and pooling against loops, known answers and the meta device."
+
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from medret_nb.losses.masked import (attention_mean, keep_patches, keep_tokens, keyed_noise, mask_words, masked_mean, masked_pixel_loss,
-                                     masked_word_loss, patchify, restore_tokens, unpatchify)
+from medret_nb.losses.masked import (
+    attention_mean,
+    keep_patches,
+    keep_tokens,
+    keyed_noise,
+    mask_words,
+    masked_mean,
+    masked_pixel_loss,
+    masked_word_loss,
+    patchify,
+    restore_tokens,
+    unpatchify,
+)
 
 MASK64 = 2**64 - 1
 
@@ -18,7 +31,7 @@ def splitmix(state):
 
 
 @settings(max_examples=40, deadline=None)
-@given(keys=st.lists(st.integers(-2**63, 2**63 - 1), min_size=1, max_size=4), n=st.integers(1, 5))
+@given(keys=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=4), n=st.integers(1, 5))
 def test_noise_is_splitmix_of_the_key(keys, n):
     gamma = 0x9E3779B97F4A7C15
     start = [splitmix((key + gamma) & MASK64) for key in keys]
@@ -34,8 +47,9 @@ def test_noise_depends_on_its_own_key_alone_and_is_uniform():
     assert noise.min() >= 0 and noise.max() < 1 and len(noise[:, 0].unique()) > 3990
     counts = torch.histc(noise, 20, 0, 1)
     chi_square = ((counts - 5000) ** 2 / 5000).sum().item()
-    assert chi_square < 43.8                                              # 99.9 % point of chi-square with 19 degrees
-    with pytest.raises(ValueError, match="int64"): keyed_noise(keys.float(), 3)
+    assert chi_square < 43.8  # 99.9 % point of chi-square with 19 degrees
+    with pytest.raises(ValueError, match="int64"):
+        keyed_noise(keys.float(), 3)
 
 
 @settings(max_examples=40, deadline=None)
@@ -53,10 +67,13 @@ def test_tokens_go_and_come_back():
     tokens, filler = torch.randn(3, 9, 4, requires_grad=True), torch.randn(4, requires_grad=True)
     keep, hidden = keep_patches(keyed_noise(torch.arange(3), 9), 0.6)
     back = restore_tokens(keep_tokens(tokens, keep), keep, filler, 9)
-    assert torch.equal(back[~hidden], tokens[~hidden]) and torch.equal(back[hidden], filler.expand(int(hidden.sum()), 4))
+    assert torch.equal(back[~hidden], tokens[~hidden]) and torch.equal(
+        back[hidden], filler.expand(int(hidden.sum()), 4)
+    )
     back.sum().backward()
     assert torch.equal(filler.grad, torch.full((4,), float(hidden.sum()))) and (tokens.grad[hidden] == 0).all()
-    with pytest.raises(ValueError, match="ratio"): keep_patches(torch.rand(2, 4), 1.0)
+    with pytest.raises(ValueError, match="ratio"):
+        keep_patches(torch.rand(2, 4), 1.0)
 
 
 @settings(max_examples=50, deadline=None)
@@ -85,25 +102,38 @@ def test_word_masks_follow_the_batch_order_and_any_leading_shape():
 
 def test_patches_are_rows_from_the_top_left_and_fit_back():
     films = torch.arange(2 * 4 * 6.0).view(2, 1, 4, 6)
-    assert patchify(films, 2)[0, 1].tolist() == [2.0, 3.0, 8.0, 9.0] and patchify(films, 2)[0, 3].tolist() == [12.0, 13.0, 18.0, 19.0]
+    assert patchify(films, 2)[0, 1].tolist() == [2.0, 3.0, 8.0, 9.0] and patchify(films, 2)[0, 3].tolist() == [
+        12.0,
+        13.0,
+        18.0,
+        19.0,
+    ]
     assert torch.equal(unpatchify(patchify(films, 2), 4, 6), films)
-    with pytest.raises(ValueError, match="divide"): patchify(films, 4)
+    with pytest.raises(ValueError, match="divide"):
+        patchify(films, 4)
 
 
 @pytest.mark.parametrize("normalise", [True, False])
 def test_pixel_loss_equals_the_loop(normalise):
     generator = torch.Generator().manual_seed(0)
-    films, painted = torch.rand(3, 1, 4, 6, generator=generator, dtype=torch.double), torch.randn(3, 6, 4, generator=generator, dtype=torch.double)
+    films, painted = (
+        torch.rand(3, 1, 4, 6, generator=generator, dtype=torch.double),
+        torch.randn(3, 6, 4, generator=generator, dtype=torch.double),
+    )
     hidden = torch.rand(3, 6, generator=generator) < 0.5
     costs = []
     for b in range(3):
         for n in range(6):
             y, x = 2 * (n // 3), 2 * (n % 3)
-            target = films[b, 0, y:y + 2, x:x + 2].flatten()
-            if normalise: target = (target - target.mean()) / (target.var() + 1e-6).sqrt()
-            if hidden[b, n]: costs.append(((painted[b, n] - target) ** 2).mean())
+            target = films[b, 0, y : y + 2, x : x + 2].flatten()
+            if normalise:
+                target = (target - target.mean()) / (target.var() + 1e-6).sqrt()
+            if hidden[b, n]:
+                costs.append(((painted[b, n] - target) ** 2).mean())
     torch.testing.assert_close(masked_pixel_loss(painted, films, hidden, 2, normalise), torch.stack(costs).mean())
-    assert torch.autograd.gradcheck(lambda p: masked_pixel_loss(p, films, hidden, 2, normalise), painted.requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda p: masked_pixel_loss(p, films, hidden, 2, normalise), painted.requires_grad_()
+    )
 
 
 def test_visible_patches_do_not_count_and_flat_ones_are_finite():
@@ -120,7 +150,9 @@ def test_word_loss_is_the_cross_entropy_of_hidden_pieces():
     logits, tokens = torch.randn(2, 3, 7, 11, dtype=torch.double), torch.randint(0, 11, (2, 3, 7))
     hidden = torch.rand(2, 3, 7) < 0.4
     hidden[0, 0, 0] = True
-    torch.testing.assert_close(masked_word_loss(logits, tokens, hidden), F.cross_entropy(logits[hidden], tokens[hidden]))
+    torch.testing.assert_close(
+        masked_word_loss(logits, tokens, hidden), F.cross_entropy(logits[hidden], tokens[hidden])
+    )
     assert masked_word_loss(logits, tokens, torch.zeros_like(hidden)) == 0
 
 
@@ -133,7 +165,8 @@ def test_errors_of_single_places_add_up_to_the_means():
     nats = masked_word_loss(logits, tokens, gone, "none")
     assert nats.shape == (2, 3, 7) and (nats[~gone] == 0).all()
     torch.testing.assert_close(nats.sum() / gone.sum().clamp_min(1), masked_word_loss(logits, tokens, gone))
-    with pytest.raises(ValueError, match="reduction"): masked_word_loss(logits, tokens, gone, "sum")
+    with pytest.raises(ValueError, match="reduction"):
+        masked_word_loss(logits, tokens, gone, "sum")
 
 
 def test_means_equal_the_loop_and_ignore_padding():
@@ -156,7 +189,7 @@ def test_mapping_before_and_after_pooling_coincide_for_a_linear_map_with_a_mean(
     mlp = nn.Sequential(nn.Linear(6, 6), nn.GELU(), nn.Linear(6, 4)).double()
     torch.testing.assert_close(masked_mean(linear(features), mask), linear(masked_mean(features, mask)))
     assert (masked_mean(mlp(features), mask) - mlp(masked_mean(features, mask))).abs().max() > 0.01
-    unit = lambda x: F.normalize(linear(x), dim=-1)                        # a normalisation of each patch is not linear either
+    unit = lambda x: F.normalize(linear(x), dim=-1)  # a normalisation of each patch is not linear either
     assert (masked_mean(unit(features), mask) - unit(masked_mean(features, mask))).abs().max() > 0.01
 
 

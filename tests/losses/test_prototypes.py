@@ -1,13 +1,24 @@
 "Prototypes, balanced codes and confidence against loops, known answers and the meta device."
+
 import math
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from medret_nb.losses.prototypes import (confidence_loss, confidence_weighted, distribution_confidence, diversity, pool_prototypes,
-                                         prototype_scores, prototype_vector, sinkhorn_codes, swapped_prediction)
+from medret_nb.losses.prototypes import (
+    confidence_loss,
+    confidence_weighted,
+    distribution_confidence,
+    diversity,
+    pool_prototypes,
+    prototype_scores,
+    prototype_vector,
+    sinkhorn_codes,
+    swapped_prediction,
+)
 
 
 def unit(*shape, seed=0):
@@ -43,12 +54,15 @@ def test_prototype_scores_equal_the_loop():
     found = prototype_scores(x, y, weights)
     for i in range(4):
         for j in range(6):
-            expected = sum(w * sum(a[i, k] @ b[j, k] for k in range(a.shape[1])) / a.shape[1] for a, b, w in zip(x, y, weights))
+            expected = sum(
+                w * sum(a[i, k] @ b[j, k] for k in range(a.shape[1])) / a.shape[1] for a, b, w in zip(x, y, weights)
+            )
             assert abs(found[i, j] - expected) < 1e-12
     torch.testing.assert_close(prototype_vector(x, weights).norm(dim=1), torch.ones(4, dtype=torch.double))
     leaves = [t.requires_grad_() for t in (x[0], x[1], weights)]
     assert torch.autograd.gradcheck(lambda a, b, w: prototype_scores([a, b], y, w), leaves)
-    with pytest.raises(ValueError, match="levels"): prototype_vector(x, weights[:1])
+    with pytest.raises(ValueError, match="levels"):
+        prototype_vector(x, weights[:1])
 
 
 def test_diversity_of_known_arrangements():
@@ -85,9 +99,16 @@ def test_swapped_prediction_prefers_agreement_and_has_the_right_gradient():
     x, y = unit(10, 4, seed=1), unit(10, 4, seed=2)
     assert swapped_prediction(x, x) < swapped_prediction(x, y)
     code_x, code_y = sinkhorn_codes(x), sinkhorn_codes(y)
-    expected = -0.5 * sum((code_y[i] * (x[i] / 0.2).log_softmax(0)).sum() + (code_x[i] * (y[i] / 0.2).log_softmax(0)).sum() for i in range(10)) / 10
+    expected = (
+        -0.5
+        * sum(
+            (code_y[i] * (x[i] / 0.2).log_softmax(0)).sum() + (code_x[i] * (y[i] / 0.2).log_softmax(0)).sum()
+            for i in range(10)
+        )
+        / 10
+    )
     torch.testing.assert_close(swapped_prediction(x, y), expected)
-    leaf = x.clone().requires_grad_()                                     # codes carry no gradient: softmax minus code remains
+    leaf = x.clone().requires_grad_()  # codes carry no gradient: softmax minus code remains
     swapped_prediction(leaf, y).backward()
     torch.testing.assert_close(leaf.grad, ((x / 0.2).softmax(1) - code_y) / (0.2 * 2 * 10))
 
@@ -112,7 +133,9 @@ def test_confidence_is_one_minus_normalised_entropy(m, seed):
 
 def test_confidence_over_the_best_ignores_a_longer_gallery():
     best, rest = torch.rand(4, 10) + 1, torch.rand(4, 90) - 1
-    torch.testing.assert_close(distribution_confidence(torch.cat([best, rest], 1), 0.1, top=10), distribution_confidence(best, 0.1))
+    torch.testing.assert_close(
+        distribution_confidence(torch.cat([best, rest], 1), 0.1, top=10), distribution_confidence(best, 0.1)
+    )
 
 
 def test_a_query_only_factor_keeps_the_order_and_a_mixture_does_not():
@@ -132,13 +155,19 @@ def test_a_query_only_factor_keeps_the_order_and_a_mixture_does_not():
 def test_confidence_weight_by_hand_and_for_a_shortlist():
     whole, local = torch.tensor([[0.6, 0.2]]), torch.tensor([[0.5, 1.0]])
     expected = torch.tensor([[0.6 + 0.45 * 0.5, 0.2 + 0.9 * 1.0]])
-    torch.testing.assert_close(confidence_weighted(whole, local, torch.tensor([0.81]), torch.tensor([0.25, 1.0])), expected)
-    torch.testing.assert_close(confidence_weighted(whole, local, torch.tensor([0.81]), torch.tensor([[0.25, 1.0]])), expected)
+    torch.testing.assert_close(
+        confidence_weighted(whole, local, torch.tensor([0.81]), torch.tensor([0.25, 1.0])), expected
+    )
+    torch.testing.assert_close(
+        confidence_weighted(whole, local, torch.tensor([0.81]), torch.tensor([[0.25, 1.0]])), expected
+    )
 
 
 def test_confidence_loss_is_binary_cross_entropy_and_finite_at_the_ends():
     confidence, correct = torch.tensor([0.2, 0.9, 0.5]), torch.tensor([True, False, True])
-    torch.testing.assert_close(confidence_loss(confidence, correct), F.binary_cross_entropy(confidence, correct.float()))
+    torch.testing.assert_close(
+        confidence_loss(confidence, correct), F.binary_cross_entropy(confidence, correct.float())
+    )
     assert torch.isfinite(confidence_loss(torch.tensor([0.0, 1.0]), torch.tensor([True, False])))
 
 
@@ -150,4 +179,6 @@ def test_everything_runs_on_the_meta_device():
     scores = prototype_scores([pooled], [pooled], meta(1))
     loss = diversity(pooled) + scores.sum() + swapped_prediction(pooled[:, 0], pooled[:, 1])
     confidence = distribution_confidence(scores, 0.1, top=2)
-    (loss + confidence_loss(confidence, meta(2)) + confidence_weighted(scores, scores, confidence, confidence).sum()).backward()
+    (
+        loss + confidence_loss(confidence, meta(2)) + confidence_weighted(scores, scores, confidence, confidence).sum()
+    ).backward()

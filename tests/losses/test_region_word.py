@@ -1,12 +1,21 @@
 "Pooling, attention, all-pairs scores and the location-conditioned loss against loops, finite differences and the meta device."
+
 import math
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from medret_nb.losses.region_word import attend, box_weights, graded_targets, location_contrast, pool_boxes, region_word_scores
+from medret_nb.losses.region_word import (
+    attend,
+    box_weights,
+    graded_targets,
+    location_contrast,
+    pool_boxes,
+    region_word_scores,
+)
 
 
 def normal(*shape, seed=0, dtype=torch.double):
@@ -19,9 +28,12 @@ def score_loop(items, texts, item_mask, mask, attention=4.0, pool=5.0):
     for i in range(len(items)):
         for j in range(len(texts)):
             v, w = items[i][item_mask[i]], texts[j][mask[j]]
-            if not len(w): continue
-            if not len(v): out[i, j] = math.log(len(w)); continue          # cosine 0 for every word
-            alpha = ((attention * (v @ w.T).softmax(1)).softmax(0)).T        # (W, R)
+            if not len(w):
+                continue
+            if not len(v):
+                out[i, j] = math.log(len(w))
+                continue  # cosine 0 for every word
+            alpha = ((attention * (v @ w.T).softmax(1)).softmax(0)).T  # (W, R)
             out[i, j] = (pool * F.cosine_similarity(alpha @ v, w, dim=1)).exp().sum().log()
     return out
 
@@ -32,7 +44,14 @@ def lengths_mask(n, longest, seed, shortest=0):
 
 
 @settings(max_examples=25, deadline=None)
-@given(b=st.integers(1, 4), c=st.integers(1, 4), r=st.integers(1, 6), w=st.integers(1, 6), d=st.integers(1, 7), seed=st.integers(0, 10**6))
+@given(
+    b=st.integers(1, 4),
+    c=st.integers(1, 4),
+    r=st.integers(1, 6),
+    w=st.integers(1, 6),
+    d=st.integers(1, 7),
+    seed=st.integers(0, 10**6),
+)
 def test_scores_equal_the_loop_both_ways(b, c, r, w, d, seed):
     regions, words = normal(b, r, d, seed=seed), normal(c, w, d, seed=seed + 1)
     mask, region_mask = lengths_mask(c, w, seed), lengths_mask(b, r, seed + 1)
@@ -44,14 +63,20 @@ def test_scores_equal_the_loop_both_ways(b, c, r, w, d, seed):
 
 def test_scores_in_blocks_equal_the_loop(monkeypatch):
     from medret_nb.losses import region_word
+
     regions, words, mask = normal(5, 7, 6, seed=1), normal(4, 6, 6, seed=2), lengths_mask(4, 6, 3, shortest=1)
-    monkeypatch.setattr(region_word._PairScores, "blocks", staticmethod(lambda items, count: [slice(i, i + 2) for i in range(0, len(items), 2)]))
+    monkeypatch.setattr(
+        region_word._PairScores,
+        "blocks",
+        staticmethod(lambda items, count: [slice(i, i + 2) for i in range(0, len(items), 2)]),
+    )
     leaves = [regions.requires_grad_(), words.requires_grad_()]
     assert torch.autograd.gradcheck(lambda v, w: region_word_scores(v, w, mask), leaves)
     present = torch.ones(5, 7, dtype=torch.bool)
     plain = torch.autograd.grad(score_loop_graph(regions, words, mask).square().sum(), leaves)
     ours = torch.autograd.grad(region_word_scores(regions, words, mask, present).square().sum(), leaves)
-    for x, y in zip(ours, plain): torch.testing.assert_close(x, y)
+    for x, y in zip(ours, plain):
+        torch.testing.assert_close(x, y)
 
 
 def score_loop_graph(regions, words, mask):
@@ -90,25 +115,40 @@ def test_channels_first_features_give_the_same_gradient():
     for lay in (lambda x: x.clone(), lambda x: x.transpose(1, 2).contiguous().transpose(1, 2)):
         leaves = [lay(x).requires_grad_() for x in (regions, words)]
         gradients.append(torch.autograd.grad(region_word_scores(*leaves, mask).square().sum(), leaves))
-    for x, y in zip(*gradients): torch.testing.assert_close(x, y)
+    for x, y in zip(*gradients):
+        torch.testing.assert_close(x, y)
 
 
 def test_score_arguments_are_checked():
     regions, words, mask = normal(2, 4, 5), normal(3, 6, 5), torch.ones(3, 6, dtype=torch.bool)
-    with pytest.raises(ValueError, match="look"): region_word_scores(regions, words, mask, look="both")
-    with pytest.raises(ValueError, match="mask"): region_word_scores(regions, words, mask[:, :4])
+    with pytest.raises(ValueError, match="look"):
+        region_word_scores(regions, words, mask, look="both")
+    with pytest.raises(ValueError, match="mask"):
+        region_word_scores(regions, words, mask[:, :4])
 
 
 @settings(max_examples=25, deadline=None)
 @given(h=st.integers(1, 6), w=st.integers(1, 6), seed=st.integers(0, 10**6))
 def test_box_weights_are_covered_areas(h, w, seed):
     corner = torch.rand(3, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.double) * 1.4 - 0.3
-    boxes = torch.cat([corner, corner + torch.rand(3, 2, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.double)], 1)
+    boxes = torch.cat(
+        [corner, corner + torch.rand(3, 2, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.double)], 1
+    )
     found = box_weights(boxes, h, w)
     for box, weights in zip(boxes.tolist(), found):
-        area = torch.tensor([[max(0, min(box[2], (j + 1) / w) - max(box[0], j / w)) * max(0, min(box[3], (i + 1) / h) - max(box[1], i / h))
-                              for j in range(w)] for i in range(h)], dtype=torch.double)
-        if area.sum() > 1e-9: torch.testing.assert_close(weights, area / area.sum())
+        area = torch.tensor(
+            [
+                [
+                    max(0, min(box[2], (j + 1) / w) - max(box[0], j / w))
+                    * max(0, min(box[3], (i + 1) / h) - max(box[1], i / h))
+                    for j in range(w)
+                ]
+                for i in range(h)
+            ],
+            dtype=torch.double,
+        )
+        if area.sum() > 1e-9:
+            torch.testing.assert_close(weights, area / area.sum())
 
 
 def test_boxes_without_area_or_unknown_give_zeros():
@@ -118,7 +158,8 @@ def test_boxes_without_area_or_unknown_give_zeros():
 
 
 def test_pooling_follows_a_patch_that_moves():
-    patches = torch.zeros(1, 6, 6, 1); patches[0, 2, 3] = 1.0
+    patches = torch.zeros(1, 6, 6, 1)
+    patches[0, 2, 3] = 1.0
     boxes = torch.tensor([[[3 / 6, 2 / 6, 4 / 6, 3 / 6], [0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]]])
     torch.testing.assert_close(pool_boxes(patches, boxes)[0, :, 0], torch.tensor([1.0, 0.0, 1 / 18]))
 
@@ -148,7 +189,9 @@ def test_graded_targets_are_overlap_over_union(b, r, seed):
     for i in range(b):
         for j in range(b):
             for m in range(r):
-                pairs = [(amount.get(x, 0), amount.get(y, 0)) for x, y in zip(labels[i, m].tolist(), labels[j, m].tolist())]
+                pairs = [
+                    (amount.get(x, 0), amount.get(y, 0)) for x, y in zip(labels[i, m].tolist(), labels[j, m].tolist())
+                ]
                 union = sum(map(max, pairs))
                 expected = (sum(map(min, pairs)) / union if union else 1.0) if mask[i, m] and mask[j, m] else 0.0
                 assert abs(found[i, j, m].item() - expected) < 1e-6
@@ -157,12 +200,16 @@ def test_graded_targets_are_overlap_over_union(b, r, seed):
 
 def location_loop(regions, phrases, targets, temperature, seen, said):
     total, count = 0.0, 0
-    for a, b, have_a, have_b, wanted in ((regions, phrases, seen, said, targets), (phrases, regions, said, seen, targets.transpose(0, 1))):
+    for a, b, have_a, have_b, wanted in (
+        (regions, phrases, seen, said, targets),
+        (phrases, regions, said, seen, targets.transpose(0, 1)),
+    ):
         for i in range(len(a)):
             for m in range(a.shape[1]):
                 others = [j for j in range(len(b)) if have_b[j, m]]
                 grade = [wanted[i, j, m].item() for j in others]
-                if not have_a[i, m] or sum(grade) == 0: continue
+                if not have_a[i, m] or sum(grade) == 0:
+                    continue
                 logits = [math.exp((a[i, m] @ b[j, m]).item() / temperature) for j in others]
                 total -= sum(g / sum(grade) * math.log(l / sum(logits)) for g, l in zip(grade, logits))
                 count += 1
@@ -175,25 +222,30 @@ def test_location_contrast_equals_the_loop(b, r, seed):
     generator = torch.Generator().manual_seed(seed)
     regions, phrases = (F.normalize(normal(b, r, 5, seed=seed + k), dim=-1) for k in (0, 1))
     seen, said = (torch.rand(b, r, generator=generator) < 0.7 for _ in range(2))
-    targets = torch.rand(b, b, r, generator=generator, dtype=torch.double) * (torch.rand(b, b, r, generator=generator) < 0.5)
+    targets = torch.rand(b, b, r, generator=generator, dtype=torch.double) * (
+        torch.rand(b, b, r, generator=generator) < 0.5
+    )
     found = location_contrast(regions, phrases, targets, 0.3, seen, said)
     assert abs(found.item() - location_loop(regions, phrases, targets, 0.3, seen, said)) < 1e-9
 
 
 def test_location_contrast_gradients_and_missing_regions():
     leaves = [normal(4, 3, 5, seed=k).requires_grad_() for k in (1, 2)]
-    seen = torch.ones(4, 3, dtype=torch.bool); seen[1, 2] = False
+    seen = torch.ones(4, 3, dtype=torch.bool)
+    seen[1, 2] = False
     targets = torch.rand(4, 4, 3, dtype=torch.double)
     assert torch.autograd.gradcheck(lambda v, w: location_contrast(v, w, targets, 0.5, seen, seen), leaves)
     location_contrast(*leaves, targets, 0.5, seen, seen).backward()
     assert leaves[0].grad[1, 2].abs().max() == 0
-    with torch.no_grad(): leaves[0][1, 2] = torch.nan
+    with torch.no_grad():
+        leaves[0][1, 2] = torch.nan
     assert torch.isfinite(location_contrast(*leaves, targets, 0.5, seen, seen))
 
 
 def test_regions_are_compared_with_the_same_region_only():
     regions, phrases = normal(4, 3, 5).requires_grad_(), normal(4, 3, 5, seed=1)
-    targets = torch.zeros(4, 4, 3, dtype=torch.double); targets[..., 1] = 1.0
+    targets = torch.zeros(4, 4, 3, dtype=torch.double)
+    targets[..., 1] = 1.0
     location_contrast(regions, phrases, targets, 0.5).backward()
     assert regions.grad[:, 1].abs().min() > 0 and regions.grad[:, [0, 2]].abs().max() == 0
 

@@ -1,4 +1,5 @@
 "CLIP: its objective is InfoNCE of its embeddings, it learns a few pairs by heart, and runs on the meta device."
+
 import numpy as np
 import pytest
 import torch
@@ -14,11 +15,16 @@ def test_the_objective_is_info_nce_of_the_embeddings(small_phantom):
     images, texts = method.encode_image(batch.pixels[:, 0]), method.encode_text(batch.tokens[:, 0], batch.mask[:, 0])
     expected = info_nce(images.mu, texts.mu, method.logit_scale, batch.text_group)
     assert torch.allclose(method(batch)["contrast"], expected)
-    assert torch.allclose(images.mu.norm(dim=1), torch.ones(12)) and torch.allclose(texts.mu.norm(dim=1), torch.ones(12))
+    assert torch.allclose(images.mu.norm(dim=1), torch.ones(12)) and torch.allclose(
+        texts.mu.norm(dim=1), torch.ones(12)
+    )
 
 
 def test_group_texts_is_a_switch(small_phantom):
-    grouped, alone = CLIP.create(CLIPConfig(group_texts=True), seed=1).eval(), CLIP.create(CLIPConfig(group_texts=False), seed=1).eval()
+    grouped, alone = (
+        CLIP.create(CLIPConfig(group_texts=True), seed=1).eval(),
+        CLIP.create(CLIPConfig(group_texts=False), seed=1).eval(),
+    )
     batch = BatchMaker.for_method(small_phantom, grouped, augmentation=0).batch(range(12))
     batch.text_group[:] = torch.arange(12)
     assert torch.allclose(grouped(batch)["contrast"], alone(batch)["contrast"])
@@ -37,7 +43,9 @@ def test_it_learns_32_studies_by_heart(small_phantom):
         optimiser.zero_grad(), loss.backward(), optimiser.step()
     method.eval()
     with torch.no_grad():
-        scores = method.score(method.encode_image(batch.pixels[:, 0]), method.encode_text(batch.tokens[:, 0], batch.mask[:, 0]))
+        scores = method.score(
+            method.encode_image(batch.pixels[:, 0]), method.encode_text(batch.tokens[:, 0], batch.mask[:, 0])
+        )
     groups = batch.text_group.numpy()
     assert np.mean(groups[scores.argmax(1).numpy()] == groups) > 0.95
 
@@ -55,4 +63,6 @@ def test_loss_forward_and_score_on_the_meta_device(small_phantom):
 def test_the_order_of_a_batch_does_not_matter(small_phantom):
     method = CLIP.create().eval()
     maker = BatchMaker.for_method(small_phantom, method, augmentation=0)
-    assert method(maker.batch([0, 1, 2, 3, 4]))["contrast"].item() == pytest.approx(method(maker.batch([4, 2, 0, 1, 3]))["contrast"].item(), abs=1e-5)
+    assert method(maker.batch([0, 1, 2, 3, 4]))["contrast"].item() == pytest.approx(
+        method(maker.batch([4, 2, 0, 1, 3]))["contrast"].item(), abs=1e-5
+    )

@@ -1,4 +1,5 @@
 "MCR: its terms against a reading study by study, what masks hide, the order of mapping and pooling, and its switches."
+
 import dataclasses
 
 import numpy as np
@@ -22,7 +23,8 @@ def fresh(seed=0, **settings):
     method = MCR.create(MCRConfig(**settings), seed=seed).eval()
     torch.manual_seed(seed)
     for head in (method.image_head, method.text_head):
-        if head.query is not None: nn.init.normal_(head.query, std=3.0)
+        if head.query is not None:
+            nn.init.normal_(head.query, std=3.0)
     return method
 
 
@@ -45,36 +47,48 @@ def study_by_study(method, batch):
     for i in range(len(batch)):
         film, key = batch.pixels[i, 0], batch.key[i, 0]
         order = keyed_noise(key, 64).argsort()
-        kept = order[:64 - round(64 * c.hidden_patches)].sort().values
+        kept = order[: 64 - round(64 * c.hidden_patches)].sort().values
         patches = method.image_encoder(film[None], kept[None])[1]
         images.append(pooled_by_hand(method.image_head, patches[0]))
         drawn = method.painter(patches, kept[None])[0]
         for n in sorted(set(range(64)) - set(kept.tolist())):
             y, x = 8 * (n // 8), 8 * (n % 8)
-            target = film[0, y:y + 8, x:x + 8].flatten()
+            target = film[0, y : y + 8, x : x + 8].flatten()
             painted.append(((drawn[n] - (target - target.mean()) / (target.var() + 1e-6).sqrt()) ** 2).mean())
         there = batch.mask[i, 0]
         tokens, words = batch.tokens[i, 0][there], batch.word_ids[i, 0][there]
         count = int(words.max()) + 1
-        gone = keyed_noise(~key, count).argsort()[:max(1, round(count * c.hidden_words))].tolist()
+        gone = keyed_noise(~key, count).argsort()[: max(1, round(count * c.hidden_words))].tolist()
         hidden = torch.tensor([w in gone for w in words.tolist()])
-        vectors = method.text_encoder(tokens.masked_fill(hidden, method.tokenizer.mask_token_id)[None], torch.ones(1, len(tokens), dtype=torch.bool))[1]
+        vectors = method.text_encoder(
+            tokens.masked_fill(hidden, method.tokenizer.mask_token_id)[None],
+            torch.ones(1, len(tokens), dtype=torch.bool),
+        )[1]
         texts.append(pooled_by_hand(method.text_head, vectors[0]))
         table = method.text_encoder.backbone.get_input_embeddings().weight
         logits = method.guesser(vectors, table, patches.mean(1))[0]
         guessed += [-logits[w].log_softmax(0)[tokens[w]] for w in hidden.nonzero().flatten()]
     same = (batch.text_group[:, None] == batch.text_group).float()
     contrast = softmax_matching(method.logit_scale * torch.stack(images) @ torch.stack(texts).T, same)
-    return {"contrast": contrast, "pixels": c.pixel_weight * torch.stack(painted).mean(), "words": c.word_weight * torch.stack(guessed).mean()}
+    return {
+        "contrast": contrast,
+        "pixels": c.pixel_weight * torch.stack(painted).mean(),
+        "words": c.word_weight * torch.stack(guessed).mean(),
+    }
 
 
-@pytest.mark.parametrize("settings", [{}, dict(order="abm", hidden_patches=0.75, hidden_words=0.5, film_helps=True, pixel_weight=0.3, word_weight=2.0)])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, dict(order="abm", hidden_patches=0.75, hidden_words=0.5, film_helps=True, pixel_weight=0.3, word_weight=2.0)],
+)
 def test_the_terms_are_those_of_a_reading_study_by_study(small_phantom, settings):
     method = fresh(**settings)
     batch = batch_of(small_phantom, method)
-    with torch.no_grad(): ours, expected = method(batch), study_by_study(method, batch)
+    with torch.no_grad():
+        ours, expected = method(batch), study_by_study(method, batch)
     assert list(ours) == ["contrast", "pixels", "words"]
-    for name, value in ours.items(): assert value.item() == pytest.approx(expected[name].item(), abs=1e-5), name
+    for name, value in ours.items():
+        assert value.item() == pytest.approx(expected[name].item(), abs=1e-5), name
 
 
 def test_what_is_hidden_cannot_reach_the_contrast(small_phantom):
@@ -82,25 +96,31 @@ def test_what_is_hidden_cannot_reach_the_contrast(small_phantom):
     batch = batch_of(small_phantom, one)
     keep, gone, tokens, silent = one.hide(batch)
     changed = dataclasses.replace(batch, pixels=batch.pixels.clone(), tokens=batch.tokens.clone())
-    patches = changed.pixels[:, 0, 0].unfold(1, 8, 8).unfold(2, 8, 8)                      # views (B, 8, 8, 8, 8) of the same memory
+    patches = changed.pixels[:, 0, 0].unfold(1, 8, 8).unfold(2, 8, 8)  # views (B, 8, 8, 8, 8) of the same memory
     patches[gone.view(-1, 8, 8)] += torch.randn(int(gone.sum()), 8, 8)
     changed.tokens[:, 0][silent] = 7
     with torch.no_grad():
         assert torch.equal(one(batch)["contrast"], one(changed)["contrast"])
-        for name in ("pixels", "words"): assert not torch.equal(one(batch)[name], one(changed)[name])
+        for name in ("pixels", "words"):
+            assert not torch.equal(one(batch)[name], one(changed)[name])
         assert not torch.allclose(two(batch)["contrast"], two(changed)["contrast"])
 
 
 def test_a_study_is_masked_alike_in_any_batch_and_otherwise_in_another_epoch(small_phantom):
     method = fresh()
-    together, alone, later = (batch_of(small_phantom, method, rows, epoch) for rows, epoch in (([0, 1, 2, 3, 4], 1), ([3], 1), ([3], 2)))
+    together, alone, later = (
+        batch_of(small_phantom, method, rows, epoch) for rows, epoch in (([0, 1, 2, 3, 4], 1), ([3], 1), ([3], 2))
+    )
     width = alone.tokens.shape[-1]
     for one, all_ in zip(method.hide(alone), method.hide(together)):
         assert torch.equal(one[0], all_[3, :width] if one.shape[1] == width else all_[3])
-    assert not torch.equal(method.hide(alone)[0], method.hide(later)[0]) and not torch.equal(method.hide(alone)[3], method.hide(later)[3])
+    assert not torch.equal(method.hide(alone)[0], method.hide(later)[0]) and not torch.equal(
+        method.hide(alone)[3], method.hide(later)[3]
+    )
     with torch.no_grad():
         shuffled = method(batch_of(small_phantom, method, [4, 2, 0, 3, 1], 1))
-        for name, value in method(together).items(): assert value.item() == pytest.approx(shuffled[name].item(), abs=1e-5)
+        for name, value in method(together).items():
+            assert value.item() == pytest.approx(shuffled[name].item(), abs=1e-5)
 
 
 def test_patches_and_words_are_drawn_apart(small_phantom):
@@ -120,7 +140,9 @@ def test_inference_sees_everything(small_phantom):
         assert torch.allclose(whole, nothing_hidden.encode_batch(batch)["image"], atol=1e-5)
         terms = nothing_hidden(batch)
         assert terms["pixels"] == 0 and terms["words"] == 0
-        assert terms["contrast"].item() == pytest.approx(fresh(inputs="two", hidden_patches=0.0, hidden_words=0.0)(batch)["contrast"].item(), abs=1e-5)
+        assert terms["contrast"].item() == pytest.approx(
+            fresh(inputs="two", hidden_patches=0.0, hidden_words=0.0)(batch)["contrast"].item(), abs=1e-5
+        )
 
 
 def weights_of(first, second):
@@ -129,17 +151,24 @@ def weights_of(first, second):
     return first, second
 
 
-@pytest.mark.parametrize("mapping,pooling,equal", [("linear", "mean", True), ("mlp", "mean", False), ("linear", "attention", False), ("mlp", "attention", False)])
+@pytest.mark.parametrize(
+    "mapping,pooling,equal",
+    [("linear", "mean", True), ("mlp", "mean", False), ("linear", "attention", False), ("mlp", "attention", False)],
+)
 def test_the_order_matters_only_where_it_can(mapping, pooling, equal):
     torch.manual_seed(0)
     mba, abm = weights_of(*(Aggregator(12, 6, order, mapping, pooling) for order in ("mba", "abm")))
     for head in (mba, abm):
-        if pooling == "attention": nn.init.normal_(head.query, std=3.0)
+        if pooling == "attention":
+            nn.init.normal_(head.query, std=3.0)
     features, mask = torch.randn(5, 9, 12), torch.arange(9) < torch.tensor([9, 4, 1, 7, 6])[:, None]
     apart = (mba(features, mask) - abm(features, mask))[mask.sum(1) > 1].abs().max()
     assert apart < 1e-6 if equal else apart > 0.02
     if mapping == "linear" and pooling == "attention":
-        with torch.no_grad(): abm.query.copy_(mba.map.weight.T @ mba.query * (12 / 6) ** 0.5)     # the query seen from the other side of the map
+        with torch.no_grad():
+            abm.query.copy_(
+                mba.map.weight.T @ mba.query * (12 / 6) ** 0.5
+            )  # the query seen from the other side of the map
         assert torch.allclose(mba(features, mask), abm(features, mask), atol=1e-6)
 
 
@@ -154,17 +183,33 @@ def test_padding_is_not_pooled(small_phantom):
     method = fresh()
     tokens, mask = method.prepare_text(["No effusion.", "Small left pneumothorax and a large right pleural effusion."])
     alone = method.prepare_text(["No effusion."])
-    with torch.no_grad(): assert torch.allclose(method.encode_text(tokens, mask).mu[:1], method.encode_text(*alone).mu, atol=1e-5)
+    with torch.no_grad():
+        assert torch.allclose(method.encode_text(tokens, mask).mu[:1], method.encode_text(*alone).mu, atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{}, dict(inputs="two"), dict(order="abm", pooling="mean", mapping="linear"), dict(pixel_weight=0.0),
-                                      dict(word_weight=0.0), dict(film_helps=True, decoder_layers=2)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        dict(inputs="two"),
+        dict(order="abm", pooling="mean", mapping="linear"),
+        dict(pixel_weight=0.0),
+        dict(word_weight=0.0),
+        dict(film_helps=True, decoder_layers=2),
+    ],
+)
 def test_every_switch_trains_every_parameter(small_phantom, settings):
     method = MCR.create(MCRConfig(**settings))
     terms = method(batch_of(small_phantom, method))
     sum(terms.values()).backward()
-    assert list(terms) == ["contrast", *["pixels"] * method.config.pixel_weight.__bool__(), *["words"] * method.config.word_weight.__bool__()]
-    assert [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None] == []     # else training on several processes stops
+    assert list(terms) == [
+        "contrast",
+        *["pixels"] * method.config.pixel_weight.__bool__(),
+        *["words"] * method.config.word_weight.__bool__(),
+    ]
+    assert [
+        name for name, p in method.named_parameters() if p.requires_grad and p.grad is None
+    ] == []  # else training on several processes stops
 
 
 def test_the_film_helps_to_guess_only_when_asked(small_phantom):
@@ -176,8 +221,13 @@ def test_the_film_helps_to_guess_only_when_asked(small_phantom):
         assert torch.equal(alone(batch)["words"], alone(dark)["words"])
 
 
-@pytest.mark.parametrize("settings, steps", [({"hidden_patches": 0.25, "hidden_words": 0.15}, 100),         # the more is hidden, the longer it takes
-                                             pytest.param({}, 300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "settings, steps",
+    [
+        ({"hidden_patches": 0.25, "hidden_words": 0.15}, 100),  # the more is hidden, the longer it takes
+        pytest.param({}, 300, marks=pytest.mark.slow),
+    ],
+)
 def test_it_learns_32_studies_by_heart(small_phantom, settings, steps):
     torch.manual_seed(0)
     method = MCR.create(MCRConfig(**settings))
@@ -191,10 +241,12 @@ def test_it_learns_32_studies_by_heart(small_phantom, settings, steps):
     method.eval()
     batch = maker.batch(range(32))
     with torch.no_grad():
-        scores = method.score(method.encode_image(batch.pixels[:, 0]), method.encode_text(batch.tokens[:, 0], batch.mask[:, 0]))
+        scores = method.score(
+            method.encode_image(batch.pixels[:, 0]), method.encode_text(batch.tokens[:, 0], batch.mask[:, 0])
+        )
     groups = batch.text_group.numpy()
     assert np.mean(groups[scores.argmax(1).numpy()] == groups) > 0.95
-    assert terms["words"] / method.config.word_weight < 5                           # guessing blindly costs 7
+    assert terms["words"] / method.config.word_weight < 5  # guessing blindly costs 7
 
 
 def test_saved_loaded_and_searched_the_scores_are_the_same(small_phantom, tmp_path):
@@ -219,8 +271,20 @@ def test_forward_and_score_on_the_meta_device(small_phantom):
 
 
 def test_what_cannot_work_is_refused_in_one_line():
-    with pytest.raises(DataError, match="resnet"): MCR.create(image="tiny")
-    with pytest.raises(DataError, match="size: 60"): MCR.create(MCRConfig(size=60))
-    for wrong in (dict(inputs="three"), dict(order="bma"), dict(mapping="cubic"), dict(pooling="max"), dict(hidden_patches=1.0), dict(hidden_words=1.5),
-                  dict(pixel_weight=-1.0), dict(word_weight=-1.0), dict(decoder_width=30)):
-        with pytest.raises(DataError, match=next(iter(wrong))): MCRConfig(**wrong)
+    with pytest.raises(DataError, match="resnet"):
+        MCR.create(image="tiny")
+    with pytest.raises(DataError, match="size: 60"):
+        MCR.create(MCRConfig(size=60))
+    for wrong in (
+        dict(inputs="three"),
+        dict(order="bma"),
+        dict(mapping="cubic"),
+        dict(pooling="max"),
+        dict(hidden_patches=1.0),
+        dict(hidden_words=1.5),
+        dict(pixel_weight=-1.0),
+        dict(word_weight=-1.0),
+        dict(decoder_width=30),
+    ):
+        with pytest.raises(DataError, match=next(iter(wrong))):
+            MCRConfig(**wrong)

@@ -1,4 +1,5 @@
 "MedProbCLIP: its objective against the released code's formulas read naively, switches, learning by heart, order, meta device, search."
+
 import numpy as np
 import pytest
 import torch
@@ -27,42 +28,72 @@ def cross_entropy(logits):
     return -np.mean(np.diag(logits) - np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1)) - logits.max(1))
 
 
-def plain(cloud): return cloud.mu.double().numpy(), cloud.logvar.double().numpy()
+def plain(cloud):
+    return cloud.mu.double().numpy(), cloud.logvar.double().numpy()
 
 
 def score_by_loops(x, y, distance):
     out = np.empty((len(x[0]), len(y[0])))
     for i, (m, l) in enumerate(zip(*x)):
         for j, (n, k) in enumerate(zip(*y)):
-            if distance == "csd": out[i, j] = -(((m - n) ** 2).sum() + np.exp(l).sum() + np.exp(k).sum())
-            else: out[i, j] = -0.5 * ((m - n) ** 2 / (np.exp(l) + np.exp(k)) + np.log(np.exp(l) + np.exp(k))).sum()
+            if distance == "csd":
+                out[i, j] = -(((m - n) ** 2).sum() + np.exp(l).sum() + np.exp(k).sum())
+            else:
+                out[i, j] = -0.5 * ((m - n) ** 2 / (np.exp(l) + np.exp(k)) + np.log(np.exp(l) + np.exp(k))).sum()
     return out
 
 
 @pytest.mark.parametrize("distance,loss", SWITCHES)
 def test_the_objective_is_the_formula_read_by_loops(small_phantom, distance, loss):
-    method, batch = made(small_phantom, MedProbCLIPConfig(distance=distance, loss=loss, group_texts=False, dim=16, vib_weight=1e-2, init_scale=0.3, image_weight=0.7), range(8), augmentation=1)
+    method, batch = made(
+        small_phantom,
+        MedProbCLIPConfig(
+            distance=distance, loss=loss, group_texts=False, dim=16, vib_weight=1e-2, init_scale=0.3, image_weight=0.7
+        ),
+        range(8),
+        augmentation=1,
+    )
     with torch.no_grad():
         films, texts = zip(*(map(plain, one_view(method, batch, v)) for v in range(2)))
         terms = method(batch)
         shift = method.shift.item()
+
     def pair_loss(x, y):
         logits = 0.3 * score_by_loops(x, y, distance) + shift
-        if loss == "softmax": return 0.5 * (cross_entropy(logits) + cross_entropy(logits.T))
+        if loss == "softmax":
+            return 0.5 * (cross_entropy(logits) + cross_entropy(logits.T))
         return np.mean(np.eye(8) * np.logaddexp(0, -logits) + (1 - np.eye(8)) * np.logaddexp(0, logits))
-    kl = lambda side: np.mean([np.mean([0.5 * sum(np.exp(l) + m * m - 1 - l for m, l in zip(mu, ell)) for mu, ell in zip(*view)]) for view in side])
-    expected = {"pairs": np.mean([pair_loss(x, y) for x in films for y in texts]), "films": 0.7 * pair_loss(*films), "texts": 0.1 * pair_loss(*texts),
-                "vib": 1e-2 * (kl(films) + kl(texts))}
+
+    kl = lambda side: np.mean(
+        [
+            np.mean([0.5 * sum(np.exp(l) + m * m - 1 - l for m, l in zip(mu, ell)) for mu, ell in zip(*view)])
+            for view in side
+        ]
+    )
+    expected = {
+        "pairs": np.mean([pair_loss(x, y) for x in films for y in texts]),
+        "films": 0.7 * pair_loss(*films),
+        "texts": 0.1 * pair_loss(*texts),
+        "vib": 1e-2 * (kl(films) + kl(texts)),
+    }
     assert set(terms) == set(expected)
-    for name, value in expected.items(): assert terms[name].item() == pytest.approx(value, rel=1e-5, abs=1e-5)
+    for name, value in expected.items():
+        assert terms[name].item() == pytest.approx(value, rel=1e-5, abs=1e-5)
 
 
 def test_the_defaults_are_those_of_the_released_code(small_phantom):
     method = MedProbCLIP.create()
-    assert (method.views, method.sections, method.similarity, method.logit_scale.item(), method.shift.item()) == (2, 2, "mls", 1.0, 0.0)
+    assert (method.views, method.sections, method.similarity, method.logit_scale.item(), method.shift.item()) == (
+        2,
+        2,
+        "mls",
+        1.0,
+        0.0,
+    )
     c = method.config
     assert (c.loss, c.image_weight, c.text_weight, c.vib_weight, c.max_logvar) == ("softmax", 1.0, 0.1, 1e-4, 6.0)
-    with torch.no_grad(): method.log_scale.fill_(-50.0)
+    with torch.no_grad():
+        method.log_scale.fill_(-50.0)
     assert method.logit_scale.item() == pytest.approx(1e-3)
 
 
@@ -82,21 +113,29 @@ def test_identical_texts_are_true_for_each_others_films(small_phantom):
     alone = made(small_phantom, MedProbCLIPConfig(group_texts=False))[0]
     batch.section_group = torch.arange(12).view(6, 2)
     batch.text_group = torch.arange(6)
-    for name, value in alone(batch).items(): assert torch.allclose(grouped(batch)[name], value, atol=1e-5)
-    batch.section_group[3, 1] = batch.section_group[0, 0]                # the impression of study 3 is the findings of study 0
+    for name, value in alone(batch).items():
+        assert torch.allclose(grouped(batch)[name], value, atol=1e-5)
+    batch.section_group[3, 1] = batch.section_group[0, 0]  # the impression of study 3 is the findings of study 0
     true = grouped._targets(grouped.encode_batch(batch))
     expected = {name: torch.eye(6) for name in ("first", "second", "films", "written")}
     expected["first"][3, 0] = expected["second"][0, 3] = 1
     expected["written"][0, 3] = expected["written"][3, 3] = expected["written"][0, 0] = 1
-    for name in ("first", "second", "films"): assert torch.equal(true[name], expected[name])
+    for name in ("first", "second", "films"):
+        assert torch.equal(true[name], expected[name])
     for i in range(6):
         for j in range(6):
-            assert true["written"][i, j] == any({batch.section_group[i, 0].item(), batch.section_group[j, 1].item()} <= set(row) for row in batch.section_group.tolist())
+            assert true["written"][i, j] == any(
+                {batch.section_group[i, 0].item(), batch.section_group[j, 1].item()} <= set(row)
+                for row in batch.section_group.tolist()
+            )
 
 
 def test_log_variances_stay_within_the_clamp_and_means_are_free(small_phantom):
     method, batch = made(small_phantom, MedProbCLIPConfig(max_logvar=2.0))
-    with torch.no_grad(): method.image_head.bias[:method.config.dim] = 3.0; method.image_head.bias[method.config.dim:] = 50.0; method.text_head.bias[method.config.dim:] = -50.0
+    with torch.no_grad():
+        method.image_head.bias[: method.config.dim] = 3.0
+        method.image_head.bias[method.config.dim :] = 50.0
+        method.text_head.bias[method.config.dim :] = -50.0
     image, text = one_view(method, batch)
     assert (image.logvar == 2).all() and (text.logvar == -2).all() and (image.mu.norm(dim=1) > 10).all()
 
@@ -113,7 +152,8 @@ def test_it_learns_32_studies_by_heart(small_phantom):
         torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
         optimiser.step()
     method.eval()
-    with torch.no_grad(): image, text = one_view(method, batch)
+    with torch.no_grad():
+        image, text = one_view(method, batch)
     best, groups = method.score(image, text).argmax(1), batch.section_group
     assert np.mean([groups[j, 0] in groups[i] for i, j in enumerate(best.tolist())]) > 0.95
 
@@ -138,12 +178,15 @@ def test_saved_loaded_and_searched_the_scores_are_the_same(small_phantom, tmp_pa
     method = MedProbCLIP.create(MedProbCLIPConfig(dim=48, distance=distance), seed=4).eval()
     method.save_pretrained(tmp_path)
     again = MedProbCLIP.from_pretrained(tmp_path)
-    with pytest.raises(DataError, match="medprobclip"): CLIP.from_pretrained(tmp_path)
+    with pytest.raises(DataError, match="medprobclip"):
+        CLIP.from_pretrained(tmp_path)
     found = [embed(m, small_phantom, progress=False) for m in (method, again)]
     assert np.array_equal(found[0]["image"].logvar, found[1]["image"].logvar)
     image, text = found[0]["image"], found[0]["text"]
     assert image.similarity == again.similarity == distance and image.logvar.std() > 0.01
-    scores = method.score(*(Embedding(torch.from_numpy(e.mu), torch.from_numpy(e.logvar)) for e in (image, text))).numpy()
+    scores = method.score(
+        *(Embedding(torch.from_numpy(e.mu), torch.from_numpy(e.logvar)) for e in (image, text))
+    ).numpy()
     assert np.allclose(score_matrix(image, text), scores, atol=1e-4)
     assert np.allclose(build_index(text).search(image, 5).scores, np.sort(scores, 1)[:, ::-1][:, :5], atol=1e-4)
 
@@ -157,6 +200,17 @@ def test_under_mls_the_spread_of_the_query_changes_its_ranking_under_csd_it_does
         assert torch.equal(method.score(image, text).argsort(1), order) != moved
 
 
-@pytest.mark.parametrize("wrong", [dict(distance="l2"), dict(loss="hinge"), dict(vib_weight=-1.0), dict(max_logvar=30.0), dict(init_logvar=7.0), dict(text_weight=-0.1)])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        dict(distance="l2"),
+        dict(loss="hinge"),
+        dict(vib_weight=-1.0),
+        dict(max_logvar=30.0),
+        dict(init_logvar=7.0),
+        dict(text_weight=-0.1),
+    ],
+)
 def test_settings_that_make_no_sense_are_named(wrong):
-    with pytest.raises(DataError, match=next(iter(wrong))): MedProbCLIPConfig(**wrong)
+    with pytest.raises(DataError, match=next(iter(wrong))):
+        MedProbCLIPConfig(**wrong)

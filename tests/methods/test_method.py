@@ -1,4 +1,5 @@
 "The agreement of all methods: saving and loading, refusals, scores of pairs, hub functions."
+
 import dataclasses
 
 import pytest
@@ -23,7 +24,10 @@ def test_what_was_saved_comes_back(run):
     first, second = CLIP.create(CLIPConfig(dim=24, policy="impression"), seed=3).eval(), load_method(run)
     assert second.config.policy == "impression" and not second.training
     texts, pixels = ["No effusion.", "Small left pneumothorax."], torch.randint(0, 256, (2, 64, 64), dtype=torch.uint8)
-    scores = [m.score(m.encode_image(m.prepare_pixels(pixels)), m.encode_text(*m.prepare_text(texts))) for m in (first, second)]
+    scores = [
+        m.score(m.encode_image(m.prepare_pixels(pixels)), m.encode_text(*m.prepare_text(texts)))
+        for m in (first, second)
+    ]
     assert torch.equal(*scores)
     assert sorted(p.name for p in run.iterdir())[:2] == ["config.json", "model.safetensors"]
 
@@ -43,7 +47,8 @@ def test_the_seed_decides_the_heads_and_leaves_the_generator_alone():
 
 def test_encoders_start_from_the_shipped_weights():
     a, b = CLIP.create(seed=1), CLIP.create(seed=2)
-    for x, y in zip(a.image_encoder.parameters(), b.image_encoder.parameters()): assert torch.equal(x, y)
+    for x, y in zip(a.image_encoder.parameters(), b.image_encoder.parameters()):
+        assert torch.equal(x, y)
 
 
 def test_another_vocabulary_starts_new_word_vectors():
@@ -53,38 +58,49 @@ def test_another_vocabulary_starts_new_word_vectors():
     assert method.config.text_backbone["vocab_size"] == len(tokenizer)
 
 
-@pytest.mark.parametrize("break_it,message", [
-    (lambda f: write_json({**read_json(f / "config.json"), "method": "pecm"}, f / "config.json"), "pecm"),
-    (lambda f: write_json({**read_json(f / "config.json"), "colour": 1}, f / "config.json"), "colour"),
-    (lambda f: (f / "config.json").unlink(), "no config.json"),
-    (lambda f: (f / "tokenizer.json").unlink(), "tokenizer"),
-    (lambda f: (f / "model.safetensors").unlink(), "model.safetensors"),
-    (lambda f: (f / "model.safetensors").write_bytes(b"nonsense"), "model.safetensors"),
-    (lambda f: (f / "config.json").write_text("{"), "not valid JSON"),
-    (lambda f: write_json({**read_json(f / "config.json"), "dim": 7}, f / "config.json"), "model.safetensors"),
-])
+@pytest.mark.parametrize(
+    "break_it,message",
+    [
+        (lambda f: write_json({**read_json(f / "config.json"), "method": "pecm"}, f / "config.json"), "pecm"),
+        (lambda f: write_json({**read_json(f / "config.json"), "colour": 1}, f / "config.json"), "colour"),
+        (lambda f: (f / "config.json").unlink(), "no config.json"),
+        (lambda f: (f / "tokenizer.json").unlink(), "tokenizer"),
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"nonsense"), "model.safetensors"),
+        (lambda f: (f / "config.json").write_text("{"), "not valid JSON"),
+        (lambda f: write_json({**read_json(f / "config.json"), "dim": 7}, f / "config.json"), "model.safetensors"),
+    ],
+)
 def test_a_broken_run_is_one_clear_line(tmp_path, break_it, message):
     CLIP.create(CLIPConfig(dim=8)).save_pretrained(tmp_path)
     break_it(tmp_path)
-    with pytest.raises(DataError) as caught: CLIP.from_pretrained(tmp_path)
+    with pytest.raises(DataError) as caught:
+        CLIP.from_pretrained(tmp_path)
     assert message in str(caught.value) and str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_an_interrupted_save_leaves_the_old_weights(run, monkeypatch):
     before = load_file(run / "model.safetensors")
     import medret_nb.methods.method as module
-    def full(*args, **more): raise OSError(28, "No space left on device")
+
+    def full(*args, **more):
+        raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(module, "save_file", full)
-    with pytest.raises(DataError, match="No space left"): CLIP.create(CLIPConfig(dim=24), seed=9).save_pretrained(run)
+    with pytest.raises(DataError, match="No space left"):
+        CLIP.create(CLIPConfig(dim=24), seed=9).save_pretrained(run)
     assert all(torch.equal(v, before[k]) for k, v in load_file(run / "model.safetensors").items())
     assert not list(run.glob(".*"))
 
 
 def test_settings_that_make_no_sense_are_named():
     for wrong, name in ((dict(policy="findngs"), "policy"), (dict(dim=0), "dim"), (dict(size=-1), "size")):
-        with pytest.raises(DataError, match=name): MethodConfig(**wrong)
-    with pytest.raises(DataError, match="max_words"): CLIP.create(CLIPConfig(max_words=10_000))
-    with pytest.raises(DataError, match="clipp"): method_class("clipp")
+        with pytest.raises(DataError, match=name):
+            MethodConfig(**wrong)
+    with pytest.raises(DataError, match="max_words"):
+        CLIP.create(CLIPConfig(max_words=10_000))
+    with pytest.raises(DataError, match="clipp"):
+        method_class("clipp")
 
 
 def test_rerank_is_the_identity_by_default():
@@ -92,12 +108,15 @@ def test_rerank_is_the_identity_by_default():
     queries, gallery = Embedding(torch.randn(3, 5)), Embedding(torch.randn(7, 5))
     shortlist = torch.tensor([[0, 6], [3, 3], [5, 1]])
     scores, confidence = method.rerank(queries, gallery, shortlist)
-    assert torch.equal(scores, method.score(queries, gallery).gather(1, shortlist)) and torch.equal(confidence, scores.max(1).values)
+    assert torch.equal(scores, method.score(queries, gallery).gather(1, shortlist)) and torch.equal(
+        confidence, scores.max(1).values
+    )
 
 
 def test_the_logit_scale_is_bounded():
     method = CLIP.create()
-    with torch.no_grad(): method.log_scale.fill_(50.0)
+    with torch.no_grad():
+        method.log_scale.fill_(50.0)
     assert method.logit_scale.item() == method.config.max_scale
 
 
@@ -105,5 +124,6 @@ def test_the_logit_scale_is_bounded():
 def test_every_method_fulfils_the_agreement(name):
     cls = METHODS[name]
     assert cls.name == name and issubclass(cls, Method) and cls.similarity in ("cosine", "csd", "mls")
-    for function in ("encode_image", "encode_text", "encode_batch", "objective"): assert function in {k for c in cls.__mro__[:-1] if c is not Method for k in vars(c)}
+    for function in ("encode_image", "encode_text", "encode_batch", "objective"):
+        assert function in {k for c in cls.__mro__[:-1] if c is not Method for k in vars(c)}
     assert dataclasses.is_dataclass(cls.Config) and issubclass(cls.Config, MethodConfig)

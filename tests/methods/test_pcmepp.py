@@ -1,4 +1,5 @@
 "PCME++: its objective against the formulas read naively, mixed targets, learning by heart, order, meta device, search."
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +25,9 @@ def clouds(method, batch):
 
 def by_loops(image, text, targets, a, b, alpha, beta, gamma):
     n = len(targets)
-    d = np.array([[((x - y) ** 2).sum() + np.exp(lx).sum() + np.exp(ly).sum() for y, ly in zip(*text)] for x, lx in zip(*image)])
+    d = np.array(
+        [[((x - y) ** 2).sum() + np.exp(lx).sum() + np.exp(ly).sum() for y, ly in zip(*text)] for x, lx in zip(*image)]
+    )
     logit = b - a * d
     bce = lambda m: np.mean(m * np.logaddexp(0, -logit) + (1 - m) * np.logaddexp(0, logit))
     rows, columns = targets.copy(), targets.copy()
@@ -32,18 +35,29 @@ def by_loops(image, text, targets, a, b, alpha, beta, gamma):
         best_row = max(range(n), key=lambda j: (targets[i, j], j == i))
         best_column = max(range(n), key=lambda j: (targets[j, i], j == i))
         for j in range(n):
-            if logit[i, j] >= logit[i, best_row]: rows[i, j] = targets[i, best_row]
-            if logit[j, i] >= logit[best_column, i]: columns[j, i] = targets[best_column, i]
-    kl = sum(np.mean(-0.5 * (1 + ell - mu ** 2 - np.exp(ell))) for mu, ell in (image, text))
+            if logit[i, j] >= logit[i, best_row]:
+                rows[i, j] = targets[i, best_row]
+            if logit[j, i] >= logit[best_column, i]:
+                columns[j, i] = targets[best_column, i]
+    kl = sum(np.mean(-0.5 * (1 + ell - mu**2 - np.exp(ell))) for mu, ell in (image, text))
     alike = np.array([[-a * ((x - y) ** 2).sum() for y in text[0]] for x in image[0]])
-    contrast = lambda s, m: np.mean([-(m[i] / m[i].sum() * (s[i] - np.log(np.exp(s[i]).sum()))).sum() for i in range(n)])
+    contrast = lambda s, m: np.mean(
+        [-(m[i] / m[i].sum() * (s[i] - np.log(np.exp(s[i]).sum()))).sum() for i in range(n)]
+    )
     means = gamma * 0.5 * (contrast(alike, targets) + contrast(alike.T, targets.T))
     return {"match": 2 * bce(targets), "means": means, "pseudo": alpha * (bce(rows) + bce(columns)), "vib": beta * kl}
 
 
 @pytest.mark.parametrize("augmentation,grouped", [(0, True), (1, True), (1, False)])
 def test_the_objective_is_the_formula_read_by_loops(small_phantom, augmentation, grouped):
-    method, batch = made(small_phantom, PCMEPPConfig(mixing=0.6, group_texts=grouped, pseudo_weight=0.3, vib_weight=0.02, means_weight=0.4, smoothing=0.01), range(14), augmentation=augmentation)
+    method, batch = made(
+        small_phantom,
+        PCMEPPConfig(
+            mixing=0.6, group_texts=grouped, pseudo_weight=0.3, vib_weight=0.02, means_weight=0.4, smoothing=0.01
+        ),
+        range(14),
+        augmentation=augmentation,
+    )
     batch.text_group[3] = batch.text_group[5]
     with torch.no_grad():
         method.shift.fill_(4.0)
@@ -53,25 +67,37 @@ def test_the_objective_is_the_formula_read_by_loops(small_phantom, augmentation,
     targets = np.zeros((14, 14))
     for i in range(14):
         for j in range(14):
-            share, partner = (1.0, i) if batch.share is None else (batch.share[i].item(), study.index(batch.partner[i].item()))
+            share, partner = (
+                (1.0, i) if batch.share is None else (batch.share[i].item(), study.index(batch.partner[i].item()))
+            )
             targets[i, j] = 0.98 * (share * (group[i] == group[j]) + (1 - share) * (group[partner] == group[j])) + 0.01
     expected = by_loops(*sides, targets, method.logit_scale.item(), 4.0, 0.3, 0.02, 0.4)
     assert set(terms) == set(expected)
-    for name, value in expected.items(): assert terms[name].item() == pytest.approx(value, abs=1e-5)
+    for name, value in expected.items():
+        assert terms[name].item() == pytest.approx(value, abs=1e-5)
 
 
 def test_mixed_targets_by_hand():
     study, partner, share = torch.tensor([10, 11, 12]), torch.tensor([12, 11, 12]), torch.tensor([0.7, 1.0, 1.0])
-    assert torch.allclose(mixed_targets(study, partner, share, torch.arange(3)), torch.tensor([[0.7, 0, 0.3], [0, 1, 0], [0, 0, 1]]))
-    assert torch.allclose(mixed_targets(study, partner, share, torch.tensor([0, 1, 0])), torch.tensor([[1.0, 0, 1], [0, 1, 0], [1, 0, 1]]))
-    assert torch.allclose(mixed_targets(study, partner, share, torch.arange(3), 0.1)[0], torch.tensor([0.66, 0.1, 0.34]))
+    assert torch.allclose(
+        mixed_targets(study, partner, share, torch.arange(3)), torch.tensor([[0.7, 0, 0.3], [0, 1, 0], [0, 0, 1]])
+    )
+    assert torch.allclose(
+        mixed_targets(study, partner, share, torch.tensor([0, 1, 0])), torch.tensor([[1.0, 0, 1], [0, 1, 0], [1, 0, 1]])
+    )
+    assert torch.allclose(
+        mixed_targets(study, partner, share, torch.arange(3), 0.1)[0], torch.tensor([0.66, 0.1, 0.34])
+    )
 
 
 def test_clouds_have_unit_means_and_start_small_within_the_clamp(small_phantom):
     method, batch = made(small_phantom, PCMEPPConfig(init_spread=0.2, min_logvar=-8.0, max_logvar=-1.0))
     for cloud in clouds(method, batch):
-        assert torch.allclose(cloud.mu.norm(dim=1), torch.ones(12)) and torch.allclose(cloud.logvar.exp().sum(1), torch.full((12,), 0.2), rtol=0.3)
-    with torch.no_grad(): method.image_spread.linear.bias.fill_(5.0), method.text_spread.linear.bias.fill_(-50.0)
+        assert torch.allclose(cloud.mu.norm(dim=1), torch.ones(12)) and torch.allclose(
+            cloud.logvar.exp().sum(1), torch.full((12,), 0.2), rtol=0.3
+        )
+    with torch.no_grad():
+        method.image_spread.linear.bias.fill_(5.0), method.text_spread.linear.bias.fill_(-50.0)
     image, text = clouds(method, batch)
     assert (image.logvar == -1).all() and (text.logvar == -8).all()
 
@@ -80,7 +106,10 @@ def test_padding_does_not_change_a_text(small_phantom):
     method, batch = made(small_phantom)
     tokens, mask = batch.tokens[:1, 0], batch.mask[:1, 0]
     longer = [torch.nn.functional.pad(x, (0, 9)) for x in (tokens, mask)]
-    for name in ("mu", "logvar"): assert torch.allclose(*(getattr(method.encode_text(*given), name) for given in ((tokens, mask), longer)), atol=1e-5)
+    for name in ("mu", "logvar"):
+        assert torch.allclose(
+            *(getattr(method.encode_text(*given), name) for given in ((tokens, mask), longer)), atol=1e-5
+        )
 
 
 def test_it_learns_32_studies_by_heart(small_phantom):
@@ -93,7 +122,8 @@ def test_it_learns_32_studies_by_heart(small_phantom):
         loss = sum(method(batch).values())
         optimiser.zero_grad(), loss.backward(), optimiser.step()
     method.eval()
-    with torch.no_grad(): image, text = clouds(method, batch)
+    with torch.no_grad():
+        image, text = clouds(method, batch)
     scores, groups = method.score(image, text), batch.text_group
     assert np.mean((groups[scores.argmax(1)] == groups).numpy()) > 0.95
     probability = match_probability(-scores, method.logit_scale, method.shift)
@@ -123,15 +153,19 @@ def test_forward_and_score_on_the_meta_device(small_phantom):
 
 def test_saved_loaded_and_searched_the_scores_are_the_same(small_phantom, tmp_path):
     method = PCMEPP.create(PCMEPPConfig(dim=48), seed=4).eval()
-    with torch.no_grad():                                               # clouds of different size
-        for head in (method.image_spread, method.text_spread): head.linear.weight.mul_(30)
+    with torch.no_grad():  # clouds of different size
+        for head in (method.image_spread, method.text_spread):
+            head.linear.weight.mul_(30)
     method.save_pretrained(tmp_path)
     again = PCMEPP.from_pretrained(tmp_path)
-    with pytest.raises(DataError, match="pcmepp"): CLIP.from_pretrained(tmp_path)
+    with pytest.raises(DataError, match="pcmepp"):
+        CLIP.from_pretrained(tmp_path)
     found = [embed(m, small_phantom, progress=False) for m in (method, again)]
     assert np.array_equal(found[0]["image"].logvar, found[1]["image"].logvar)
     image, text = found[0]["image"], found[0]["text"]
-    scores = method.score(*(Embedding(torch.from_numpy(e.mu), torch.from_numpy(e.logvar)) for e in (image, text))).numpy()
+    scores = method.score(
+        *(Embedding(torch.from_numpy(e.mu), torch.from_numpy(e.logvar)) for e in (image, text))
+    ).numpy()
     assert np.allclose(score_matrix(image, text), scores, atol=1e-5) and image.meta["shift"] == pytest.approx(5.0)
     hits = build_index(text).search(image, 5)
     best = np.sort(scores, 1)[:, ::-1][:, :5]
@@ -144,10 +178,23 @@ def test_only_the_gallerys_spread_changes_a_ranking(small_phantom):
     order = method.score(image, text).argsort(1)
     image.logvar = image.logvar + torch.linspace(-2, 2, 12)[:, None]
     assert torch.equal(method.score(image, text).argsort(1), order)
-    text.logvar[order[:, -1]] += 6.0                                    # the winners become vague
+    text.logvar[order[:, -1]] += 6.0  # the winners become vague
     assert not torch.equal(method.score(image, text).argmax(1), order[:, -1])
 
 
-@pytest.mark.parametrize("wrong", [dict(mixing=1.2), dict(smoothing=0.7), dict(pseudo_weight=-1.0), dict(means_weight=-1.0), dict(spread_layers=-1), dict(min_logvar=3.0), dict(max_logvar=30.0), dict(init_spread=0.0)])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        dict(mixing=1.2),
+        dict(smoothing=0.7),
+        dict(pseudo_weight=-1.0),
+        dict(means_weight=-1.0),
+        dict(spread_layers=-1),
+        dict(min_logvar=3.0),
+        dict(max_logvar=30.0),
+        dict(init_spread=0.0),
+    ],
+)
 def test_settings_that_make_no_sense_are_named(wrong):
-    with pytest.raises(DataError, match=next(iter(wrong))): PCMEPPConfig(**wrong)
+    with pytest.raises(DataError, match=next(iter(wrong))):
+        PCMEPPConfig(**wrong)

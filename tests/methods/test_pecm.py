@@ -1,4 +1,5 @@
 "PECM: levels, the objective against the formulas read naively, the bank, one vector per film, two stages, learning by heart, saving."
+
 import math
 
 import numpy as np
@@ -27,7 +28,8 @@ def made(studies, rows=range(12), seed=0, **config):
 
 
 def both(method, batch):
-    with torch.no_grad(): return method.encode_image(batch.pixels[:, 0]), method.encode_text(batch.tokens[:, 0], batch.mask[:, 0])
+    with torch.no_grad():
+        return method.encode_image(batch.pixels[:, 0]), method.encode_text(batch.tokens[:, 0], batch.mask[:, 0])
 
 
 def entropy_confidence(scores, temperature, top):
@@ -49,7 +51,11 @@ def test_the_levels_of_a_film_are_means_of_its_patches():
     assert torch.equal(fine, patches.flatten(1, 2)) and torch.allclose(whole[:, 0], patches.mean((1, 2)))
     for row in range(2):
         for column in range(2):
-            assert torch.allclose(coarse[:, 2 * row + column], patches[:, 2 * row:2 * row + 2, 3 * column:3 * column + 3].mean((1, 2)), atol=1e-6)
+            assert torch.allclose(
+                coarse[:, 2 * row + column],
+                patches[:, 2 * row : 2 * row + 2, 3 * column : 3 * column + 3].mean((1, 2)),
+                atol=1e-6,
+            )
 
 
 def test_the_levels_of_a_text_are_means_of_its_sentences():
@@ -58,19 +64,24 @@ def test_the_levels_of_a_text_are_means_of_its_sentences():
     (fine, there), (coarse, filled), (whole, _) = text_levels(words, sentence, 3)
     assert torch.equal(fine, words) and torch.equal(there, sentence >= 0)
     assert filled.tolist() == [[True, True, True], [True, False, False]]
-    assert torch.allclose(coarse[0], torch.stack([words[0, 1:3].mean(0), words[0, 3], words[0, 4:6].mean(0)]))      # the last takes what is left
+    assert torch.allclose(
+        coarse[0], torch.stack([words[0, 1:3].mean(0), words[0, 3], words[0, 4:6].mean(0)])
+    )  # the last takes what is left
     assert torch.allclose(coarse[1, 0], words[1, 1:4].mean(0)) and torch.allclose(whole[1, 0], words[1, 1:4].mean(0))
 
 
 def test_a_full_stop_ends_a_sentence(small_phantom):
     method, _, _ = made(small_phantom, rows=range(2))
     short, _ = (method.prepare_text([t]) for t in ("No effusion. Large heart.", "."))
-    with torch.no_grad(): weights = method.encode_text(*short).local["coarse"][0]
+    with torch.no_grad():
+        weights = method.encode_text(*short).local["coarse"][0]
     assert (weights.sum(1) - 1).abs().max() < 1e-5 and (weights[:, :2] > 0).all() and (weights[:, 2:] == 0).all()
 
 
 def test_the_objective_is_its_formulas_read_naively(small_phantom):
-    method, batch, _ = made(small_phantom, confidence_weight=0.5, diversity_weight=0.25, match_weight=2.0, prototype_share=0.7, top=6)
+    method, batch, _ = made(
+        small_phantom, confidence_weight=0.5, diversity_weight=0.25, match_weight=2.0, prototype_share=0.7, top=6
+    )
     batch.text_group[1] = batch.text_group[0]
     with torch.no_grad():
         method.level_logits.copy_(torch.tensor([0.5, -0.3, 0.1]))
@@ -78,8 +89,20 @@ def test_the_objective_is_its_formulas_read_naively(small_phantom):
     groups, n, w = batch.text_group.tolist(), 12, method.level_logits.softmax(0).tolist()
     v, t = images.local["prototypes"], texts.local["prototypes"]
     parts = ((0, 8), (8, 12), (12, 13))
-    s_p = torch.tensor([[sum(w[l] * sum(float(v[i, k] @ t[j, k]) for k in range(a, b)) / (b - a) for l, (a, b) in enumerate(parts)) for j in range(n)] for i in range(n)])
+    s_p = torch.tensor(
+        [
+            [
+                sum(
+                    w[l] * sum(float(v[i, k] @ t[j, k]) for k in range(a, b)) / (b - a)
+                    for l, (a, b) in enumerate(parts)
+                )
+                for j in range(n)
+            ]
+            for i in range(n)
+        ]
+    )
     z_v, z_t = images.mu[:, :16], texts.mu[:, :16]
+
     def contrast(scores):
         total = 0.0
         for matrix in (scores, scores.T):
@@ -87,9 +110,18 @@ def test_the_objective_is_its_formulas_read_naively(small_phantom):
                 same = [j for j in range(n) if groups[j] == groups[i]]
                 total += (matrix[i].exp().sum().log() - matrix[i, same].mean()).item() / (2 * n)
         return total
+
     assert terms["contrast"].item() == pytest.approx(contrast(method.logit_scale.detach() * z_v @ z_t.T), abs=1e-5)
     assert terms["prototypes"].item() == pytest.approx(2 * contrast(14.3 * s_p), abs=2e-5)
-    spread = np.mean([np.mean([float(x[i, k] @ x[i, m]) ** 2 for i in range(n) for k in range(a, b) for m in range(a, b) if k != m]) for x in (v, t) for a, b in parts[:2]])
+    spread = np.mean(
+        [
+            np.mean(
+                [float(x[i, k] @ x[i, m]) ** 2 for i in range(n) for k in range(a, b) for m in range(a, b) if k != m]
+            )
+            for x in (v, t)
+            for a, b in parts[:2]
+        ]
+    )
     assert terms["diversity"].item() == pytest.approx(0.25 * spread, abs=1e-5)
     once = [j for j in range(n) if groups.index(groups[j]) == j]
     c_v = [entropy_confidence([s_p[i, j].item() for j in once], 0.1, 6) for i in range(n)]
@@ -109,11 +141,17 @@ def test_the_bank_holds_different_reports_and_confidence_is_measured_against_it(
     maker = BatchMaker.for_method(small_phantom, method, augmentation=0)
     for part in maker.epoch(0, 16):
         for study, group in zip(part.study.tolist(), part.text_group.tolist()):
-            if group not in seen and len(seen) < 24: seen.append(group), rows.append(study)
+            if group not in seen and len(seen) < 24:
+                seen.append(group), rows.append(study)
     bank_images, bank_texts = both(method, maker.batch(rows))
     assert method.bank_count == len(rows) == 24
-    def vectors(e): return method.vector(e.local["prototypes"].split(method.counts, 1))
-    assert torch.allclose(method.bank_text, vectors(bank_texts), atol=1e-6) and torch.allclose(method.bank_image, vectors(bank_images), atol=1e-6)
+
+    def vectors(e):
+        return method.vector(e.local["prototypes"].split(method.counts, 1))
+
+    assert torch.allclose(method.bank_text, vectors(bank_texts), atol=1e-6) and torch.allclose(
+        method.bank_image, vectors(bank_images), atol=1e-6
+    )
     for mine, bank in ((images, bank_texts), (texts, bank_images)):
         scores = vectors(mine) @ vectors(bank).T
         expected = [entropy_confidence(row.tolist(), method.bank_temperature.item(), 8) for row in scores]
@@ -123,6 +161,7 @@ def test_the_bank_holds_different_reports_and_confidence_is_measured_against_it(
 def test_the_temperature_of_the_bank_predicts_best_who_is_right(finished):
     method = finished[0]
     scores = method.bank_image @ method.bank_text.T
+
     def loss(temperature):
         total = 0.0
         for matrix in (scores, scores.T):
@@ -130,6 +169,7 @@ def test_the_temperature_of_the_bank_predicts_best_who_is_right(finished):
                 c = min(max(entropy_confidence(row.tolist(), temperature, 8), 1e-6), 1 - 1e-6)
                 total -= math.log(c if int(row.argmax()) == i else 1 - c)
         return total
+
     assert loss(method.bank_temperature.item()) <= min(loss(10**x) for x in np.linspace(-2.5, 0, 21)) + 1e-3
 
 
@@ -150,18 +190,29 @@ def test_without_a_bank_the_confidence_is_one(small_phantom):
 
 def test_one_vector_holds_the_whole_score(finished):
     method, _, images, texts = finished
-    assert torch.allclose(images.mu.norm(dim=1), torch.full((12,), math.sqrt(2))) and torch.allclose(texts.mu.norm(dim=1), torch.full((12,), math.sqrt(2)))
+    assert torch.allclose(images.mu.norm(dim=1), torch.full((12,), math.sqrt(2))) and torch.allclose(
+        texts.mu.norm(dim=1), torch.full((12,), math.sqrt(2))
+    )
     (z_v, _, c_v), (z_t, _, c_t) = method.parts(images), method.parts(texts)
-    assert torch.allclose(c_v, images.local["confidence"], atol=1e-5) and torch.allclose(c_t, texts.local["confidence"], atol=1e-5)
+    assert torch.allclose(c_v, images.local["confidence"], atol=1e-5) and torch.allclose(
+        c_t, texts.local["confidence"], atol=1e-5
+    )
     p_v, p_t = (method.vector(e.local["prototypes"].split(method.counts, 1)) for e in (images, texts))
-    naive = torch.stack([torch.stack([z_v[i] @ z_t[j] + (c_v[i] * c_t[j]).sqrt() * (p_v[i] @ p_t[j]) for j in range(12)]) for i in range(12)])
+    naive = torch.stack(
+        [
+            torch.stack([z_v[i] @ z_t[j] + (c_v[i] * c_t[j]).sqrt() * (p_v[i] @ p_t[j]) for j in range(12)])
+            for i in range(12)
+        ]
+    )
     assert torch.allclose(method.score(images, texts), method.logit_scale * naive / 2, atol=1e-4)
 
 
 def test_a_pair_keeps_its_score_when_other_queries_join(finished):
     method, batch, images, texts = finished
     with torch.no_grad():
-        alone = method.score(method.encode_image(batch.pixels[3:4, 0]), method.encode_text(batch.tokens[5:7, 0], batch.mask[5:7, 0]))
+        alone = method.score(
+            method.encode_image(batch.pixels[3:4, 0]), method.encode_text(batch.tokens[5:7, 0], batch.mask[5:7, 0])
+        )
         together = method.score(images, texts)
     assert torch.allclose(alone, together[3:4, 5:7], atol=1e-4)
 
@@ -170,7 +221,10 @@ def test_in_one_modality_a_film_is_nearest_to_itself(finished):
     method, _, images, texts = finished
     for e in (images, texts):
         scores = method.score(e, e)
-        assert torch.allclose(scores.diagonal(), method.logit_scale.expand(12), atol=1e-4) and (scores <= method.logit_scale + 1e-3).all()
+        assert (
+            torch.allclose(scores.diagonal(), method.logit_scale.expand(12), atol=1e-4)
+            and (scores <= method.logit_scale + 1e-3).all()
+        )
 
 
 def test_the_second_stage_gives_the_scores_of_the_whole(finished):
@@ -192,13 +246,20 @@ def test_switches(small_phantom):
     assert all(torch.allclose(plain(batch)[k], v) for k, v in grouped(batch).items())
     batch.text_group[:3] = 0
     assert not torch.allclose(plain(batch)["contrast"], grouped(batch)["contrast"])
-    off, batch, maker = made(small_phantom, prototype_share=0.0, match_weight=0.0, confidence_weight=0.0, diversity_weight=0.0)
+    off, batch, maker = made(
+        small_phantom, prototype_share=0.0, match_weight=0.0, confidence_weight=0.0, diversity_weight=0.0
+    )
     off.finish(maker.epoch(0, 16))
     images, texts = both(off, batch)
     assert torch.allclose(off.score(images, texts), off.logit_scale * images.mu[:, :16] @ texts.mu[:, :16].T, atol=1e-4)
-    assert torch.allclose(sum(off(batch).values()), info_nce(images.mu[:, :16], texts.mu[:, :16], off.logit_scale, batch.text_group), atol=1e-5)
+    assert torch.allclose(
+        sum(off(batch).values()),
+        info_nce(images.mu[:, :16], texts.mu[:, :16], off.logit_scale, batch.text_group),
+        atol=1e-5,
+    )
     for wrong in (dict(fine=0), dict(bank=1), dict(prototype_share=-1.0), dict(init_temperature=0.0)):
-        with pytest.raises(DataError, match=next(iter(wrong))): PECMConfig(**wrong)
+        with pytest.raises(DataError, match=next(iter(wrong))):
+            PECMConfig(**wrong)
 
 
 def test_it_learns_32_studies_by_heart(small_phantom):
@@ -217,13 +278,18 @@ def test_it_learns_32_studies_by_heart(small_phantom):
 def test_the_order_of_a_batch_does_not_matter(small_phantom):
     method, _, maker = made(small_phantom)
     one, two = method(maker.batch([0, 1, 2, 3, 4])), method(maker.batch([4, 2, 0, 1, 3]))
-    for name in one: assert one[name].item() == pytest.approx(two[name].item(), abs=1e-5)
+    for name in one:
+        assert one[name].item() == pytest.approx(two[name].item(), abs=1e-5)
 
 
 def test_every_parameter_learns(small_phantom):
     method, batch, _ = made(small_phantom)
     sum(method(batch).values()).backward()
-    assert not [name for name, p in method.named_parameters() if p.requires_grad and (p.grad is None or not torch.isfinite(p.grad).all())]
+    assert not [
+        name
+        for name, p in method.named_parameters()
+        if p.requires_grad and (p.grad is None or not torch.isfinite(p.grad).all())
+    ]
     assert method.log_temperature.grad != 0 and method.level_logits.grad.abs().min() > 0
 
 
@@ -241,7 +307,8 @@ def test_trained_saved_loaded_and_searched_it_scores_the_same(small_phantom, tmp
     run = fit(first, small_phantom, TrainConfig(epochs=1, batch_size=8), tmp_path / "run", progress=False)
     second = load_method(run.folder)
     assert first.bank_count > 8 and torch.equal(first.bank_image, second.bank_image)
-    with pytest.raises(DataError, match="holds a pecm method, not clip"): CLIP.from_pretrained(run.folder)
+    with pytest.raises(DataError, match="holds a pecm method, not clip"):
+        CLIP.from_pretrained(run.folder)
     a, b = embed(first, small_phantom, progress=False), embed(second, small_phantom, progress=False)
     assert np.array_equal(a["image"].mu, b["image"].mu) and np.array_equal(a["text"].mu, b["text"].mu)
     queries, gallery = (Embedding(torch.from_numpy(b[side].mu)) for side in ("image", "text"))

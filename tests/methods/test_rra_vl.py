@@ -1,4 +1,5 @@
 "RRA-VL: each term is its formula, boxes are given or drawn and said to be, switches switch, and it learns a few pairs by heart."
+
 import dataclasses
 
 import numpy as np
@@ -7,7 +8,8 @@ import torch
 
 from medret_nb.data.batches import BatchMaker
 from medret_nb.data.files import DataError
-from medret_nb.data.studies import FINDINGS, StudySet
+from medret_nb.data.studies import StudySet
+from medret_nb.data.tables import FINDINGS
 from medret_nb.methods.clip import CLIP
 from medret_nb.methods.rra_vl import REGIONS, RRAVL, RRAVLConfig, graded_relevance, place_labels
 from medret_nb.retrieval.embeddings import embed
@@ -24,31 +26,51 @@ def encoded_at_random(batch=6, dim=5, words=7, seed=0):
     g = torch.Generator().manual_seed(seed)
     unit = lambda *shape: torch.nn.functional.normalize(torch.randn(*shape, generator=g, dtype=torch.float64), dim=-1)
     known = torch.rand(batch, len(REGIONS), generator=g) < 0.8
-    known[2] = False                                                       # a film without any box
+    known[2] = False  # a film without any box
     labels = torch.randint(-1, 2, (batch, len(FINDINGS)), generator=g).double()
-    at = torch.where(torch.rand(batch, len(REGIONS), len(FINDINGS), generator=g) < 0.15, torch.randint(-1, 2, (batch, len(REGIONS), len(FINDINGS)), generator=g).double(), torch.nan)
-    return {"image": unit(batch, dim), "text": unit(batch, dim), "regions": unit(batch, len(REGIONS), dim), "said": unit(batch, len(REGIONS), dim),
-            "regions_mask": known, "words": unit(batch, words, dim), "words_mask": torch.arange(words) < torch.arange(2, 2 + batch)[:, None],
-            "labels": labels, "region_labels": at, "text_group": torch.tensor([0, 1, 2, 1, 4, 5])[:batch],
-            "box_error": torch.rand(batch, generator=g).double(), "seen_error": torch.rand(batch, generator=g).double()}
+    at = torch.where(
+        torch.rand(batch, len(REGIONS), len(FINDINGS), generator=g) < 0.15,
+        torch.randint(-1, 2, (batch, len(REGIONS), len(FINDINGS)), generator=g).double(),
+        torch.nan,
+    )
+    return {
+        "image": unit(batch, dim),
+        "text": unit(batch, dim),
+        "regions": unit(batch, len(REGIONS), dim),
+        "said": unit(batch, len(REGIONS), dim),
+        "regions_mask": known,
+        "words": unit(batch, words, dim),
+        "words_mask": torch.arange(words) < torch.arange(2, 2 + batch)[:, None],
+        "labels": labels,
+        "region_labels": at,
+        "text_group": torch.tensor([0, 1, 2, 1, 4, 5])[:batch],
+        "box_error": torch.rand(batch, generator=g).double(),
+        "seen_error": torch.rand(batch, generator=g).double(),
+    }
 
 
 def cross_entropy(scores, targets):
     "Mean over both directions of the mean, over rows with a target, of soft cross-entropy; loops."
     both = []
     for s, t in ((scores, targets), (scores.T, targets.T)):
-        rows = [-(t[i] / t[i].sum() * (s[i] - np.logaddexp.reduce(s[i]))).sum() for i in range(len(s)) if t[i].sum() > 0]
+        rows = [
+            -(t[i] / t[i].sum() * (s[i] - np.logaddexp.reduce(s[i]))).sum() for i in range(len(s)) if t[i].sum() > 0
+        ]
         both.append(np.mean(rows) if rows else 0.0)
     return np.mean(both)
 
 
 def placed(at):
     "The labels of each place as a dict finding -> amount, lungs completed."
-    def amounts(row): return {f: {1.0: 1.0, -1.0: 0.5}[v] for f, v in enumerate(row) if v in (1.0, -1.0)}
+
+    def amounts(row):
+        return {f: {1.0: 1.0, -1.0: 0.5}[v] for f, v in enumerate(row) if v in (1.0, -1.0)}
+
     out = [amounts(row) for row in at]
     for side, lung in (("right", 0), ("left", 4)):
         for zone in range(lung + 1, lung + 4):
-            for f, v in amounts(at[zone]).items(): out[lung][f] = max(v, out[lung].get(f, 0))
+            for f, v in amounts(at[zone]).items():
+                out[lung][f] = max(v, out[lung].get(f, 0))
     return out
 
 
@@ -61,7 +83,9 @@ def naive(e, config, scale):
     for i in range(n):
         alike = np.array([len(found[i] & b) / len(found[i] | b) if found[i] | b else 1.0 for b in found])
         own = (x["text_group"] == x["text_group"][i]).astype(float)
-        whole[i] = (1 - config.graded) * own / own.sum() + config.graded * np.exp(config.sharpness * alike) / np.exp(config.sharpness * alike).sum()
+        whole[i] = (1 - config.graded) * own / own.sum() + config.graded * np.exp(config.sharpness * alike) / np.exp(
+            config.sharpness * alike
+        ).sum()
     out["whole"] = cross_entropy(scale * x["image"] @ x["text"].T, whole)
 
     local = np.zeros((n, n))
@@ -71,9 +95,10 @@ def naive(e, config, scale):
             for w in x["words"][j][x["words_mask"][j]]:
                 regions = x["regions"][i] * x["regions_mask"][i][:, None]
                 heed = np.exp(x["words"][j][x["words_mask"][j]] @ regions.T)
-                heed = heed / heed.sum(0)                                  # over the report's words, for each region
+                heed = heed / heed.sum(0)  # over the report's words, for each region
                 row = heed[[np.array_equal(w, v) for v in x["words"][j][x["words_mask"][j]]].index(True)]
-                share = np.exp(4 * row); seen = (share / share.sum()) @ regions
+                share = np.exp(4 * row)
+                seen = (share / share.sum()) @ regions
                 cosines.append(seen @ w / max(np.linalg.norm(seen) * np.linalg.norm(w), 1e-12))
             local[i, j] = np.log(np.exp(5 * np.array(cosines)).sum())
     own = (x["text_group"][:, None] == x["text_group"][None]) * x["regions_mask"].any(1)[:, None]
@@ -81,17 +106,28 @@ def naive(e, config, scale):
 
     total, count, places = 0.0, 0, [placed(row) for row in x["region_labels"]]
     for m in range(len(REGIONS)):
+
         def alike(i, j):
             a, b = places[i][m], places[j][m]
-            if not a or not b or not x["regions_mask"][i, m] or not x["regions_mask"][j, m]: return 0.0
-            return sum(min(a.get(f, 0), b.get(f, 0)) for f in {*a, *b}) / sum(max(a.get(f, 0), b.get(f, 0)) for f in {*a, *b})
+            if not a or not b or not x["regions_mask"][i, m] or not x["regions_mask"][j, m]:
+                return 0.0
+            return sum(min(a.get(f, 0), b.get(f, 0)) for f in {*a, *b}) / sum(
+                max(a.get(f, 0), b.get(f, 0)) for f in {*a, *b}
+            )
+
         target = np.array([[alike(i, j) for j in range(n)] for i in range(n)])
         scores = x["regions"][:, m] @ x["said"][:, m].T / config.location_temperature
         for i in range(n):
-            if target[i].sum(): total += -(target[i] / target[i].sum() * (scores[i] - np.logaddexp.reduce(scores[i]))).sum(); count += 1
+            if target[i].sum():
+                total += -(target[i] / target[i].sum() * (scores[i] - np.logaddexp.reduce(scores[i]))).sum()
+                count += 1
         seen = np.flatnonzero(x["regions_mask"][:, m])
         for j in range(n):
-            if target[:, j].sum(): total += -(target[seen, j] / target[seen, j].sum() * (scores[seen, j] - np.logaddexp.reduce(scores[seen, j]))).sum(); count += 1
+            if target[:, j].sum():
+                total += -(
+                    target[seen, j] / target[seen, j].sum() * (scores[seen, j] - np.logaddexp.reduce(scores[seen, j]))
+                ).sum()
+                count += 1
     out["location"] = config.location_weight * total / max(count, 1)
     drawn = x["regions_mask"].any(1)
     out["boxes"] = config.box_weight * (x["box_error"].sum() / x["regions_mask"].sum() + x["seen_error"][drawn].mean())
@@ -100,28 +136,44 @@ def naive(e, config, scale):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_objective_is_its_formulas(seed):
-    method, e = RRAVL.create(RRAVLConfig(graded=0.35, word_weight=0.7, location_weight=1.3)).double(), encoded_at_random(seed=seed)
+    method, e = (
+        RRAVL.create(RRAVLConfig(graded=0.35, word_weight=0.7, location_weight=1.3)).double(),
+        encoded_at_random(seed=seed),
+    )
     terms = method.objective(e, None)
     expected = naive(e, method.config, method.logit_scale.item())
     assert set(terms) == set(expected) == {"whole", "words", "location", "boxes"}
-    for name in terms: assert terms[name].item() == pytest.approx(expected[name], abs=1e-5), name
+    for name in terms:
+        assert terms[name].item() == pytest.approx(expected[name], abs=1e-5), name
 
 
 def test_graded_relevance_by_hand_and_the_own_text_stays_first():
-    labels = torch.zeros(3, len(FINDINGS)); labels[0, 2] = labels[1, 2] = labels[1, 3] = 1
+    labels = torch.zeros(3, len(FINDINGS))
+    labels[0, 2] = labels[1, 2] = labels[1, 3] = 1
     row = graded_relevance(labels, torch.arange(3), 1.0, np.log(2.0))[0]
-    assert row.tolist() == pytest.approx(np.array([2, 2 ** 0.5, 1]) / (3 + 2 ** 0.5))
-    targets = graded_relevance(torch.zeros(5, len(FINDINGS)), torch.arange(5), 0.49, 50.0)       # five equal label sets, five texts
+    assert row.tolist() == pytest.approx(np.array([2, 2**0.5, 1]) / (3 + 2**0.5))
+    targets = graded_relevance(
+        torch.zeros(5, len(FINDINGS)), torch.arange(5), 0.49, 50.0
+    )  # five equal label sets, five texts
     assert (targets.argmax(1) == torch.arange(5)).all() and torch.allclose(targets.sum(1), torch.ones(5))
 
 
 def test_lungs_have_what_their_zones_have():
     at = torch.full((1, len(REGIONS), 3), torch.nan)
-    at[0, REGIONS.index("left mid lung zone"), 0] = at[0, REGIONS.index("right lung"), 1] = at[0, REGIONS.index("mediastinum"), 2] = 1
+    at[0, REGIONS.index("left mid lung zone"), 0] = at[0, REGIONS.index("right lung"), 1] = at[
+        0, REGIONS.index("mediastinum"), 2
+    ] = 1
     at[0, REGIONS.index("left upper lung zone"), 0] = at[0, REGIONS.index("right upper lung zone"), 2] = -1
     told = {(REGIONS[m], f): v for (m, f), v in np.ndenumerate(place_labels(at)[0].numpy()) if v}
-    assert told == {("left mid lung zone", 0): 1, ("left upper lung zone", 0): -1, ("left lung", 0): 1, ("right lung", 1): 1,
-                    ("right upper lung zone", 2): -1, ("right lung", 2): -1, ("mediastinum", 2): 1}
+    assert told == {
+        ("left mid lung zone", 0): 1,
+        ("left upper lung zone", 0): -1,
+        ("left lung", 0): 1,
+        ("right lung", 1): 1,
+        ("right upper lung zone", 2): -1,
+        ("right lung", 2): -1,
+        ("mediastinum", 2): 1,
+    }
 
 
 def test_weights_are_switches(maker):
@@ -137,16 +189,20 @@ def test_weights_are_switches(maker):
 def test_the_box_head_changes_nothing_else(maker):
     method, batch = RRAVL.create(), maker.batch(range(8))
     method(batch)["boxes"].backward()
-    touched = {name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    touched = {
+        name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0
+    }
     assert touched == {"box_head"}
 
 
 def test_the_order_and_the_company_of_a_batch_do_not_matter(maker):
     method = RRAVL.create().eval()
     one, other = method(maker.batch([0, 1, 2, 3, 4, 5])), method(maker.batch([4, 2, 0, 5, 1, 3]))
-    for name in one: assert one[name].item() == pytest.approx(other[name].item(), abs=1e-5)
+    for name in one:
+        assert one[name].item() == pytest.approx(other[name].item(), abs=1e-5)
     alone, company = method.encode_batch(maker.batch([3])), method.encode_batch(maker.batch([0, 3, 7]))
-    for name in alone: torch.testing.assert_close(alone[name][0], company[name][1], atol=1e-5, rtol=1e-4, equal_nan=True)
+    for name in alone:
+        torch.testing.assert_close(alone[name][0], company[name][1], atol=1e-5, rtol=1e-4, equal_nan=True)
 
 
 def test_without_any_box_the_rest_still_trains(small_phantom):
@@ -156,20 +212,28 @@ def test_without_any_box_the_rest_still_trains(small_phantom):
     assert terms["whole"] > 0 and terms["words"] == terms["location"] == terms["boxes"] == 0
     sum(terms.values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
-    assert all(p.grad is not None for n, p in method.named_parameters() if p.requires_grad)           # or training on two processes would wait
+    assert all(
+        p.grad is not None for n, p in method.named_parameters() if p.requires_grad
+    )  # or training on two processes would wait
 
 
 def test_boxes_are_given_or_drawn_and_said_to_be(maker):
     method, batch = RRAVL.create().eval(), maker.batch(range(3))
     boxes = batch.boxes[:, 0].clone()
-    boxes[1], boxes[2, 1:] = torch.nan, torch.nan                          # the second film has none, the third a single one
+    boxes[1], boxes[2, 1:] = torch.nan, torch.nan  # the second film has none, the third a single one
     with torch.no_grad():
-        mixed, none, given = method.encode_image(batch.pixels[:, 0], boxes), method.encode_image(batch.pixels[:, 0]), method.encode_image(batch.pixels[:, 0], batch.boxes[:, 0])
+        mixed, none, given = (
+            method.encode_image(batch.pixels[:, 0], boxes),
+            method.encode_image(batch.pixels[:, 0]),
+            method.encode_image(batch.pixels[:, 0], batch.boxes[:, 0]),
+        )
     assert mixed.local["regions_given"].tolist() == [[True] * 10, [False] * 10, [True] + [False] * 9]
-    assert mixed.local["regions_mask"][2].tolist() == [True] + [False] * 9 and (mixed.local["regions"][2, 1:] == 0).all()
+    assert (
+        mixed.local["regions_mask"][2].tolist() == [True] + [False] * 9 and (mixed.local["regions"][2, 1:] == 0).all()
+    )
     torch.testing.assert_close(mixed.local["regions"][1], none.local["regions"][1])
     torch.testing.assert_close(mixed.local["regions"][0], given.local["regions"][0])
-    torch.testing.assert_close(mixed.mu, none.mu)                          # the whole does not look at boxes
+    torch.testing.assert_close(mixed.mu, none.mu)  # the whole does not look at boxes
     torch.testing.assert_close(mixed.local["boxes"][0], boxes[0])
 
 
@@ -192,17 +256,21 @@ def trained(maker):
 
 def test_it_learns_32_studies_by_heart(trained, maker):
     batch = maker.batch(range(32))
-    with torch.no_grad(): scores = trained.score(trained.encode_image(batch.pixels[:, 0]), trained.encode_text(batch.tokens[:, 0], batch.mask[:, 0]))
+    with torch.no_grad():
+        scores = trained.score(
+            trained.encode_image(batch.pixels[:, 0]), trained.encode_text(batch.tokens[:, 0], batch.mask[:, 0])
+        )
     groups = batch.text_group.numpy()
     assert np.mean(groups[scores.argmax(1).numpy()] == groups) > 0.95
 
 
 def test_drawn_boxes_come_near_true_ones(trained, maker):
     batch = maker.batch(range(32))
-    with torch.no_grad(): local = trained.encode_image(batch.pixels[:, 0]).local
+    with torch.no_grad():
+        local = trained.encode_image(batch.pixels[:, 0]).local
     assert local["regions_mask"].float().mean() > 0.95
     error = (local["boxes"] - batch.boxes[:, 0]).abs().mean()
-    middle = (batch.boxes[:, 0].mean(0) - batch.boxes[:, 0]).abs().mean()     # the mean box of each region, everywhere
+    middle = (batch.boxes[:, 0].mean(0) - batch.boxes[:, 0]).abs().mean()  # the mean box of each region, everywhere
     assert error < 1.2 * middle and error < 0.05
 
 
@@ -210,7 +278,10 @@ def test_places_agree_across_patients(trained, maker):
     "What is seen at a place is closer to what is said there of others with the same finding than of others without."
     batch = maker.batch(range(32))
     with torch.no_grad():
-        films, texts = trained.encode_image(batch.pixels[:, 0], batch.boxes[:, 0]), trained.encode_text(batch.tokens[:, 0], batch.mask[:, 0])
+        films, texts = (
+            trained.encode_image(batch.pixels[:, 0], batch.boxes[:, 0]),
+            trained.encode_text(batch.tokens[:, 0], batch.mask[:, 0]),
+        )
     cosine = torch.einsum("imd,jmd->ijm", films.local["regions"], texts.local["regions"])
     labels = place_labels(batch.region_labels[:, 0])
     both = torch.einsum("iml,jml->ijm", (labels == 1).float(), (labels == 1).float()) > 0
@@ -225,24 +296,39 @@ def test_saved_embedded_searched(trained, small_phantom, tmp_path):
     for side in a:
         np.testing.assert_array_equal(a[side].mu, b[side].mu)
         np.testing.assert_array_equal(a[side].local["regions"], b[side].local["regions"])
-    assert set(a["image"].local) == {"regions", "regions_mask", "regions_given", "boxes"} and set(a["text"].local) == {"regions", "regions_mask"}
+    assert set(a["image"].local) == {"regions", "regions_mask", "regions_given", "boxes"} and set(a["text"].local) == {
+        "regions",
+        "regions_mask",
+    }
     assert a["image"].local["regions_given"].all() and a["image"].meta["regions"].split("; ") == list(REGIONS)
     with torch.no_grad():
-        score = again.score(*(type("E", (), {"mu": torch.from_numpy(a[s].mu)}) for s in ("image", "text"))) / again.logit_scale
+        score = (
+            again.score(*(type("E", (), {"mu": torch.from_numpy(a[s].mu)}) for s in ("image", "text")))
+            / again.logit_scale
+        )
     np.testing.assert_allclose(score.detach().numpy(), score_matrix(a["image"], a["text"]), atol=1e-5)
     hits = build_index(b["text"]).search(a["image"], 3, regions=["left lung", "cardiac silhouette"])
-    np.testing.assert_array_equal(hits.positions, build_index(a["text"]).search(b["image"], 3, regions=["left lung", "cardiac silhouette"]).positions)
+    np.testing.assert_array_equal(
+        hits.positions,
+        build_index(a["text"]).search(b["image"], 3, regions=["left lung", "cardiac silhouette"]).positions,
+    )
     bare = StudySet(small_phantom.studies, small_phantom.images, None, small_phantom.info, small_phantom.folder)
     drawn = embed(again, bare, "test", progress=False)["image"]
     assert not drawn.local["regions_given"].any() and drawn.meta["fingerprint"] != a["image"].meta["fingerprint"]
-    with pytest.raises(DataError, match="not clip"): CLIP.from_pretrained(tmp_path / "run")
+    with pytest.raises(DataError, match="not clip"):
+        CLIP.from_pretrained(tmp_path / "run")
 
 
 def test_on_the_meta_device(maker):
     method, batch = RRAVL.create().to("meta"), maker.batch(range(4)).to("meta")
     assert {v.device.type for v in method(batch).values()} == {"meta"}
-    films, texts = method.encode_image(batch.pixels[:, 0], batch.boxes[:, 0]), method.encode_text(batch.tokens[:, 0], batch.mask[:, 0])
-    assert method.score(films, texts).shape == (4, 4) and films.local["regions"].shape == texts.local["regions"].shape == (4, 10, 128)
+    films, texts = (
+        method.encode_image(batch.pixels[:, 0], batch.boxes[:, 0]),
+        method.encode_text(batch.tokens[:, 0], batch.mask[:, 0]),
+    )
+    assert method.score(films, texts).shape == (4, 4) and films.local["regions"].shape == texts.local[
+        "regions"
+    ].shape == (4, 10, 128)
 
 
 def test_words_have_one_shape_on_every_process(maker):

@@ -1,4 +1,5 @@
 """What the benchmarks measure is what the library draws and counts."""
+
 import importlib.util
 import json
 from dataclasses import replace
@@ -8,14 +9,17 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from medret_nb.data.findings import render
-from medret_nb.data.scenes import Acquisition, Finding, Patient, Scene
 from medret_nb.data.studies import shipped_data
-from medret_nb.data.truth import measure
+from medret_nb.phantom.rendering import render
+from medret_nb.phantom.scenes import Acquisition, Finding, Patient, Scene
+from medret_nb.phantom.truth import measure
 
 ROOT = Path(__file__).parents[2]
-SCENE = Scene(Patient(11, "F", 64), (Finding("pleural effusion", "left", severity=2, seed=1), Finding("nodule", "right", "upper", 3, 22.0, seed=8)),
-              (Acquisition("PA", seed=3),))
+SCENE = Scene(
+    Patient(11, "F", 64),
+    (Finding("pleural effusion", "left", severity=2, seed=1), Finding("nodule", "right", "upper", 3, 22.0, seed=8)),
+    (Acquisition("PA", seed=3),),
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,7 @@ def test_a_faded_finding_is_fainter_and_the_others_stay(detectability):
     _, whole, _ = detectability.examine((SCENE, contrast, 96))
     contrast[nodule] = 0.1
     _, faded, _ = detectability.examine((SCENE, contrast, 96))
-    assert faded[nodule] == pytest.approx(0.1 * whole[nodule], rel=0.15)         # linear but for the exponent in Beer's law
+    assert faded[nodule] == pytest.approx(0.1 * whole[nodule], rel=0.15)  # linear but for the exponent in Beer's law
     assert faded[effusion] == pytest.approx(whole[effusion], rel=0.02)
     contrast[nodule] = 0.0
     film, gone, _ = detectability.examine((SCENE, contrast, 96))
@@ -55,7 +59,9 @@ def test_a_faded_finding_is_fainter_and_the_others_stay(detectability):
 def test_the_stored_result_says_that_detectability_orders(detectability):
     stored = json.loads(shipped_data("results/detectability.json").read_text())
     assert [row["finding"] for row in stored["findings"]] == detectability.NAMES
-    assert stored["mean_rank_correlation"] == pytest.approx(np.mean([row["rank_correlation"] for row in stored["findings"]]))
+    assert stored["mean_rank_correlation"] == pytest.approx(
+        np.mean([row["rank_correlation"] for row in stored["findings"]])
+    )
     assert stored["mean_rank_correlation"] >= 0.9
     assert min(row["area"][-1] for row in stored["findings"]) >= 0.9
 
@@ -68,4 +74,6 @@ def test_fifths_of_a_reader_that_sees_dprime(detectability):
     for row in rows:
         assert row["films"] == (~np.isnan(dprime[:, rows.index(row)])).sum()
         assert row["rank_correlation"] == pytest.approx(1.0)
-        assert np.allclose(row["area"], norm.cdf(np.array(row["dprime"]) / np.sqrt(2)), atol=0.05)   # the textbook relation of d' and area
+        assert np.allclose(
+            row["area"], norm.cdf(np.array(row["dprime"]) / np.sqrt(2)), atol=0.05
+        )  # the textbook relation of d' and area

@@ -1,11 +1,15 @@
 """Notebooks run in JupyterLab, in a browser without a network, as a reader runs them."""
+
 from pathlib import Path
 
 import pytest
 
 NBS = Path(__file__).resolve().parents[2] / "nbs"
-QUICK = ["index.ipynb", "losses/20_contrastive.ipynb"]
-OTHERS = sorted({file.relative_to(NBS).as_posix() for file in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in file.parts} - set(QUICK))
+QUICK = ["index.ipynb", "losses/320_contrastive.ipynb"]
+OTHERS = sorted(
+    {file.relative_to(NBS).as_posix() for file in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in file.parts}
+    - set(QUICK)
+)
 
 
 @pytest.mark.browser

@@ -1,4 +1,5 @@
 """Rules of the house that a look at the files can check."""
+
 import ast
 import re
 import subprocess
@@ -7,17 +8,48 @@ import sys
 import pytest
 from conftest import ROOT, child_environment
 
-FORBIDDEN_CALLS = {"torch.load", "torch.save", "pickle.load", "pickle.loads", "pickle.dump", "pickle.dumps", "yaml.load", "os.system",
-                   "eval", "exec"}
+FORBIDDEN_CALLS = {
+    "torch.load",
+    "torch.save",
+    "pickle.load",
+    "pickle.loads",
+    "pickle.dump",
+    "pickle.dumps",
+    "yaml.load",
+    "os.system",
+    "eval",
+    "exec",
+}
 FORBIDDEN_METHODS = {"extractall", "save_state", "load_state", "read_pickle", "to_pickle"}
 LARGEST = 5 * 2**20
-TEXT = {".py", ".ipynb", ".md", ".txt", ".toml", ".ini", ".json", ".yml", ".yaml", ".csv", ".sh", ".js", ".css", ".html", ""}
+TEXT = {
+    ".py",
+    ".ipynb",
+    ".md",
+    ".txt",
+    ".toml",
+    ".ini",
+    ".json",
+    ".yml",
+    ".yaml",
+    ".csv",
+    ".sh",
+    ".js",
+    ".css",
+    ".html",
+    "",
+}
 README_COMMANDS = ["pip install -r requirements.txt && medret tour", "pip install -r requirements-dev.txt && pytest"]
 
 
 def project_files():
     """The files of the repository: what git tracks, or everything outside the usual build folders."""
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     if listed.returncode == 0 and listed.stdout:
         return [ROOT / f for f in listed.stdout.split("\0") if f and (ROOT / f).is_file()]
     skipped = {".git", "__pycache__", ".venv", "venv", ".pytest_cache", ".hypothesis", "runs", "tour"}
@@ -43,7 +75,11 @@ def test_library_calls_nothing_dangerous():
             where = f"{file.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 names = [a.name for a in node.names] + [getattr(node, "module", None) or ""]
-                wrong += [f"{where} imports {n}" for n in names if n.split(".")[0] in ("pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")]
+                wrong += [
+                    f"{where} imports {n}"
+                    for n in names
+                    if n.split(".")[0] in ("pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
+                ]
             if not isinstance(node, ast.Call):
                 continue
             name = called(node)
@@ -59,7 +95,11 @@ def test_library_calls_nothing_dangerous():
 
 
 def test_library_has_no_leftovers():
-    wrong = [f"{f.relative_to(ROOT)}: {m[0]}" for f in SOURCES for m in re.finditer(r"\b(TODO|FIXME|XXX:|breakpoint\(\))", f.read_text(encoding="utf-8"))]
+    wrong = [
+        f"{f.relative_to(ROOT)}: {m[0]}"
+        for f in SOURCES
+        for m in re.finditer(r"\b(TODO|FIXME|XXX:|breakpoint\(\))", f.read_text(encoding="utf-8"))
+    ]
     assert not wrong, wrong
 
 
@@ -100,15 +140,23 @@ def test_workflow_runs_the_readme_test_command():
 @pytest.mark.parametrize("module", ["medret_nb", "medret_nb.data.studies", "medret_nb.cli.main"])
 def test_import_needs_nothing_beside_the_checkout(module, tmp_path):
     """Importing reads neither ../shared nor the working directory, and asks no network."""
-    code = ("import builtins, os, socket, sys\n"
-            "def refuse(*a, **k): raise OSError('no network here')\n"
-            "socket.socket.connect = refuse\n"
-            f"import {module}\n"
-            f"assert not os.listdir('.'), 'importing {module} wrote files'")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, env=child_environment())
+    code = (
+        "import builtins, os, socket, sys\n"
+        "def refuse(*a, **k): raise OSError('no network here')\n"
+        "socket.socket.connect = refuse\n"
+        f"import {module}\n"
+        f"assert not os.listdir('.'), 'importing {module} wrote files'"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, env=child_environment()
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_nothing_names_the_shared_folder_in_the_library():
-    wrong = [f.relative_to(ROOT).as_posix() for f in SOURCES if re.search(r"\.\./shared|['\"]shared['\"]", f.read_text(encoding="utf-8"))]
+    wrong = [
+        f.relative_to(ROOT).as_posix()
+        for f in SOURCES
+        if re.search(r"\.\./shared|['\"]shared['\"]", f.read_text(encoding="utf-8"))
+    ]
     assert not wrong, wrong

@@ -1,11 +1,13 @@
 "Search against naive loops: the same candidates in the same order, whatever the comparison, the copies and the filter."
+
 import json
 import math
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from medret_nb.data.files import DataError
 from medret_nb.losses import gaussian
@@ -17,7 +19,9 @@ from medret_nb.retrieval.search import Index, build_index, pair_scores, score_ma
 def points(n, d=5, seed=0, similarity="cosine", name="g", distinct=None):
     rng = np.random.default_rng(seed)
     mu, logvar = rng.normal(size=(n, d)), rng.normal(size=(n, d))
-    if distinct is not None: rows = rng.integers(0, min(distinct, n), n); mu, logvar = mu[rows], logvar[rows]
+    if distinct is not None:
+        rows = rng.integers(0, min(distinct, n), n)
+        mu, logvar = mu[rows], logvar[rows]
     ids = [f"{name}{i}" for i in range(n)]
     return Embeddings(ids, ids, mu, logvar, {"similarity": similarity})
 
@@ -28,12 +32,15 @@ def naive(similarity, q, vq, g, vg):
         lengths = math.sqrt(math.fsum(a * a for a in q)) * math.sqrt(math.fsum(b * b for b in g))
         return math.fsum(a * b for a, b in zip(q, g)) / lengths if lengths else 0.0
     terms = [((a - b) ** 2, math.exp(s), math.exp(t)) for a, b, s, t in zip(q, g, vq, vg)]
-    if similarity == "csd": return -math.fsum(d + s + t for d, s, t in terms)
+    if similarity == "csd":
+        return -math.fsum(d + s + t for d, s, t in terms)
     return -0.5 * math.fsum(d / (s + t) + math.log(s + t) for d, s, t in terms)
 
 
 def naive_matrix(similarity, queries, gallery):
-    def rows(e): return list(zip(e.mu.astype(float).tolist(), e.logvar.astype(float).tolist()))
+    def rows(e):
+        return list(zip(e.mu.astype(float).tolist(), e.logvar.astype(float).tolist()))
+
     return np.array([[naive(similarity, *q, *g) for g in rows(gallery)] for q in rows(queries)])
 
 
@@ -46,8 +53,11 @@ def naive_search(scores, k, where):
 def test_scores_equal_the_loop(similarity):
     queries, gallery = points(7, 9, 1, name="q"), points(11, 9, 2, similarity)
     expected = naive_matrix(similarity, queries, gallery)
-    for block in (1, 3, 1024): np.testing.assert_allclose(score_matrix(queries, gallery, block=block), expected, rtol=2e-6, atol=2e-6)
-    np.testing.assert_allclose(pair_scores(queries, gallery, np.tile(np.arange(11), (7, 1)), similarity), expected, rtol=1e-12, atol=1e-12)
+    for block in (1, 3, 1024):
+        np.testing.assert_allclose(score_matrix(queries, gallery, block=block), expected, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(
+        pair_scores(queries, gallery, np.tile(np.arange(11), (7, 1)), similarity), expected, rtol=1e-12, atol=1e-12
+    )
     assert score_matrix(queries, gallery).dtype == np.float32
 
 
@@ -99,7 +109,7 @@ def test_ties_beyond_the_proposals_are_found(similarity):
     queries = Embeddings(["q"], ["q"], [[0.0, 0.0, 1.0]], np.zeros((1, 3)))
     hits = build_index(gallery).search(queries, 5)
     true = pair_scores(queries, gallery, np.arange(300)[None], similarity)
-    assert np.ptp(true) < 1e-6                                              # equal but for the rounding of cos and sin
+    assert np.ptp(true) < 1e-6  # equal but for the rounding of cos and sin
     np.testing.assert_array_equal(hits.positions, naive_search(true, 5, np.ones(300, bool)))
 
 
@@ -111,7 +121,9 @@ def test_long_vectors_of_csd_do_not_spoil_the_order():
     gallery = Embeddings(ids, ids, mu, np.zeros_like(mu), {"similarity": "csd"})
     queries = Embeddings(["a", "b"], ["a", "b"], 1000 + rng.normal(size=(2, 16)), np.zeros((2, 16)))
     hits = build_index(gallery).search(queries, 10)
-    np.testing.assert_array_equal(hits.positions, naive_search(naive_matrix("csd", queries, gallery), 10, np.ones(200, bool)))
+    np.testing.assert_array_equal(
+        hits.positions, naive_search(naive_matrix("csd", queries, gallery), 10, np.ones(200, bool))
+    )
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
@@ -128,7 +140,10 @@ def test_a_query_does_not_depend_on_its_company(similarity):
 def test_mls_top_over_several_blocks():
     queries, gallery = points(3, 4, 1, "mls", "q"), points(20000, 4, 2, "mls")
     hits = build_index(gallery).search(queries, 15)
-    np.testing.assert_array_equal(hits.positions, naive_search(pair_scores(queries, gallery, np.tile(np.arange(20000), (3, 1)), "mls"), 15, np.ones(20000, bool)))
+    np.testing.assert_array_equal(
+        hits.positions,
+        naive_search(pair_scores(queries, gallery, np.tile(np.arange(20000), (3, 1)), "mls"), 15, np.ones(20000, bool)),
+    )
 
 
 def test_csd_ranking_sees_the_gallery_width_only_and_mls_sees_both():
@@ -144,7 +159,9 @@ def test_length_does_not_count_for_cosine_and_zero_vectors_score_zero():
     gallery = points(20, 4, 2)
     longer = Embeddings(gallery.ids, gallery.ids, gallery.mu * np.float32(64))
     asked = points(4, 4, 1, name="q").mu
-    np.testing.assert_array_equal(build_index(gallery).search(asked, 5).positions, build_index(longer).search(asked * 0.5, 5).positions)
+    np.testing.assert_array_equal(
+        build_index(gallery).search(asked, 5).positions, build_index(longer).search(asked * 0.5, 5).positions
+    )
     zero = Embeddings(["z"], ["z"], np.zeros((1, 4)))
     assert build_index(zero).search(asked, 1).scores.tolist() == [[0.0]] * 4
     tiny = Embeddings(["a", "b"], ["a", "b"], [[1e-18, 0], [0, 1e-18]])
@@ -154,15 +171,20 @@ def test_length_does_not_count_for_cosine_and_zero_vectors_score_zero():
 def test_arrays_as_queries():
     gallery = points(10, 4, 2)
     np.testing.assert_array_equal(build_index(gallery).search(gallery.mu, 1).positions[:, 0], np.arange(10))
-    with pytest.raises(DataError, match="csd needs Embeddings"): build_index(gallery, "csd").search(gallery.mu, 1)
+    with pytest.raises(DataError, match="csd needs Embeddings"):
+        build_index(gallery, "csd").search(gallery.mu, 1)
     for bad in (np.full((1, 4), np.nan), np.zeros(4), np.zeros((0, 4))):
-        with pytest.raises(DataError): build_index(gallery).search(bad, 1)
+        with pytest.raises(DataError):
+            build_index(gallery).search(bad, 1)
 
 
 BAD = {
     "k above the gallery": (dict(k=11), "k: 11 is not a whole number between 1 and the 10 candidates$"),
     "k of zero": (dict(k=0), "k: 0"),
-    "k above what where leaves": (dict(k=4, where=np.arange(10) < 3), "k: 4 is not a whole number between 1 and the 3 candidates that `where` leaves"),
+    "k above what where leaves": (
+        dict(k=4, where=np.arange(10) < 3),
+        "k: 4 is not a whole number between 1 and the 3 candidates that `where` leaves",
+    ),
     "nobody left": (dict(k=1, where=np.zeros(10, bool)), "the 0 candidates"),
     "where too short": (dict(k=1, where=np.ones(9, bool)), "where: must be bool .10,."),
     "where of positions": (dict(k=1, where=np.arange(10)), "where: must be bool .10,."),
@@ -173,35 +195,47 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_questions(case):
     arguments, message = BAD[case]
-    with pytest.raises(DataError, match=message): build_index(points(10, 4)).search(**{"queries": points(2, 4), **arguments})
+    with pytest.raises(DataError, match=message):
+        build_index(points(10, 4)).search(**{"queries": points(2, 4), **arguments})
 
 
 def test_bad_sides():
     clouds, plain = points(5), Embeddings(list("abc"), list("abc"), np.eye(3, 5))
-    for run, message in ((lambda: build_index(clouds, "dot"), "similarity: 'dot'"), (lambda: build_index(clouds, kind="tree"), "kind: 'tree'"),
-                         (lambda: build_index(plain, "csd"), "gallery: csd compares clouds"), (lambda: build_index(clouds, "mls").search(plain, 1), "queries: mls compares clouds"),
-                         (lambda: build_index(clouds, "mls", kind="hnsw"), "only the exact"), (lambda: build_index(clouds, kind="ivf", effort=0), "effort"),
-                         (lambda: score_matrix(plain, clouds, "csd"), "queries: csd"), (lambda: score_matrix(points(2, 3), clouds), "3 dimensions, the gallery 5"),
-                         (lambda: build_index(plain.select([])), "nothing in it")):
-        with pytest.raises(DataError, match=message): run()
+    for run, message in (
+        (lambda: build_index(clouds, "dot"), "similarity: 'dot'"),
+        (lambda: build_index(clouds, kind="tree"), "kind: 'tree'"),
+        (lambda: build_index(plain, "csd"), "gallery: csd compares clouds"),
+        (lambda: build_index(clouds, "mls").search(plain, 1), "queries: mls compares clouds"),
+        (lambda: build_index(clouds, "mls", kind="hnsw"), "only the exact"),
+        (lambda: build_index(clouds, kind="ivf", effort=0), "effort"),
+        (lambda: score_matrix(plain, clouds, "csd"), "queries: csd"),
+        (lambda: score_matrix(points(2, 3), clouds), "3 dimensions, the gallery 5"),
+        (lambda: build_index(plain.select([])), "nothing in it"),
+    ):
+        with pytest.raises(DataError, match=message):
+            run()
     clouds.logvar[2, 1] = 50
-    with pytest.raises(DataError, match="logvar of id g2"): build_index(clouds, "mls")
+    with pytest.raises(DataError, match="logvar of id g2"):
+        build_index(clouds, "mls")
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "csd"])
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 def test_approximate_search(tmp_path, capsys, similarity, kind):
     gallery, queries = points(1500, 8, 2, similarity, distinct=900), points(50, 8, 1, similarity, "q")
-    exact, index = build_index(gallery), build_index(gallery, kind=kind, effort=4 if kind == "ivf" else 32, check=queries)
+    exact, index = (
+        build_index(gallery),
+        build_index(gallery, kind=kind, effort=4 if kind == "ivf" else 32, check=queries),
+    )
     said = capsys.readouterr().out
     truth, found = exact.search(queries, 10), index.search(queries, 10)
     share = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(truth.positions, found.positions)])
     assert f"{kind}, effort {index.effort}: returns {share:.1%} of the true 10 nearest, on 50 queries" in said
     assert 0.5 < share == pytest.approx(index.recall(queries, 10)) and exact.recall(queries, 10) == 1
-    scores = pair_scores(queries, gallery, found.positions, similarity)     # what it returns has its true score, in order
+    scores = pair_scores(queries, gallery, found.positions, similarity)  # what it returns has its true score, in order
     np.testing.assert_allclose(found.scores, scores, rtol=1e-6)
     assert (np.diff(found.scores, axis=1) <= 0).all()
-    again = build_index(gallery, kind=kind, effort=index.effort)            # the same graph each time
+    again = build_index(gallery, kind=kind, effort=index.effort)  # the same graph each time
     np.testing.assert_array_equal(again.search(queries, 10).positions, found.positions)
     index.save(tmp_path / "index")
     np.testing.assert_array_equal(Index.load(tmp_path / "index").search(queries, 10).positions, found.positions)
@@ -222,7 +256,8 @@ def test_more_effort_finds_more():
     gallery, queries = points(3000, 16, 2), points(60, 16, 1, name="q")
     index = build_index(gallery, kind="ivf", effort=1, check=queries)
     shares = []
-    for index.effort in (1, 8, 64): shares.append(index.recall(queries, 10))
+    for index.effort in (1, 8, 64):
+        shares.append(index.recall(queries, 10))
     assert shares == sorted(shares) and shares[0] < 0.9 and shares[-1] > 0.99
 
 
@@ -236,13 +271,22 @@ def test_save_and_load_exact_and_refuse_what_does_not_fit(tmp_path):
     assert again.similarity == "mls" and again.kind == "exact" and len(again) == 30
     build_index(points(31, 4, 5, "mls")).save(tmp_path / "b")
     (tmp_path / "a" / "gallery.parquet").write_bytes((tmp_path / "b" / "gallery.parquet").read_bytes())
-    with pytest.raises(DataError, match="do not belong together"): Index.load(tmp_path / "a")
+    with pytest.raises(DataError, match="do not belong together"):
+        Index.load(tmp_path / "a")
     (tmp_path / "a" / "gallery.parquet").unlink()
-    with pytest.raises(DataError, match="gallery.parquet: there is no such file"): Index.load(tmp_path / "a")
-    with pytest.raises(DataError, match="index.json: there is no such file"): Index.load(tmp_path)
-    for facts in ([], {"kind": "tree"}, {"kind": "exact", "similarity": "dot", "effort": 0}, {"kind": "ivf", "similarity": "csd", "effort": "8"}):
+    with pytest.raises(DataError, match="gallery.parquet: there is no such file"):
+        Index.load(tmp_path / "a")
+    with pytest.raises(DataError, match="index.json: there is no such file"):
+        Index.load(tmp_path)
+    for facts in (
+        [],
+        {"kind": "tree"},
+        {"kind": "exact", "similarity": "dot", "effort": 0},
+        {"kind": "ivf", "similarity": "csd", "effort": "8"},
+    ):
         (tmp_path / "b" / "index.json").write_text(json.dumps(facts))
-        with pytest.raises(DataError, match="does not describe an index"): Index.load(tmp_path / "b")
+        with pytest.raises(DataError, match="does not describe an index"):
+            Index.load(tmp_path / "b")
 
 
 @settings(max_examples=60, deadline=None)
@@ -253,6 +297,7 @@ def test_distinct_rows_against_a_loop(n, distinct, seed):
     first, inverse = S.distinct_rows(e)
     seen, expected = [], []
     for row in np.concatenate([e.mu, e.logvar], 1).tolist():
-        if row not in seen: seen.append(row)
+        if row not in seen:
+            seen.append(row)
         expected.append(seen.index(row))
     assert inverse.tolist() == expected and first.tolist() == [expected.index(i) for i in range(len(seen))]

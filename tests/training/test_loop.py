@@ -1,11 +1,6 @@
 "The training loop: the rate, the optimiser's groups, resuming bit for bit, refusals, several processes."
+
 import dataclasses
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -19,27 +14,42 @@ from medret_nb.methods.table import load_method
 from medret_nb.training.loop import LossCurve, TrainConfig, fit, learning_rate, make_optimiser, read_log
 
 
-def new(seed=0): return CLIP.create(CLIPConfig(dim=16), seed=seed)
+def new(seed=0):
+    return CLIP.create(CLIPConfig(dim=16), seed=seed)
 
 
-def weights(run): return load_file(run / "model.safetensors")
+def weights(run):
+    return load_file(run / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
 def run(small_phantom, tmp_path_factory):
-    return fit(new(), small_phantom, TrainConfig(epochs=2, batch_size=8, seed=5), tmp_path_factory.mktemp("run") / "a", progress=False)
+    return fit(
+        new(),
+        small_phantom,
+        TrainConfig(epochs=2, batch_size=8, seed=5),
+        tmp_path_factory.mktemp("run") / "a",
+        progress=False,
+    )
 
 
 def test_the_rate_follows_the_cosine_at_every_step():
     rates = [learning_rate(s, 200, 0.1) for s in range(201)]
-    assert rates[0] == 0 and rates[20] == 1 and rates[200] == pytest.approx(0, abs=1e-12) and rates[110] == pytest.approx(0.5)
+    assert (
+        rates[0] == 0
+        and rates[20] == 1
+        and rates[200] == pytest.approx(0, abs=1e-12)
+        and rates[110] == pytest.approx(0.5)
+    )
     assert all(a < b for a, b in zip(rates[:20], rates[1:21])) and all(a > b for a, b in zip(rates[20:], rates[21:]))
 
 
 def test_every_parameter_is_in_exactly_one_group():
     method, config = new(), TrainConfig(lr=0.01, encoder_lr=0.1, weight_decay=0.3)
     groups = make_optimiser(method, config).param_groups
-    assert sorted(id(p) for g in groups for p in g["params"]) == sorted(id(p) for p in method.parameters() if p.requires_grad)
+    assert sorted(id(p) for g in groups for p in g["params"]) == sorted(
+        id(p) for p in method.parameters() if p.requires_grad
+    )
     place = {id(p): g for g in groups for p in g["params"]}
     assert place[id(method.log_scale)]["weight_decay"] == 0 and place[id(method.image_head.weight)]["peak"] == 0.01
     assert place[id(next(method.image_encoder.parameters()))]["peak"] == pytest.approx(0.001)
@@ -47,7 +57,15 @@ def test_every_parameter_is_in_exactly_one_group():
 
 def test_a_run_folder_holds_what_the_design_says(run, small_phantom):
     names = {p.name for p in run.folder.iterdir()}
-    assert names == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "log.jsonl", "fingerprint.json", "checkpoints"}
+    assert names == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "log.jsonl",
+        "fingerprint.json",
+        "checkpoints",
+    }
     config, print_of = read_json(run.folder / "config.json"), read_json(run.folder / "fingerprint.json")
     assert config["method"] == "clip" and config["data_hash"] == small_phantom.hash() == print_of["data"]
     assert {"config", "code", "seed", "versions"} <= set(print_of)
@@ -71,6 +89,7 @@ def test_the_same_seed_gives_the_same_weights(run, small_phantom, tmp_path):
 
 def test_the_kept_weights_are_those_of_the_best_epoch(run, small_phantom):
     from medret_nb.training.loop import validate
+
     best = run.log["val_recall"].max()
     assert validate(load_method(run.folder), small_phantom)["recall"] == pytest.approx(best, abs=1e-6)
 
@@ -78,11 +97,18 @@ def test_the_kept_weights_are_those_of_the_best_epoch(run, small_phantom):
 @pytest.mark.parametrize("stop_at,every", [(1, 0), (3, 0), (6, 2), (5, 2)])
 def test_an_interrupted_run_ends_in_the_same_weights(run, small_phantom, tmp_path, stop_at, every):
     config = TrainConfig(epochs=2, batch_size=8, seed=5, checkpoint_steps=every)
+
     def plug(entry):
-        if entry["step"] == stop_at: raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt): fit(new(), small_phantom, config, tmp_path / "r", on_log=plug, progress=False)
-    resumed = fit(new(seed=99), small_phantom, config, tmp_path / "r", resume=True, progress=False) if (tmp_path / "r" / "checkpoints").is_dir() \
+        if entry["step"] == stop_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(new(), small_phantom, config, tmp_path / "r", on_log=plug, progress=False)
+    resumed = (
+        fit(new(seed=99), small_phantom, config, tmp_path / "r", resume=True, progress=False)
+        if (tmp_path / "r" / "checkpoints").is_dir()
         else fit(new(), small_phantom, config, tmp_path / "r", resume=True, progress=False)
+    )
     assert all(torch.equal(v, weights(resumed.folder)[k]) for k, v in weights(run.folder).items())
     assert resumed.log["step"].tolist() == run.log["step"].tolist()
 
@@ -95,27 +121,42 @@ def test_a_log_line_that_was_cut_off_is_left_out(tmp_path):
 def test_early_stopping(small_phantom, tmp_path):
     config = TrainConfig(epochs=30, batch_size=8, lr=0.0, patience=2)
     found = fit(new(), small_phantom, config, tmp_path / "r", progress=False)
-    assert found.log["epoch"].max() == 2                     # nothing changes at rate 0: the first epoch stays the best
+    assert found.log["epoch"].max() == 2  # nothing changes at rate 0: the first epoch stays the best
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(run, small_phantom):
-    with pytest.raises(DataError, match="holds a run already"): fit(new(), small_phantom, TrainConfig(epochs=2, batch_size=8, seed=5), run.folder, progress=False)
-    with pytest.raises(DataError, match="another config"): fit(new(), small_phantom, TrainConfig(epochs=3, batch_size=8, seed=5), run.folder, resume=True, progress=False)
+    with pytest.raises(DataError, match="holds a run already"):
+        fit(new(), small_phantom, TrainConfig(epochs=2, batch_size=8, seed=5), run.folder, progress=False)
+    with pytest.raises(DataError, match="another config"):
+        fit(new(), small_phantom, TrainConfig(epochs=3, batch_size=8, seed=5), run.folder, resume=True, progress=False)
 
 
-@pytest.mark.parametrize("wrong,name", [(dict(epochs=0), "epochs"), (dict(batch_size=-4), "batch_size"), (dict(lr=-1), "lr"), (dict(precision="half"), "precision"), (dict(seed=-1), "seed")])
+@pytest.mark.parametrize(
+    "wrong,name",
+    [
+        (dict(epochs=0), "epochs"),
+        (dict(batch_size=-4), "batch_size"),
+        (dict(lr=-1), "lr"),
+        (dict(precision="half"), "precision"),
+        (dict(seed=-1), "seed"),
+    ],
+)
 def test_settings_that_make_no_sense_are_named(wrong, name):
-    with pytest.raises(DataError, match=name): TrainConfig(**wrong)
+    with pytest.raises(DataError, match=name):
+        TrainConfig(**wrong)
 
 
 def test_a_batch_larger_than_the_data_is_named(small_phantom, tmp_path):
-    with pytest.raises(DataError, match="batch_size: 4096"): fit(new(), small_phantom, TrainConfig(batch_size=4096), tmp_path / "r", progress=False)
+    with pytest.raises(DataError, match="batch_size: 4096"):
+        fit(new(), small_phantom, TrainConfig(batch_size=4096), tmp_path / "r", progress=False)
 
 
 def test_a_loss_that_is_not_finite_stops_with_one_line(small_phantom, tmp_path):
     method = new()
-    with torch.no_grad(): method.image_head.weight.fill_(float("nan"))
-    with pytest.raises(DataError, match="nan at step 1"): fit(method, small_phantom, TrainConfig(epochs=1, batch_size=8), tmp_path / "r", progress=False)
+    with torch.no_grad():
+        method.image_head.weight.fill_(float("nan"))
+    with pytest.raises(DataError, match="nan at step 1"):
+        fit(method, small_phantom, TrainConfig(epochs=1, batch_size=8), tmp_path / "r", progress=False)
 
 
 def test_accumulating_gradients_runs(small_phantom, tmp_path):
@@ -133,13 +174,15 @@ def test_bf16_runs_and_stays_close(small_phantom, tmp_path):
 
 def test_the_curve_follows_the_log():
     curve = LossCurve(every=2)
-    for step in range(1, 6): curve({"step": step, "loss": 1.0 / step})
+    for step in range(1, 6):
+        curve({"step": step, "loss": 1.0 / step})
     curve({"step": 5, "val_recall": 0.25})
     assert list(curve.figure.data[0].x) == [1, 2, 3, 4, 5] and list(curve.figure.data[1].y) == [0.25]
 
 
 class Counting(CLIP):
     "Keeps in a buffer what `finish` was given."
+
     name = "clip"
 
     def __init__(self, config, tokenizer):
@@ -150,21 +193,35 @@ class Counting(CLIP):
     def finish(self, batches):
         batches = list(batches)
         self.calls.append(self.training)
-        self.seen.copy_(torch.stack([torch.tensor(float(sum(len(b) for b in batches))), batches[0].pixels.mean(), self.image_head.weight.sum()]))
+        self.seen.copy_(
+            torch.stack(
+                [
+                    torch.tensor(float(sum(len(b) for b in batches))),
+                    batches[0].pixels.mean(),
+                    self.image_head.weight.sum(),
+                ]
+            )
+        )
 
 
 def test_finish_gets_plain_training_batches_once_at_the_end_and_is_saved(small_phantom, tmp_path):
-    def start(): return Counting.create(CLIPConfig(dim=16))
+    def start():
+        return Counting.create(CLIPConfig(dim=16))
+
     config = TrainConfig(epochs=2, batch_size=8, seed=5)
     first = start()
     run = fit(first, small_phantom, config, tmp_path / "a", progress=False)
     plain = list(BatchMaker.for_method(small_phantom.split("train"), first, seed=5, augmentation=0).epoch(0, 8))
     saved = weights(run.folder)
     assert first.calls == [False] and saved["seen"][0] == 8 * len(plain) and saved["seen"][1] == plain[0].pixels.mean()
-    assert torch.equal(saved["seen"][2], saved["image_head.weight"].sum())          # of the best weights, not of the last
+    assert torch.equal(saved["seen"][2], saved["image_head.weight"].sum())  # of the best weights, not of the last
     second = start()
-    def unplug(batches): raise KeyboardInterrupt
+
+    def unplug(batches):
+        raise KeyboardInterrupt
+
     second.finish = unplug
-    with pytest.raises(KeyboardInterrupt): fit(second, small_phantom, config, tmp_path / "b", progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        fit(second, small_phantom, config, tmp_path / "b", progress=False)
     again = fit(start(), small_phantom, config, tmp_path / "b", resume=True, progress=False)
     assert all(torch.equal(v, weights(again.folder)[k]) for k, v in saved.items())

@@ -1,4 +1,5 @@
 "Pretraining: what is asked, that it is learned, that each modality is trained alone, and that the shipped pair is what its record says."
+
 from dataclasses import replace
 
 import numpy as np
@@ -6,9 +7,9 @@ import pytest
 import torch
 
 from medret_nb.data.files import DataError, read_json
-from medret_nb.data.scenes import Finding, Patient, Scene, sample_scenes
 from medret_nb.data.studies import shipped_data
 from medret_nb.methods.encoders import TINY_SIZE, load_backbone
+from medret_nb.phantom.scenes import Finding, Patient, Scene, sample_scenes
 from medret_nb.training import pretrain as module
 from medret_nb.training.pretrain import PretrainConfig, answers, draw_films, pretrain, questions_of, write_texts
 
@@ -16,8 +17,12 @@ TINY = PretrainConfig(studies=30, image_steps=25, text_steps=25, batch_size=16, 
 
 
 def test_questions_of_a_scene():
-    scene = Scene(Patient(seed=0), (Finding("nodule", "left", "upper", 1), Finding("device", "", "", 1, kind="pacemaker")))
-    assert {"nodule", "nodule|left", "nodule|upper", "nodule|left|upper", "nodule|1", "pacemaker"} <= questions_of(scene)
+    scene = Scene(
+        Patient(seed=0), (Finding("nodule", "left", "upper", 1), Finding("device", "", "", 1, kind="pacemaker"))
+    )
+    assert {"nodule", "nodule|left", "nodule|upper", "nodule|left|upper", "nodule|1", "pacemaker"} <= questions_of(
+        scene
+    )
     assert questions_of(Scene(Patient(seed=0))) == set()
 
 
@@ -47,13 +52,17 @@ def test_a_small_pair_from_end_to_end(tmp_path):
         backbone = load_backbone(str(tmp_path / "pair" / kind), kind)
         assert all(torch.isfinite(v).all() for v in backbone.state_dict().values())
     assert record["image_loss"] < 1.1 * record["guessing"] and record["text_loss"] < np.log(300)
-    with pytest.raises(DataError, match="holds a pair already"): pretrain(tmp_path / "pair", TINY)
+    with pytest.raises(DataError, match="holds a pair already"):
+        pretrain(tmp_path / "pair", TINY)
 
 
 def test_the_shipped_pair_is_what_its_record_says():
     folder = shipped_data("tiny")
     record = read_json(folder / "made_by.json")
-    assert record["command"] == "medret pretrain" and {k: record[k] for k in PretrainConfig.__dataclass_fields__} == PretrainConfig().__dict__
+    assert (
+        record["command"] == "medret pretrain"
+        and {k: record[k] for k in PretrainConfig.__dataclass_fields__} == PretrainConfig().__dict__
+    )
     assert record["image_loss"] < 0.75 * record["guessing"]
     assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 5e6
 
@@ -61,17 +70,24 @@ def test_the_shipped_pair_is_what_its_record_says():
 def test_the_shipped_transformer_is_what_its_record_says():
     record = read_json(shipped_data("tiny/vit") / "made_by.json")
     settings = PretrainConfig(encoder="vit", batch_size=32)
-    assert record["command"] == "medret pretrain" and {k: record[k] for k in PretrainConfig.__dataclass_fields__} == settings.__dict__
+    assert (
+        record["command"] == "medret pretrain"
+        and {k: record[k] for k in PretrainConfig.__dataclass_fields__} == settings.__dict__
+    )
     assert record["image_loss"] < 0.9 * record["guessing"] and record["copying_loss"] < 0.6
     assert {p.name for p in shipped_data("tiny/vit").iterdir()} == {"config.json", "model.safetensors", "made_by.json"}
 
 
 def test_a_small_transformer_is_taught_by_the_shipped_resnet(tmp_path, monkeypatch):
     chance = np.random.default_rng(0)
-    films, table = chance.integers(0, 256, (40, TINY_SIZE, TINY_SIZE)).astype(np.uint8), (chance.random((40, 6)) < 0.3).astype(np.float32)
+    films, table = (
+        chance.integers(0, 256, (40, TINY_SIZE, TINY_SIZE)).astype(np.uint8),
+        (chance.random((40, 6)) < 0.3).astype(np.float32),
+    )
     monkeypatch.setattr(module, "draw_films", lambda config, progress: (films, table))
     record = pretrain(tmp_path / "vit", replace(TINY, encoder="vit", image_steps=6), progress=False)
     assert "text_loss" not in record and record["copying_loss"] < 1.5 and not (tmp_path / "vit" / "text").exists()
     backbone = load_backbone(str(tmp_path / "vit"), "image")
     assert backbone.config.model_type == "vit" and all(torch.isfinite(v).all() for v in backbone.state_dict().values())
-    with pytest.raises(DataError, match="encoder"): PretrainConfig(encoder="swin")
+    with pytest.raises(DataError, match="encoder"):
+        PretrainConfig(encoder="swin")

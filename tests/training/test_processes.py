@@ -1,4 +1,5 @@
 "Two processes (gloo) give the loss and the gradients of one, through forward, for every method."
+
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,12 @@ def found(small_phantom, tmp_path_factory):
     small_phantom.pixels(64)
     one, two = folder / "one.safetensors", folder / "two.safetensors"
     for launcher, out in (([], one), (["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"], two)):
-        done = subprocess.run([sys.executable, *launcher, SCRIPT, str(small_phantom.folder), str(out)], capture_output=True, text=True, timeout=240)
+        done = subprocess.run(
+            [sys.executable, *launcher, SCRIPT, str(small_phantom.folder), str(out)],
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
         assert done.returncode == 0, done.stderr[-2000:]
     return load_file(one), load_file(two)
 

@@ -1,16 +1,18 @@
 """The explorer: payload, requests without a kernel's browser, the page in a browser without a network, hostile texts."""
+
 import re
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
+from test_widget import HOSTILE, opened
+
 from medret_nb.data.files import DataError
 from medret_nb.figures.figures import save_figure
 from medret_nb.retrieval.search import build_index
 from medret_nb.views.explorer import explorer_figure, explorer_view, rarest
 from medret_nb.views.items import answers_to, from_arrays, gather
 from medret_nb.views.widget import view_html
-from playwright.sync_api import expect
-from test_widget import HOSTILE, opened
 
 
 def array_of(packed):
@@ -22,8 +24,15 @@ def some_items(n=40, seed=0, texts=None, **more):
     "n studies whose films and reports lie near each other."
     rng = np.random.default_rng(seed)
     image = rng.normal(size=(n, 6))
-    return from_arrays(image, image + 0.5 * rng.normal(size=(n, 6)), texts=texts or [f"report {i % (n - 3)}" for i in range(n)], ids=[f"s{i}" for i in range(n)],
-                       films=[rng.integers(0, 256, (32, 32), dtype=np.uint8) for _ in range(n)], findings=[["Edema", "Fracture"][:i % 3] for i in range(n)], **more)
+    return from_arrays(
+        image,
+        image + 0.5 * rng.normal(size=(n, 6)),
+        texts=texts or [f"report {i % (n - 3)}" for i in range(n)],
+        ids=[f"s{i}" for i in range(n)],
+        films=[rng.integers(0, 256, (32, 32), dtype=np.uint8) for _ in range(n)],
+        findings=[["Edema", "Fracture"][: i % 3] for i in range(n)],
+        **more,
+    )
 
 
 def test_the_payload_holds_the_answers():
@@ -44,24 +53,41 @@ def test_beyond_the_precomputed_the_kernel_searches():
     assert len(rows) == 8 and rows[0] == 0 and rows[-1] == 39 and view.payload["asks"] == ["search"]
     other = next(i for i in range(40) if i not in rows)
     view.request = {"id": 1, "kind": "search", "direction": "ti", "row": other}
-    np.testing.assert_array_equal(array_of(view.answer["positions"]), answers_to(items, "text-to-image", [other], 5).positions[0])
+    np.testing.assert_array_equal(
+        array_of(view.answer["positions"]), answers_to(items, "text-to-image", [other], 5).positions[0]
+    )
 
 
 def test_a_sentence_is_answered(small_phantom, tmp_path):
     from medret_nb.methods.clip import CLIP, CLIPConfig
+
     CLIP.create(CLIPConfig(dim=8, data=str(small_phantom.folder))).save_pretrained(tmp_path)
     view = explorer_view(tmp_path, split="train", progress=False, k=3)
     own = view.payload["private"]["texts"][0]
     view.request = {"id": 1, "kind": "sentence", "text": own}
     items = gather(tmp_path, split="train", progress=False)
-    np.testing.assert_array_equal(array_of(view.answer["positions"]), answers_to(items, "text-to-image", [0], 3).positions[0])
-    np.testing.assert_allclose(view.answer["places"]["PCA"], [float(array_of(view.payload["data"]["maps"][0][c])[len(items)]) for c in "xy"], atol=1e-4)
+    np.testing.assert_array_equal(
+        array_of(view.answer["positions"]), answers_to(items, "text-to-image", [0], 3).positions[0]
+    )
+    np.testing.assert_allclose(
+        view.answer["places"]["PCA"],
+        [float(array_of(view.payload["data"]["maps"][0][c])[len(items)]) for c in "xy"],
+        atol=1e-4,
+    )
     view.request = {"id": 2, "kind": "sentence", "text": " "}
     assert "no word" in view.answer["error"]
 
 
-@pytest.mark.parametrize("image, word, empty", [(np.zeros((0, 3)), "no studies", True), (np.eye(3)[:1], "single study", False), (np.ones((4, 3)), "same place", False),
-                                                (np.array([[np.nan, 0, 0], [1, 0, 0], [0, 1, 0]]), "1 of 3 studies are left out", False), (np.full((2, 3), np.nan), "no studies", True)])
+@pytest.mark.parametrize(
+    "image, word, empty",
+    [
+        (np.zeros((0, 3)), "no studies", True),
+        (np.eye(3)[:1], "single study", False),
+        (np.ones((4, 3)), "same place", False),
+        (np.array([[np.nan, 0, 0], [1, 0, 0], [0, 1, 0]]), "1 of 3 studies are left out", False),
+        (np.full((2, 3), np.nan), "no studies", True),
+    ],
+)
 def test_odd_inputs_are_told(image, word, empty, page, tmp_path):
     view = explorer_view(image=image, text=np.nan_to_num(image), texts=["Normal."] * len(image))
     assert word in " ".join(view.payload["says"]) and view.payload["empty"] == empty
@@ -73,6 +99,7 @@ def test_odd_inputs_are_told(image, word, empty, page, tmp_path):
 def placed(small_phantom, tmp_path_factory):
     "Items of an untrained model with regions."
     from medret_nb.methods.rra_vl import RRAVL, RRAVLConfig
+
     folder = tmp_path_factory.mktemp("placed")
     RRAVL.create(RRAVLConfig(dim=8, data=str(small_phantom.folder))).save_pretrained(folder)
     return gather(folder, split="train", progress=False)
@@ -81,35 +108,73 @@ def placed(small_phantom, tmp_path_factory):
 def test_a_place_is_asked_for_by_name_by_box_and_on_a_new_film(placed):
     view = explorer_view(placed, k=4, state={"regions": ["left lung"]})
     names = view.payload["data"]["regions"]
-    assert view.payload["asks"] == ["ask", "film", "sentence", "stage"] and "left lung" in names and view.state == {"regions": ["left lung"]}
-    view.request = {"id": 1, "kind": "ask", "row": 2, "side": "report", "find": "films", "regions": ["left lung"], "rho": 0.8}
+    assert (
+        view.payload["asks"] == ["ask", "film", "sentence", "stage"]
+        and "left lung" in names
+        and view.state == {"regions": ["left lung"]}
+    )
+    view.request = {
+        "id": 1,
+        "kind": "ask",
+        "row": 2,
+        "side": "report",
+        "find": "films",
+        "regions": ["left lung"],
+        "rho": 0.8,
+    }
     hits = build_index(placed.image).search(placed.text.select([2]), 4, regions=["left lung"], rho=0.8)
     np.testing.assert_array_equal(array_of(view.answer["positions"]), hits.positions[0])
     np.testing.assert_array_equal(array_of(view.answer["scores"]), hits.scores[0])
     view.request = {"id": 2, "kind": "stage", "row": 2}
     boxes = array_of(view.answer["boxes"])
     assert boxes.shape == (len(names), 4) and len(array_of(view.answer["picture"]["ends"])) == 1
-    view.request = {"id": 3, "kind": "ask", "row": 2, "side": "film", "box": boxes[names.index("mediastinum")].tolist(), "rho": 0.5}
+    view.request = {
+        "id": 3,
+        "kind": "ask",
+        "row": 2,
+        "side": "film",
+        "box": boxes[names.index("mediastinum")].tolist(),
+        "rho": 0.5,
+    }
     assert view.answer["drawn"] == "mediastinum" and view.answer["find"] == "reports"
     data = b"no picture"
-    view.request = {"id": 4, "kind": "film", "upload": "u", "name": "a.png", "part": 0, "parts": 1, "size": len(data), "data": data}
+    view.request = {
+        "id": 4,
+        "kind": "film",
+        "upload": "u",
+        "name": "a.png",
+        "part": 0,
+        "parts": 1,
+        "size": len(data),
+        "data": data,
+    }
     assert view.answer["error"].startswith("a.png: not a picture") and view.request == {}
     view.request = {"id": 5, "kind": "ask", "row": 2, "side": "film", "box": [0, 0, None, 1]}
     assert view.answer["error"].startswith("box: four numbers")
 
 
 def test_without_regions_no_place_is_asked_for():
-    assert explorer_view(some_items()).payload["asks"] == [] and "regions" not in explorer_view(some_items()).payload["data"]
+    assert (
+        explorer_view(some_items()).payload["asks"] == []
+        and "regions" not in explorer_view(some_items()).payload["data"]
+    )
 
 
 @pytest.mark.browser
 def test_a_page_offers_nothing_that_needs_a_kernel(placed, page, tmp_path):
-    view = explorer_view(placed, k=4, state={"chosen": 1, "direction": "it", "regions": ["left lung"], "box": [0.1, 0.1, 0.5, 0.5], "find": "films"})
+    view = explorer_view(
+        placed,
+        k=4,
+        state={"chosen": 1, "direction": "it", "regions": ["left lung"], "box": [0.1, 0.1, 0.5, 0.5], "find": "films"},
+    )
     opened(page, view_html(view, tmp_path / "p.html"))
-    for label in ("Ask with a sentence", "Ask with a film from the disk", "Find", "left lung"): assert not page.get_by_label(label, exact=True).count()
+    for label in ("Ask with a sentence", "Ask with a film from the disk", "Find", "left lung"):
+        assert not page.get_by_label(label, exact=True).count()
     assert not page.locator("details.places, input[type=file], .film-stage, fieldset").count()
-    found = answers_to(placed, k=4).positions[1]                                # the answers computed beforehand: reports, by the whole film
-    assert page.locator(".ranked .card button.link").all_inner_texts() == [f"{r + 1}. {placed.ids[p]}" for r, p in enumerate(found)]
+    found = answers_to(placed, k=4).positions[1]  # the answers computed beforehand: reports, by the whole film
+    assert page.locator(".ranked .card button.link").all_inner_texts() == [
+        f"{r + 1}. {placed.ids[p]}" for r, p in enumerate(found)
+    ]
     assert not page.outside and not page.errors, page.errors
 
 
@@ -139,7 +204,7 @@ def test_a_page_answers_without_a_kernel(page, tmp_path):
         page.get_by_label("Ask with", exact=True).select_option("report → films")
         back = answers_to(items, "text-to-image", [7], 5).positions[0]
         assert page.locator(".ranked .card button.link").first.inner_text() == f"1. s{back[0]}"
-        page.locator(".ranked .card button.link").nth(1).press("Enter")                   # an answer becomes the query
+        page.locator(".ranked .card button.link").nth(1).press("Enter")  # an answer becomes the query
         assert f"film of s{back[1]}" in page.locator(".second .card strong").first.inner_text()
         page.get_by_label("Filter").fill("fracture")
         expect(page.locator(".where")).to_have_text(re.compile("of 13$"))
@@ -150,17 +215,30 @@ def test_a_page_answers_without_a_kernel(page, tmp_path):
 @pytest.mark.browser
 def test_hostile_texts_are_texts(page, tmp_path):
     n = len(HOSTILE)
-    items = from_arrays(np.eye(n), np.eye(n), texts=HOSTILE, ids=[f"{i}{t}" for i, t in enumerate(HOSTILE)], findings=[[t] for t in HOSTILE], name=HOSTILE[0])
+    items = from_arrays(
+        np.eye(n),
+        np.eye(n),
+        texts=HOSTILE,
+        ids=[f"{i}{t}" for i, t in enumerate(HOSTILE)],
+        findings=[[t] for t in HOSTILE],
+        name=HOSTILE[0],
+    )
     opened(page, view_html(explorer_view(items, k=n), tmp_path / "p.html"))
     page.locator("tbody tr button").first.click()
     told = page.evaluate("[...document.querySelectorAll('.ranked .report')].map(e => e.textContent)")
     assert set(told) == {t.replace("\ud800", "?") for t in HOSTILE}
-    assert page.title() == "Explorer" and page.locator("script").count() == 2 and not page.outside and not page.errors, page.errors
+    assert (
+        page.title() == "Explorer" and page.locator("script").count() == 2 and not page.outside and not page.errors
+    ), page.errors
     assert page.evaluate("document.documentElement.scrollWidth") <= 1200
 
 
 def test_the_print_form(tmp_path):
     items = some_items(texts=HOSTILE * 5)
-    first, second = (save_figure(explorer_figure(items, 3, d, k=3), tmp_path / f"{n}.pdf").read_bytes() for n, d in (("a", "image-to-text"), ("b", "image-to-text")))
+    first, second = (
+        save_figure(explorer_figure(items, 3, d, k=3), tmp_path / f"{n}.pdf").read_bytes()
+        for n, d in (("a", "image-to-text"), ("b", "image-to-text"))
+    )
     assert first == second
-    with pytest.raises(DataError, match="no study"): explorer_figure(from_arrays(np.zeros((0, 2)), np.zeros((0, 2))))
+    with pytest.raises(DataError, match="no study"):
+        explorer_figure(from_arrays(np.zeros((0, 2)), np.zeros((0, 2))))

@@ -1,11 +1,13 @@
 """The views in JupyterLab, in a browser without a network: they open, answer to controls, ask the kernel, follow the theme."""
+
 import re
 
 import numpy as np
 import pytest
-from medret_nb.data.studies import StudySet, choose_image, shipped_data
 from PIL import Image
 from playwright.sync_api import expect
+
+from medret_nb.data.studies import StudySet, choose_image, shipped_data
 
 
 def view_of(page, kind):
@@ -32,7 +34,7 @@ def check_theme(page, view):
 @pytest.mark.slow
 @pytest.mark.browser
 def test_the_explorer_asks_the_kernel(run_notebook, page):
-    run_notebook("views/74_explorer.ipynb")
+    run_notebook("views/860_explorer.ipynb")
     view = view_of(page, "explorer")
     view.locator("tbody tr button").nth(2).click()
     study = view.locator("tbody tr button").nth(2).inner_text()
@@ -44,7 +46,9 @@ def test_the_explorer_asks_the_kernel(run_notebook, page):
     view.get_by_label("Ask with a sentence").fill("...")
     view.get_by_label("Ask with a sentence").press("Enter")
     expect(status_of(view)).to_contain_text("no word")
-    expect(view.locator(".second .card .report").first).to_have_text("Large left pleural effusion.")          # what was there stays
+    expect(view.locator(".second .card .report").first).to_have_text(
+        "Large left pleural effusion."
+    )  # what was there stays
     check_theme(page, view)
     assert not page.errors and not page.outside, (page.errors, page.outside)
 
@@ -75,34 +79,45 @@ def look(page, view, name, folder):
 @pytest.mark.slow
 @pytest.mark.browser
 def test_the_explorer_asks_at_a_place_and_with_a_film_from_the_disk(run_notebook, page, tmp_path):
-    shots = run_notebook("views/74_explorer.ipynb")[0][0].parent
+    shots = run_notebook("views/860_explorer.ipynb")[0][0].parent
     view = view_of(page, "explorer")
-    summary, edges = view.locator("details.places > summary"), [view.get_by_label(f"box, {name} edge, percent of the film") for name in ("left", "top", "right", "bottom")]
-    expect(summary).to_have_text("Ask at a place: left lung, cardiac silhouette")             # as the notebook's last `choose` left it
-    expect(view.locator(".second")).to_contain_text("At left lung, cardiac silhouette: weight 0.5; as a whole: weight 0.5.")
+    summary, edges = (
+        view.locator("details.places > summary"),
+        [view.get_by_label(f"box, {name} edge, percent of the film") for name in ("left", "top", "right", "bottom")],
+    )
+    expect(summary).to_have_text(
+        "Ask at a place: left lung, cardiac silhouette"
+    )  # as the notebook's last `choose` left it
+    expect(view.locator(".second")).to_contain_text(
+        "At left lung, cardiac silhouette: weight 0.5; as a whole: weight 0.5."
+    )
     expect(view.locator(".ranked .card").first).to_contain_text("the query itself")
-    view.get_by_label("cardiac silhouette", exact=True).uncheck()                             # regions by name
+    view.get_by_label("cardiac silhouette", exact=True).uncheck()  # regions by name
     view.get_by_label("right lung", exact=True).check()
     expect(view.locator(".second")).to_contain_text("At right lung, left lung: weight 0.5")
     expect(view.locator(".film-stage rect.chosen")).to_have_count(2)
 
-    drag(page, view, (0.9, 0.75), (0.55, 0.25))                                               # a box with the pointer
+    drag(page, view, (0.9, 0.75), (0.55, 0.25))  # a box with the pointer
     expect(view.locator(".film-stage rect.drawn")).to_have_count(1)
     assert [round(float(e.input_value()), -1) for e in edges] == pytest.approx([55, 25, 90, 75], abs=5.1)
     expect(view.locator(".second")).to_contain_text(re.compile("Your box stands for the left"))
     left = int(edges[0].input_value())
-    view.locator(".film-stage").focus()                                                       # and by keyboard
+    view.locator(".film-stage").focus()  # and by keyboard
     page.keyboard.press("ArrowLeft")
     expect(edges[0]).to_have_value(str(left - 2))
-    page.keyboard.press("ArrowDown"); page.keyboard.press("ArrowUp")                          # which would else go to the next cell
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")  # which would else go to the next cell
     expect(view.locator(".film-stage")).to_be_focused()
-    edges[2].fill("80"); edges[2].press("Enter")
-    expect(view.locator(".film-stage")).to_have_attribute("aria-label", re.compile(f"Box: {left - 2}, 2[4-6], 80, 7[4-6] percent"))
+    edges[2].fill("80")
+    edges[2].press("Enter")
+    expect(view.locator(".film-stage")).to_have_attribute(
+        "aria-label", re.compile(f"Box: {left - 2}, 2[4-6], 80, 7[4-6] percent")
+    )
     view.get_by_label("The box stands for").select_option("mediastinum")
     expect(view.locator(".second")).to_contain_text("mediastinum (your box)")
     look(page, view, "place", shots)
 
-    film = tmp_path / "mine.png"                                                              # a film from the disk
+    film = tmp_path / "mine.png"  # a film from the disk
     studies = StudySet.load(shipped_data("phantom-small")).split("train")
     image = choose_image(studies.images).iloc[4]
     Image.fromarray(studies.pixels(64).take([image["image_id"]])[0]).save(film)
@@ -110,22 +125,27 @@ def test_the_explorer_asks_at_a_place_and_with_a_film_from_the_disk(run_notebook
     chooser.set_input_files(film)
     expect(view.locator(".second .card strong").first).to_have_text("mine.png")
     expect(view.get_by_alt_text("your film")).to_be_visible()
-    expect(view.locator(".film-stage rect.drawn")).to_have_count(0)                           # a box belongs to its film
-    for name in ("left lung", "right lung"): view.get_by_label(name, exact=True).uncheck()
-    expect(view.locator(".ranked .card button.link").first).to_have_text(f"1. {image['study_id']}")      # it is a copy
+    expect(view.locator(".film-stage rect.drawn")).to_have_count(0)  # a box belongs to its film
+    for name in ("left lung", "right lung"):
+        view.get_by_label(name, exact=True).uncheck()
+    expect(view.locator(".ranked .card button.link").first).to_have_text(f"1. {image['study_id']}")  # it is a copy
     drag(page, view, (0.1, 0.2), (0.45, 0.8))
     expect(view.locator(".second")).to_contain_text("(your box)")
     look(page, view, "disk", shots)
 
     broken, large = tmp_path / "letter.pdf", tmp_path / "large.tif"
     broken.write_bytes(b"%PDF-1.7")
-    with large.open("wb") as file: file.truncate(41_000_000)
-    for path, word in ((broken, "letter.pdf: not a picture"), (large, "large.tif: 41.0 MB are more than the limit of 40 MB")):
+    with large.open("wb") as file:
+        file.truncate(41_000_000)
+    for path, word in (
+        (broken, "letter.pdf: not a picture"),
+        (large, "large.tif: 41.0 MB are more than the limit of 40 MB"),
+    ):
         chooser.set_input_files(path)
         expect(status_of(view)).to_contain_text(word)
-        expect(view.locator(".second .card strong").first).to_have_text("mine.png")           # nothing else is lost
+        expect(view.locator(".second .card strong").first).to_have_text("mine.png")  # nothing else is lost
     expect(view.locator(".film-stage rect.drawn")).to_have_count(1)
-    many = tmp_path / "many.bmp"                                                              # more than one message holds
+    many = tmp_path / "many.bmp"  # more than one message holds
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (3400, 3300), dtype=np.uint8)).save(many)
     chooser.set_input_files(many)
     expect(view.locator(".second .card strong").first).to_have_text("many.bmp", timeout=60_000)
@@ -135,13 +155,16 @@ def test_the_explorer_asks_at_a_place_and_with_a_film_from_the_disk(run_notebook
 
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.parametrize("notebook, kind", [("69_widget", "points"), ("70_prototypes", "prototypes"), ("71_ellipses", "ellipses")])
+@pytest.mark.parametrize(
+    "notebook, kind", [("820_widget", "points"), ("835_prototypes", "prototypes"), ("840_ellipses", "ellipses")]
+)
 def test_a_view_opens_and_answers(run_notebook, page, notebook, kind):
     run_notebook(f"views/{notebook}.ipynb")
     view = view_of(page, kind)
     if kind == "points":
         view.locator(".stage").focus()
-        page.keyboard.press("ArrowRight"); page.keyboard.press("Enter")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Enter")
         expect(view.locator(".card strong")).to_have_text(re.compile("^study A"))
     else:
         before = view.locator(".second h3, .parts tr.chosen").first.inner_text()

@@ -1,8 +1,10 @@
 """What a view looks at: pairs from arrays and from runs, and answers that a loop gives too."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from medret_nb.data.files import DataError
 from medret_nb.retrieval.search import score_matrix
 from medret_nb.views.items import answers_to, best_of, from_arrays, gather
@@ -19,7 +21,13 @@ def naive_ranks(scores, groups):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 30), st.integers(1, 9), st.sampled_from(["cosine", "csd", "mls"]), st.sampled_from(["image-to-text", "text-to-image"]), st.integers(0, 99))
+@given(
+    st.integers(1, 30),
+    st.integers(1, 9),
+    st.sampled_from(["cosine", "csd", "mls"]),
+    st.sampled_from(["image-to-text", "text-to-image"]),
+    st.integers(0, 99),
+)
 def test_answers_are_those_of_a_loop(n, k, similarity, direction, seed):
     rng = np.random.default_rng(seed)
     sides = [rng.normal(size=(n, 4)) for _ in range(2)]
@@ -38,27 +46,44 @@ def test_equals_come_by_position():
 
 
 def test_rows_with_nan_are_left_out_and_named():
-    image = np.eye(4); image[2, 1] = np.nan
+    image = np.eye(4)
+    image[2, 1] = np.nan
     items = from_arrays(image, np.eye(4), ids=list("abcd"), texts=list("wxyz"), findings=[["e"]] * 4, films=[None] * 4)
-    assert items.ids.tolist() == ["a", "b", "d"] and items.texts == ["w", "x", "z"] and len(items.findings) == len(items.films) == 3
+    assert (
+        items.ids.tolist() == ["a", "b", "d"]
+        and items.texts == ["w", "x", "z"]
+        and len(items.findings) == len(items.films) == 3
+    )
     assert items.says == ["1 of 4 studies are left out: their vectors hold NaN or infinite numbers."]
     assert len(from_arrays(np.full((2, 3), np.nan), np.zeros((2, 3)))) == 0
 
 
-@pytest.mark.parametrize("given, word", [({"texts": ["a"]}, "texts: 1 for 2"), ({"image_logvar": np.zeros((2, 3))}, "both or neither"), ({"text": np.zeros((3, 3))}, "both, got"), ({"text": None}, "text: give")])
+@pytest.mark.parametrize(
+    "given, word",
+    [
+        ({"texts": ["a"]}, "texts: 1 for 2"),
+        ({"image_logvar": np.zeros((2, 3))}, "both or neither"),
+        ({"text": np.zeros((3, 3))}, "both, got"),
+        ({"text": None}, "text: give"),
+    ],
+)
 def test_arrays_that_do_not_fit_are_refused(given, word):
-    with pytest.raises(ValueError, match=word): gather(**{"image": np.zeros((2, 3)), "text": np.zeros((2, 3)), **given})
+    with pytest.raises(ValueError, match=word):
+        gather(**{"image": np.zeros((2, 3)), "text": np.zeros((2, 3)), **given})
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no run"): gather(tmp_path)
+    with pytest.raises(DataError, match="no run"):
+        gather(tmp_path)
     items = from_arrays(np.eye(2), np.eye(2))
     assert gather(items) is items
-    with pytest.raises(ValueError, match="direction"): items.sides("sideways")
+    with pytest.raises(ValueError, match="direction"):
+        items.sides("sideways")
 
 
 def test_a_run_gives_its_studies(small_phantom, tmp_path):
     from medret_nb.methods.clip import CLIP, CLIPConfig
+
     CLIP.create(CLIPConfig(dim=8, data=str(small_phantom.folder))).save_pretrained(tmp_path)
     items = gather(tmp_path, split="train", progress=False)
     assert len(items) and len(items.texts) == len(items.films) == len(items.findings) == len(items)

@@ -1,10 +1,12 @@
 """Maps: PCA against scikit-learn, seeds, caches, odd inputs, figures."""
+
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
+
 from medret_nb.figures.figures import save_figure
 from medret_nb.views.items import from_arrays
 from medret_nb.views.maps import map_figure, maps_of, pca_map, umap_map
-from sklearn.decomposition import PCA
 
 
 def test_pca_is_that_of_scikit_learn():
@@ -17,7 +19,11 @@ def test_pca_is_that_of_scikit_learn():
     np.testing.assert_array_equal(pca_map(-x).xy * [1, 1], pca_map(-x).xy)
 
 
-@pytest.mark.parametrize("x", [np.zeros((0, 3)), np.zeros((1, 3)), np.ones((4, 3)), np.arange(5.0)[:, None]], ids=["none", "one", "alike", "one direction"])
+@pytest.mark.parametrize(
+    "x",
+    [np.zeros((0, 3)), np.zeros((1, 3)), np.ones((4, 3)), np.arange(5.0)[:, None]],
+    ids=["none", "one", "alike", "one direction"],
+)
 def test_odd_inputs_have_a_map(x):
     for made in (pca_map(x), umap_map(x)):
         assert made.xy.shape == (len(x), 2) and np.isfinite(made.xy).all() and made.told
@@ -30,7 +36,8 @@ def test_centring_takes_the_gap_away():
     plain, centred = maps_of(items, ("pca", "centred"))
     assert np.abs(plain.xy[:40] - plain.xy[40:]).max() > 50 and np.abs(centred.xy[:40] - centred.xy[40:]).max() < 1e-3
     np.testing.assert_allclose(centred.place(items.text.mu[:2]), centred.xy[40:42], atol=1e-3)
-    with pytest.raises(ValueError, match="tsne"): maps_of(items, ["tsne"])
+    with pytest.raises(ValueError, match="tsne"):
+        maps_of(items, ["tsne"])
 
 
 @pytest.mark.slow
@@ -47,8 +54,17 @@ def test_umap_is_seeded_and_kept(tmp_path):
 
 def test_a_map_prints_the_same_twice(tmp_path):
     rng = np.random.default_rng(0)
-    xy = rng.normal(size=(50, 2)); xy[3] = np.nan
-    draw = lambda: map_figure(xy, rng.integers(0, 1, 50), ["<b>", "$x$"], np.arange(50) % 2 > 0, "told", [(0, "query"), (1, "1")], [(0.0, 0.0, "\u202e&")])
+    xy = rng.normal(size=(50, 2))
+    xy[3] = np.nan
+    draw = lambda: map_figure(
+        xy,
+        rng.integers(0, 1, 50),
+        ["<b>", "$x$"],
+        np.arange(50) % 2 > 0,
+        "told",
+        [(0, "query"), (1, "1")],
+        [(0.0, 0.0, "\u202e&")],
+    )
     for kind in ("pdf", "svg"):
         first, second = (save_figure(draw(), tmp_path / f"{n}.{kind}").read_bytes() for n in "ab")
         assert first == second

@@ -1,0 +1,127 @@
+"""One fact changed: films and reports that differ in it alone, ranks against a loop, the smallest change."""
+
+import numpy as np
+import pytest
+
+from medret_nb.data.files import DataError
+from medret_nb.data.reports import section_text, text_groups
+from medret_nb.failures.counterfactuals import Asker, film_changes, finding_changes, smallest, text_changes
+from medret_nb.methods.clip import CLIP, CLIPConfig
+from medret_nb.phantom.phantom import load_truth
+from medret_nb.phantom.rendering import render
+from medret_nb.phantom.scenes import Acquisition, Finding, Patient, Scene
+from medret_nb.retrieval.embeddings import embed
+
+
+@pytest.fixture(scope="module")
+def asker(small_phantom):
+    method = CLIP.create(CLIPConfig(dim=8, data=str(small_phantom.folder)))
+    points = embed(method, small_phantom, None, progress=False)
+    return Asker(method, small_phantom, points["image"], points["text"])
+
+
+def test_each_change_changes_one_fact():
+    scene = Scene(
+        Patient(1),
+        (
+            Finding("pleural effusion", "right", "", 2),
+            Finding("nodule", "left", "upper", 1, 9.0),
+            Finding("device", "", "", 1, 0.0, "gastric tube"),
+        ),
+        (Acquisition("PA", 2000.0, 3.0, 0.5), Acquisition("LATERAL", 2000.0)),
+    )
+    changes = {c.name: c for c in film_changes(scene, "PA")}
+    assert all(len(c.scene.acquisitions) == 1 for c in changes.values()) and changes["as it is"].size == 0
+    assert changes["right pleural effusion: on the left"].scene.findings == (
+        Finding("pleural effusion", "left", "", 2),
+        *scene.findings[1:],
+    )
+    assert (
+        changes["right pleural effusion: severe, not moderate"].size == 1
+        and "left nodule: severe, not mild" not in changes
+    )
+    assert (
+        changes["without the gastric tube"].scene.findings == scene.findings[:2]
+        and changes["not rotated"].scene.acquisitions[0].rotation == 0
+    )
+    assert (
+        changes["four times the dose"].scene.acquisitions[0].photons == 8000
+        and changes["LATERAL view"].size == 2
+        and "PA view" not in changes
+    )
+    first = scene.acquisitions[0]
+    for name, c in changes.items():
+        a = c.scene.acquisitions[0]
+        facts = sum(getattr(a, k) != getattr(first, k) for k in a.__dataclass_fields__) + (
+            c.scene.findings != scene.findings
+        )
+        assert facts == (name != "as it is"), name
+
+
+def test_unchanged_films_are_the_stored_ones(asker, small_phantom):
+    pixels = small_phantom.pixels(64)
+    for row in range(4):
+        study, image = asker.gallery["text-to-image"].study_ids[row], asker.gallery["text-to-image"].ids[row]
+        scene = film_changes(asker.truth.scenes[row], asker.views[study])[0].scene
+        np.testing.assert_array_equal(
+            render(scene, scene.acquisitions[0], asker.truth.config["size"]), pixels.take([image])[0]
+        )
+
+
+@pytest.mark.parametrize("direction", ["image-to-text", "text-to-image"])
+def test_ranks_are_those_of_a_loop(asker, direction):
+    points = {d: asker.gallery[d] for d in asker.gallery}
+    study = points["image-to-text"].study_ids[3]
+    asked = asker.ask(study, direction)
+    other = "text-to-image" if direction == "image-to-text" else "image-to-text"
+    mine = points[other].mu[list(points[other].study_ids).index(study)]
+    scores = points[direction].mu @ mine
+    groups = text_groups(section_text(asker.table, asker.policy))[[asker.place[s] for s in points[direction].study_ids]]
+    right = groups == text_groups(section_text(asker.table, asker.policy))[asker.place[study]]
+    assert asked[0]["name"] == "as it is" and asked[0]["rank"] == pytest.approx(
+        1 + (scores > scores[right].max() + 1e-6).sum(), abs=0.51
+    )
+    assert len({a["name"] for a in asked}) > 3 and all(
+        1 <= a["rank"] <= len(scores) and a["first"] in asker.place for a in asked
+    )
+    with pytest.raises(DataError, match="study nobody"):
+        asker.ask("nobody", direction)
+
+
+def test_a_sentence_left_out_is_left_out(small_phantom):
+    truth, table = load_truth(small_phantom), small_phantom.studies
+    for row in range(6):
+        changes, own = text_changes(truth, row, table.iloc[row], "both"), section_text(table.iloc[[row]], "both")[0]
+        for c in (c for c in changes if c.name.startswith("without “")):
+            gone = c.name[len("without “") : -1]
+            assert gone in own and len(c.text.split()) == len(own.split()) - len(gone.split())
+        for c in finding_changes(truth.scenes[row]):
+            told = [t for t in changes if t.name == c.name]
+            assert not told or told[0].text != own
+
+
+def test_the_smallest_that_helps():
+    def case(*pairs):
+        return [{"name": f"{c}{r}", "cost": c, "rank": r} for c, r in pairs]
+
+    assert (
+        smallest(case((0, 14), (3, 1), (1, 1), (2, 1)))["cost"] == 1
+        and smallest(case((0, 1), (1, 3))) is None
+        and smallest([]) is None
+    )
+
+
+def test_a_film_of_an_older_renderer_is_told(asker, tmp_path):
+    from PIL import Image
+
+    study = asker.gallery["text-to-image"].study_ids[0]
+    image, kept = asker.shown[study], dict(asker.paths)
+    old = np.asarray(Image.open(kept[image])).copy()
+    old[0, 0] ^= 1
+    Image.fromarray(old).save(tmp_path / "old.png")
+    try:
+        asker.paths[image] = tmp_path / "old.png"
+        assert asker.ask(study)[0]["name"] == "as it is, drawn anew"
+    finally:
+        asker.paths.update(kept)
+    assert asker.ask(study)[0]["name"] == "as it is"

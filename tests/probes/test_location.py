@@ -1,0 +1,294 @@
+"Location: who is relevant by a loop over pairs, macro averages by hand, controls that know what they should."
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medret_nb.data.files import DataError
+from medret_nb.data.studies import StudySet
+from medret_nb.methods.clip import CLIP
+from medret_nb.methods.rra_vl import REGIONS, RRAVL
+from medret_nb.probes import location as L
+from medret_nb.probes.location import (
+    ask,
+    crops,
+    evaluate_location,
+    judge,
+    located_findings,
+    macro_interval,
+    macro_mean,
+    mirrored,
+    searchers,
+)
+from medret_nb.retrieval.embeddings import Embeddings, embed
+
+PLACES = ["right lung", "left lung", "right upper lung zone", "left lower lung zone", "mediastinum"]
+KINDS = ["effusion", "nodule", "fracture"]
+
+
+def made(n=30, seed=0, patients=20):
+    "Random findings at places, films and reports with random vectors."
+    rng = np.random.default_rng(seed)
+    ids = [f"s{i}" for i in range(n)]
+    found = pd.DataFrame(
+        [(s, rng.choice(KINDS), rng.choice(PLACES)) for s in ids for _ in range(rng.integers(0, 4))],
+        columns=["study_id", "finding", "region"],
+    )
+    studies = pd.DataFrame(
+        {"study_id": ids, "patient_id": [f"p{rng.integers(patients)}" for _ in ids], "split": "test", "findings": "x"}
+    )
+    images = pd.DataFrame({"image_id": [f"{s}-PA" for s in ids], "study_id": ids, "view": "PA", "path": "none.png"})
+    regions = pd.DataFrame(
+        {
+            "image_id": found["study_id"] + "-PA",
+            "region": found["region"],
+            "label": found["finding"],
+            "value": 1,
+            "kind": "finding",
+            "x0": 0.1,
+            "y0": 0.1,
+            "x1": 0.4,
+            "y1": 0.4,
+        }
+    )
+
+    def points(names):
+        return Embeddings(
+            names,
+            ids,
+            rng.normal(size=(n, 6)),
+            meta={"similarity": "cosine", "regions": "; ".join(PLACES)},
+            local={"regions": rng.normal(size=(n, 5, 4)), "regions_mask": np.ones((n, 5), bool)},
+        )
+
+    return StudySet(studies, images, regions), points(images["image_id"].tolist()), points(ids)
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_relevance_is_that_of_a_loop(coarse):
+    studies, films, texts = made()
+    found = located_findings(studies)
+    patient, held = (
+        dict(zip(studies.studies["study_id"], studies.studies["patient_id"])),
+        set(found.itertuples(index=False, name=None)),
+    )
+    for gallery in (films, texts):
+        asked = ask(studies, films, gallery, PLACES, coarse)
+        at = {(row.study_id, row.finding, row.region): i for i, row in asked.table.iterrows()}
+        assert len(at) == len(asked) and len(asked) + asked.excluded == len(found)
+        for study, finding, region in held:
+
+            def right(g):
+                if patient[g] == patient[study]:
+                    return False
+                places = {region}
+                if coarse:
+                    places |= {p for p in PLACES if p.endswith("zone") and p.split()[0] + " lung" == region}
+                return any((g, finding, p) in held for p in places)
+
+            relevant = np.array([right(g) for g in gallery.study_ids])
+            if not relevant.any():
+                assert (study, finding, region) not in at
+                continue
+            i = at[study, finding, region]
+            np.testing.assert_array_equal(asked.relevant[i], relevant)
+            np.testing.assert_array_equal(asked.allowed[i], [patient[g] != patient[study] for g in gallery.study_ids])
+            np.testing.assert_array_equal(
+                asked.anywhere[i],
+                [
+                    patient[g] != patient[study] and any((g, finding, p) in held for p in PLACES)
+                    for g in gallery.study_ids
+                ],
+            )
+            assert films.study_ids[asked.table["row"][i]] == study and (asked.here[i] >= asked.relevant[i]).all()
+
+
+def test_findings_with_another_value_or_no_place_do_not_count():
+    studies, *_ = made(8)
+    studies.regions = pd.DataFrame(
+        {
+            "image_id": ["s0-PA"] * 6,
+            "region": ["right lung", "left lung", "", "right lung", "mediastinum", "right lung"],
+            "label": ["effusion", "effusion", "device", "", "nodule", "edema"],
+            "value": pd.array([1, 0, 1, None, -1, None], "Int64"),
+            "kind": ["finding"] * 5 + ["finding"],
+        }
+    )
+    assert located_findings(studies).to_numpy().tolist() == [
+        ["s0", "effusion", "right lung"],
+        ["s0", "edema", "right lung"],
+    ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("ABC"), st.one_of(st.none(), st.floats(0, 1))), min_size=1, max_size=12))
+def test_macro_mean(rows):
+    cells, values = np.array([c for c, _ in rows]), np.array([np.nan if v is None else v for _, v in rows])
+    means = [
+        np.mean([v for c, v in rows if c == cell and v is not None])
+        for cell in "ABC"
+        if any(c == cell and v is not None for c, v in rows)
+    ]
+    np.testing.assert_allclose(macro_mean(values, cells), np.mean(means) if means else np.nan)
+
+
+def test_macro_interval_resamples_patients_together():
+    values, cells = np.array([1, 0, 1, 0, 1, 0.0] * 20), np.array(["A", "A", "A", "B", "B", "B"] * 20)
+    low, high = macro_interval(values, cells, np.arange(120))
+    assert low < macro_mean(values, cells) < high
+    assert macro_interval(values, cells, np.zeros(120)) == (macro_mean(values, cells),) * 2  # one patient: always drawn
+    rng, draws = np.random.default_rng(3), []
+    for _ in range(3000):  # the definition, one draw at a time
+        picked = rng.integers(0, 40, 40)
+        rows = np.concatenate([np.flatnonzero(np.arange(120) // 3 == p) for p in picked])
+        draws.append(macro_mean(values[rows], cells[rows]))
+    np.testing.assert_allclose(
+        macro_interval(values, cells, np.arange(120) // 3, 3000), np.percentile(draws, [2.5, 97.5]), atol=0.02
+    )
+    assert macro_interval(np.append(values, np.nan), np.append(cells, "C"), np.append(np.arange(120), 7)) == (low, high)
+
+
+def test_judging_by_hand_with_ties_and_the_own_patient():
+    table = pd.DataFrame({"study_id": ["a"], "cell": ["x"], "group": [0], "region": ["right lung"]})
+    relevant = np.array([[False, True, False, False, False]])
+    allowed = np.array([[False, True, True, True, True]])
+    asked = L.Questions(table, relevant, allowed, relevant, relevant, 0)
+    perfect, worst, tied = (
+        judge(asked, np.array([row]), draws=5) for row in ([9, 5, 1, 1, 1.0], [9, 1, 2, 3, 4.0], [9, 1, 1, 1, 1.0])
+    )
+    assert [j["R@1"]["value"] for j in (perfect, worst, tied)] == [1, 0, 0.25] and tied["R@5"]["value"] == 1
+    assert tied["R@1"]["chance"] == tied["R-precision"]["chance"] == tied["R-precision"]["value"] == 0.25
+    with pytest.raises(DataError, match="no question is answered"):
+        judge(asked, np.full((1, 5), np.nan))
+
+
+def test_random_scores_reach_chance():
+    studies, films, texts = made(120, patients=120)
+    asked = ask(studies, films, texts, PLACES)
+    rng = np.random.default_rng(0)
+    found = [judge(asked, rng.normal(size=asked.relevant.shape), draws=2) for _ in range(20)]
+    for metric in ("R@1", "R@5", "R-precision"):
+        assert np.mean([f[metric]["value"] for f in found]) == pytest.approx(found[0][metric]["chance"], abs=0.02)
+    constant = judge(asked, np.zeros(asked.relevant.shape), draws=2)  # all tied: chance, exactly
+    for metric in ("R@1", "R@10", "R-precision"):
+        assert constant[metric]["value"] == pytest.approx(constant[metric]["chance"])
+
+
+def test_controls_are_asked_elsewhere():
+    studies, films, texts = made()
+    asked = ask(studies, films, texts, PLACES)
+    rows = searchers(asked, films, texts, rho=0.4)
+    unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
+    whole = unit(films.mu) @ unit(texts.mu).T
+    at = np.einsum("imd,jmd->ijm", unit(films.local["regions"]), unit(texts.local["regions"]))
+    for i, row in asked.table.iterrows():
+        m = PLACES.index(row.region)
+        np.testing.assert_allclose(rows["place"][i], 0.6 * whole[row.row] + 0.4 * at[row.row, :, m], atol=1e-5)
+        np.testing.assert_allclose(rows["whole film"][i], whole[row.row], atol=1e-5)
+        other = mirrored(row.region)
+        if other in PLACES:
+            np.testing.assert_allclose(
+                rows["mirrored place"][i], 0.6 * whole[row.row] + 0.4 * at[row.row, :, PLACES.index(other)], atol=1e-5
+            )
+        else:
+            assert np.isnan(rows["mirrored place"][i]).all()
+        assert not np.allclose(rows["random place"][i], rows["place"][i])
+    same = asked.table.groupby("region").indices
+    for place, mine in same.items():  # the region alone does not know which film asks
+        assert np.allclose(rows["region only"][mine], rows["region only"][mine[0]], atol=1e-4)
+    assert judge(asked, rows["truth: the finding anywhere"], draws=2)["R@1"]["value"] < 1
+    assert (
+        judge(asked, asked.relevant.astype(float), draws=2)["R@1"]["value"]
+        == judge(asked, asked.relevant.astype(float), draws=2)["R-precision"]["value"]
+        == 1
+    )
+
+
+def test_mirrors():
+    assert [mirrored(r) for r in ("right lung", "left lower lung zone", "mediastinum", "cardiac silhouette")] == [
+        "left lung",
+        "right lower lung zone",
+        None,
+        None,
+    ]
+
+
+def test_nothing_to_ask_is_one_line():
+    studies, films, texts = made()
+    with pytest.raises(DataError, match="no film has a finding"):
+        ask(studies, films, texts, ["trachea"])
+
+
+def test_crops_are_the_boxes(small_phantom):
+    films = embed(RRAVL.create().eval(), small_phantom, "test", progress=False)["image"]
+    pixels = small_phantom.pixels(64)
+    for film, whole, box in zip(
+        crops(pixels, films, "left lung"),
+        pixels.take(films.ids.tolist()),
+        films.local["boxes"][:, REGIONS.index("left lung")],
+    ):
+        x0, y0, x1, y1 = np.round(box * 64).astype(int)
+        np.testing.assert_array_equal(film, whole[y0:y1, x0:x1])
+    films.local["boxes"] = films.local["boxes"] * 0 + 1.2  # a drawn box may leave the film
+    assert {c.shape for c in crops(pixels, films, "left lung")} == {(4, 4)}
+
+
+def test_a_model_all_the_way(small_phantom):
+    method = RRAVL.create().eval()
+    results = evaluate_location(method, small_phantom, "train", draws=20, verbose=False)
+    table = results.table()
+    assert set(table["boxes"]) == {"true", "predicted"} and set(table["direction"]) == {
+        "image-to-image",
+        "image-to-report",
+    }
+    assert (
+        set(table["searcher"])
+        == {
+            "place",
+            "whole film",
+            "mirrored place",
+            "random place",
+            "region only",
+            "cropped film",
+            "place in words",
+            "truth: anything here",
+            "truth: the finding anywhere",
+        }
+        and table["value"].between(0, 1).all()
+    )
+    pivot = table.pivot(index=["direction", "searcher"], columns="boxes", values="value")
+    same = [
+        "whole film",
+        "place in words",
+        "truth: anything here",
+        "truth: the finding anywhere",
+    ]  # these do not look at boxes
+    for searcher in same:
+        assert np.allclose(pivot.xs(searcher, level=1)["true"], pivot.xs(searcher, level=1)["predicted"])
+    assert not np.allclose(pivot["true"], pivot["predicted"])
+    text = str(results)
+    for word in (
+        "true boxes",
+        "predicted boxes",
+        "chance",
+        "95 %",
+        "fingerprint",
+        "excluded",
+        "scaled to 1",
+        "ties by expectation",
+    ):
+        assert word in text
+    bare = StudySet(
+        small_phantom.studies,
+        small_phantom.images,
+        small_phantom.regions[small_phantom.regions["kind"] == "finding"],
+        small_phantom.info,
+        small_phantom.folder,
+    )
+    assert set(evaluate_location(method, bare, "train", crop=False, draws=5, verbose=False).table()["boxes"]) == {
+        "predicted"
+    }
+    with pytest.raises(DataError, match="clip has no vectors for regions"):
+        evaluate_location(CLIP.create(), small_phantom)
