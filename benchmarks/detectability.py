@@ -40,7 +40,8 @@ from medret_nb.methods.encoders import ImageEncoder, load_backbone
 from medret_nb.phantom.exposure import expected_photons, line_integral, scatter_field
 from medret_nb.phantom.regions import mask_box
 from medret_nb.phantom.rendering import compose, develop, surroundings
-from medret_nb.phantom.scenes import KINDS, clinic, sample_patients
+from medret_nb.phantom.scenes import KINDS, clinic
+from medret_nb.phantom.patients import sample_patients
 from medret_nb.phantom.truth import READING_SIZE
 
 NAMES = [k for k in KINDS if k != "pneumonia"]

@@ -17,8 +17,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from medret_nb.data.images import letterbox, read_image
-from medret_nb.data.reports import load_tokenizer
-from medret_nb.data.studies import shipped_data
+from medret_nb.data.tokens import load_tokenizer
+from medret_nb.data.files import shipped_data
 from medret_nb.evaluation.ranking import ranks
 from medret_nb.losses.contrastive import info_nce
 from medret_nb.losses.gaussian import matching_loss, mls

@@ -17,22 +17,23 @@ import pandas as pd
 from tqdm import tqdm
 
 from medret_nb.data.reports import normalise_text
-from medret_nb.phantom.dictation import FORMS, write_report
-from medret_nb.phantom.scenes import clinic, sample_patients
-from medret_nb.phantom.truth import best_dprime, measure
+from medret_nb.phantom.dictation import FORMS, dictate
+from medret_nb.phantom.scenes import clinic
+from medret_nb.phantom.patients import sample_patients
+from medret_nb.phantom.truth import best_dprime, visibility_of
 
 
-def dictate(n, site, seed=0):
+def reports_of_site(n, site, seed=0):
     """n reports of whole patients of natural site `site`, and the patient of each."""
     place, reports, patients = clinic("natural", site), [], []
     with tqdm(total=n, desc=f"reports of site {site}", mininterval=2) as bar:
         for start in range(0, n, 100):
             for i, visits in zip(range(start, start + 100), sample_patients(range(start, start + 100), seed, place)):
                 for v, scene in enumerate(visits):
-                    films = [{"dprime": measure(scene, a)[0]} for a in scene.acquisitions]
+                    films = [{"dprime": visibility_of(scene, a)[0]} for a in scene.acquisitions]
                     dprime = best_dprime(films, len(scene.findings))
                     reports.append(
-                        write_report(
+                        dictate(
                             scene,
                             (seed, i, v),
                             site,
@@ -66,7 +67,7 @@ def main():
     parser.add_argument("--site", default="A", choices=["A", "B"])
     parser.add_argument("--seed", type=int, default=0)
     o = parser.parse_args()
-    reports, patients = dictate(o.studies, o.site, o.seed)
+    reports, patients = reports_of_site(o.studies, o.site, o.seed)
     place, forms = clinic("natural", o.site), FORMS["natural", o.site]
     print(f"{len(reports)} reports of {len(set(patients))} patients; published: {place.source}")
     rows = [

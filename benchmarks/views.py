@@ -33,7 +33,7 @@ from playwright.sync_api import expect, sync_playwright
 from medret_nb.data.studies import StudySet
 from medret_nb.data.tables import FINDINGS
 from medret_nb.evaluation.results import evaluate
-from medret_nb.retrieval.embeddings import Embeddings
+from medret_nb.retrieval.points import Embeddings
 from medret_nb.views.asking import Desk
 from medret_nb.views.attention import attention_view, look_at
 from medret_nb.views.ellipses import ellipses_view

@@ -15,11 +15,11 @@ from urllib.parse import quote
 
 import pytest
 from filelock import FileLock
+from support import ROOT, child_environment
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes share the cores
 
-ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -29,22 +29,6 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
 ]
 SYSTEM_CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-def child_environment(**extra) -> dict:
-    """The environment for child processes: this Python first in PATH, the checkout importable, no network for models."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    return {
-        **os.environ,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "PYTHONPATH": os.pathsep.join(p for p in paths if p),
-        "PYTHONUNBUFFERED": "1",
-        "MPLBACKEND": "Agg",
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "NO_COLOR": "1",
-        **extra,
-    }
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ class Command:
 
 def show_studies(studies, out: Path) -> None:
     "Print what a StudySet holds and where it is."
-    from medret_nb.data.studies import overview_text
+    from medret_nb.data.overview import overview_text
 
     print(overview_text(studies.overview()))
     print(f"written to {out}")
@@ -181,7 +181,8 @@ class Mimic(Command):
     "Of --patients, and of the splits where the official table is missing."
 
     def run(self) -> None:
-        from medret_nb.data.imagenome import add_imagenome, add_ms_cxr
+        from medret_nb.data.imagenome import add_imagenome
+        from medret_nb.data.ms_cxr import add_ms_cxr
         from medret_nb.data.mimic import from_mimic
 
         studies = from_mimic(

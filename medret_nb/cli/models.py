@@ -83,7 +83,8 @@ LEAST_PATIENTS = 5
 
 def corpus_tokenizer(studies, policy: str):
     "A tokenizer learnt from these studies' texts; of restricted ones only words that `LEAST_PATIENTS` patients share are learnt."
-    from medret_nb.data.reports import section_text, shared_words, train_tokenizer
+    from medret_nb.data.reports import section_text
+    from medret_nb.data.tokens import shared_words, train_tokenizer
 
     texts = section_text(studies, policy)
     if studies.restricted:
@@ -132,7 +133,8 @@ def data_of(run: Path, data: Path | None):
 def points_of(run: Path, studies, split: str) -> dict:
     "Embeddings of one split (or all), made by the run's model, or read when there are embeddings and no model."
     from medret_nb.methods.table import load_method
-    from medret_nb.retrieval.embeddings import Embeddings, embed
+    from medret_nb.retrieval.points import Embeddings
+    from medret_nb.retrieval.embeddings import embed
 
     if (run / "config.json").is_file():
         return embed(load_method(run), studies, None if split == "all" else split, out=run / "embeddings")
@@ -238,12 +240,12 @@ def measure_model(run: Path, studies, split: str, protocol: str) -> None:
 
 def show_difference(other: Path, found, protocol: str, split: str) -> None:
     "Print the paired differences of the results `found` to those of the run `other`, patients resampled."
-    from medret_nb.evaluation.results import Results, compare
+    from medret_nb.evaluation.results import Results, compare_results
 
     place = other / "evaluation" / split / protocol
     if not (place / "metrics.json").is_file():
         raise DataError(f"{other}: is not measured on {split} under {protocol} yet; run medret evaluate on it first")
-    table = compare(Results.load(place), found)
+    table = compare_results(Results.load(place), found)
     print(
         f"\nthis run minus {other}, on the same queries ({table['queries'].iloc[0]}), 95 % interval by patient, p "
         f"after Holm over these rows"
@@ -291,7 +293,8 @@ def compare_command() -> type[Command]:
 def compare_arms(job) -> None:
     "Do the comparison that `job` (a Compare command) asks for, and show it."
     from medret_nb.data.studies import StudySet
-    from medret_nb.figures.figures import comparison_figure, save_figure
+    from medret_nb.figures.scores import comparison_figure
+    from medret_nb.figures.figures import save_figure
     from medret_nb.training.compare import Budget, compare, read_arms
 
     budget = Budget(job.passes, job.split, tuple(dict.fromkeys(job.protocol)), tuple(job.k), job.config)
@@ -330,7 +333,8 @@ class Claims(Command):
     "Bootstrap draws of patients."
 
     def run(self) -> None:
-        from medret_nb.data.studies import StudySet, shipped_data
+        from medret_nb.data.studies import StudySet
+        from medret_nb.data.files import shipped_data
         from medret_nb.figures.figures import save_figure
         from medret_nb.training.claims import board_figure, claims_board, load_claims
 

@@ -106,7 +106,7 @@ def run_figures(run: Path, results: dict, direction: str = "image-to-text") -> d
     "name -> (function of a width in inches that draws it, caption): the standard plots of one run, from its files alone."
     from medret_nb.cli.summary import recall_table
     from medret_nb.evaluation.reliability import calibration_curve, ece
-    from medret_nb.figures.figures import loss_figure, rank_histogram, recall_figure
+    from medret_nb.figures.scores import loss_figure, rank_histogram, recall_figure
     from medret_nb.figures.paper import calibration_figure, risk_coverage_figure
     from medret_nb.training.loop import read_log
 

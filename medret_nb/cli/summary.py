@@ -15,11 +15,14 @@ import pandas as pd
 from .page import answers
 from ..data.files import atomic_write
 from ..data.reports import normalise_text, section_text
-from ..data.studies import StudySet, overview_text
+from ..data.studies import StudySet
+from ..data.overview import overview_text
 from ..evaluation.results import Results, evaluate
 from ..methods.method import Method
-from ..phantom.phantom import load_truth
-from ..retrieval.embeddings import Embeddings, embed_texts
+from ..phantom.records import has_truth
+from ..phantom.truth_tables import load_truth
+from ..retrieval.points import Embeddings
+from ..retrieval.embeddings import embed_texts
 from ..retrieval.search import build_index
 
 # %% ../../nbs/cli/915_summary.ipynb #48319814
@@ -36,7 +39,7 @@ def measure(
     On a phantom two oracles are measured beside the model: one reads the reports' labels, one sees the whole scene.
     """
     more = {}
-    if studies.folder is not None and (Path(studies.folder) / "truth.parquet").is_file():
+    if has_truth(studies.folder):
         truth = load_truth(studies, section_text(studies, points["text"].meta.get("policy") or "findings"))
         more["oracles"] = {"oracle that reads the labels": "labels", "oracle that sees the scene": truth.fits("closed")}
         if protocol.startswith("fits"):

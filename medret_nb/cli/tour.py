@@ -32,16 +32,19 @@ from medret_nb.cli.summary import (
     save_table,
 )
 from ..data.files import read_json, write_json
-from ..data.studies import StudySet, overview_text
-from ..evaluation.results import Results, evaluate, show
-from ..figures.figures import comparison_figure, film_sheet, loss_figure, rank_histogram, recall_figure
+from ..data.studies import StudySet
+from ..data.overview import overview_text
+from ..evaluation.results import Results, evaluate, shown_metric
+from ..figures.scores import comparison_figure, loss_figure, rank_histogram, recall_figure
+from ..figures.figures import film_sheet
 from ..figures.paper import risk_coverage_figure
 from ..methods.clip import CLIP, CLIPConfig
 from ..methods.method import Method
 from ..methods.table import METHODS
 from ..phantom.dictation import FORMS
 from ..phantom.phantom import make_phantom
-from ..retrieval.embeddings import Embeddings, embed
+from ..retrieval.points import Embeddings
+from ..retrieval.embeddings import embed
 from ..training.compare import Arm, Budget, Comparison, compare
 from ..training.loop import Run, TrainConfig, fit
 
@@ -144,7 +147,7 @@ def compact(results: dict[str, Results]) -> pd.DataFrame:
     "One row per protocol, direction and metric: the model with its interval, beside chance, ceiling, control and oracles."
 
     def text(number, metric):
-        return "" if number is None or number["value"] is None else show(number["value"], metric)
+        return "" if number is None or number["value"] is None else shown_metric(number["value"], metric)
 
     rows, control = [], results["control, exact"]
     for found in [r for name, r in results.items() if name.startswith("CLIP")]:
@@ -164,8 +167,8 @@ def compact(results: dict[str, Results]) -> pd.DataFrame:
                         "direction": d,
                         "metric": metric,
                         "CLIP": text(number, metric),
-                        "95 % interval": f"{show(number['low'], metric)} to {show(number['high'], metric)}",
-                        "chance": show(number["chance"], metric),
+                        "95 % interval": f"{shown_metric(number['low'], metric)} to {shown_metric(number['high'], metric)}",
+                        "chance": shown_metric(number["chance"], metric),
                         "ceiling": ceiling,
                         "control": text(control.value(metric, d), metric) if ceiling is not None else "",
                         **others,

@@ -20,9 +20,10 @@ from ..data.reports import normalise_text, section_text, text_groups
 from ..data.studies import StudySet, choose_image
 from ..evaluation.results import Results
 from .relations import RELATIONS, Difference, Said, holds, relate, said_by, shown_by, weight
-from ..phantom.phantom import Truth, load_truth
+from ..phantom.truth_tables import Truth, load_truth
+from ..phantom.records import has_scenes
 from ..phantom.reading import read_claims
-from ..phantom.sentences import Observer
+from ..phantom.observer import Observer
 
 # %% ../../nbs/failures/755_causes.ipynb #4dd3fca6
 def k_occurrence(candidates: np.ndarray, size: int) -> np.ndarray:
@@ -104,7 +105,7 @@ def cases_of(
     rule; rare: a finding is rare if a smaller share of the studies has it. A phantom's truth is used where there is one.
     """
     table, texts, folder = studies.studies, section_text(studies, policy), studies.folder
-    truth = load_truth(studies, texts) if folder is not None and (Path(folder) / "scenes.parquet").is_file() else None
+    truth = load_truth(studies, texts) if has_scenes(folder) else None
     images = choose_image(studies.images).set_index("study_id")["image_id"].to_dict() | (shown or {})
     view_of = studies.images.set_index("image_id")["view"].to_dict()
     seen = truth.visibility.groupby("image_id") if truth else {}

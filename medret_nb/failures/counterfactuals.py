@@ -17,11 +17,12 @@ from ..data.reports import section_text
 from ..data.studies import StudySet
 from ..evaluation.ranking import ranks
 from ..evaluation.relevance import relevance
-from ..phantom.phantom import Truth, load_truth, retell
+from ..phantom.truth_tables import Truth, load_truth, retell
 from ..phantom.rendering import render
 from ..phantom.scenes import Scene
 from ..phantom.truth import counterfactual
-from ..retrieval.embeddings import Embeddings, embed_films, embed_texts
+from ..retrieval.points import Embeddings
+from ..retrieval.embeddings import embed_films, embed_texts
 from ..retrieval.search import scorer
 
 # %% ../../nbs/failures/760_counterfactuals.ipynb #fb252ea8

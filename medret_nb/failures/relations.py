@@ -14,9 +14,9 @@ import numpy as np
 
 from ..data.reports import normalise_text
 from ..phantom.assertions import ACUTE, COVERS, Assertion
-from ..phantom.dictation import write_report
+from ..phantom.dictation import dictate
 from ..phantom.scenes import DEVICE_KINDS, Finding, Scene
-from ..phantom.sentences import PERFECT
+from ..phantom.observer import PERFECT
 from ..phantom.truth import counterfactual
 
 # %% ../../nbs/failures/750_relations.ipynb #6fb45543
@@ -288,11 +288,11 @@ def _changed(scene: Scene, i: int, relation: str, rng: np.random.Generator) -> t
 def plant(scene: Scene, relation: str, key: tuple, rng: np.random.Generator) -> tuple | None:
     """Two dictated reports, the film's own and another's, with a planted relation; None if this scene cannot carry it.
 
-    The film shows `scene`, and asks. key: of the dictation (`write_report`); rng chooses the finding and what it becomes.
+    The film shows `scene`, and asks. key: of the dictation (`dictate`); rng chooses the finding and what it becomes.
     """
 
     def tell(s, key=key):
-        return write_report(s, key, observer=PERFECT)
+        return dictate(s, key, observer=PERFECT)
 
     def words(r):
         return normalise_text(f"{r.findings} {r.impression}")

@@ -9,7 +9,8 @@ __all__ = ['ZONES', 'mask_box', 'shape_box', 'clip_box', 'lung_masks', 'around',
 # %% ../../nbs/phantom/225_regions.ipynb #f9ef48c2
 import numpy as np
 
-from .anatomy import SIDES, clavicles, wall_at
+from .sizes import SIDES, wall_at
+from .bones import clavicles
 from .exposure import covering
 from .projection import Union, as_shapes, boxes, ellipsoids, grid_intervals, rods
 

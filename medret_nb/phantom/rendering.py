@@ -25,7 +25,8 @@ from medret_nb.phantom.exposure import (
 from .projection import Geometry
 from .regions import chest_regions, mask_box
 from .scenes import Acquisition
-from .signs import add, changes_of
+from .signs import add
+from .placement import changes_of
 
 # %% ../../nbs/phantom/235_rendering.ipynb #3f777a52
 def compose(scene, acquisition, without=None):

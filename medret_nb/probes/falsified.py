@@ -20,11 +20,12 @@ import pandas as pd
 from ..data.files import DataError, hash_of
 from ..data.reports import section_text, split_sentences
 from ..data.studies import StudySet, choose_image
-from ..data.tables import connected_groups
+from ..data.splits import connected_groups
 from ..evaluation.intervals import bootstrap_draws, interval
-from ..phantom import wording as book
+from ..phantom.phrases import DEVICES
 from ..phantom.assertions import Assertion, report_fits
-from ..phantom.phantom import load_truth
+from ..phantom.records import has_scenes
+from ..phantom.truth_tables import load_truth
 from ..phantom.reading import read_claims
 from ..retrieval.embeddings import embed_films, embed_texts, method_hash
 from ..retrieval.search import pair_scores
@@ -84,7 +85,7 @@ def mirrored_sentence(sentence: str) -> tuple[str, set] | None:
     new = sentence[: hit.start()] + _like(hit[1], _OTHER[old]) + sentence[hit.end() :]
     before = _claims(sentence)
     moved = {(a.finding, a.side) for a in before if a.side == old and a.present and not a.hedged}
-    if not moved or any(finding in book.DEVICES["A"] for finding, _ in moved):
+    if not moved or any(finding in DEVICES["A"] for finding, _ in moved):
         return None
     expected = [Assertion(**{**vars(a), "side": _OTHER.get(a.side, a.side)}) for a in before]
     return (new, moved) if _facts(_claims(new)) == _facts(expected) else None
@@ -348,7 +349,7 @@ def evaluate_falsified(
     """
     part = studies.split(split)
     texts, pixels = section_text(part, method.config.policy), studies.pixels(method.config.size)
-    phantom = part.folder is not None and (part.folder / "scenes.parquet").exists()
+    phantom = has_scenes(part.folder)
     truth, group = (
         load_truth(part) if phantom else None,
         dict(zip(part.studies["study_id"], connected_groups(part.studies))),

@@ -18,13 +18,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from ..data.batches import RegionTable
+from ..data.boxes import RegionTable
 from ..data.files import DataError, hash_of
 from ..data.studies import StudySet, choose_image
-from ..data.tables import connected_groups
+from ..data.splits import connected_groups
 from ..evaluation.intervals import bootstrap_interval
 from ..phantom.wording import NAMES, PLACES, PLEURAL_PLACES
-from .heat import RAW, box_mask, film_grid, measure, on_film
+from .heat import RAW, box_mask, film_grid, on_film
+from ..cli.summary import measure
 from .location import macro_interval, macro_mean
 from ..retrieval.embeddings import method_hash
 

@@ -15,10 +15,11 @@ import pandas as pd
 
 from ..data.files import DataError, hash_of
 from ..data.studies import StudySet
-from ..data.tables import connected_groups
+from ..data.splits import connected_groups
 from ..evaluation.intervals import cluster_codes, interval
 from ..evaluation.ranking import chance_at_k, precision_at_k, recall_at_k
-from ..retrieval.embeddings import Embeddings, embed, embed_films, embed_texts
+from ..retrieval.points import Embeddings
+from ..retrieval.embeddings import embed, embed_films, embed_texts
 from ..retrieval.regional import combine, region_names, regional_scores
 from ..retrieval.search import score_matrix
 

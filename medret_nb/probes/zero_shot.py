@@ -16,13 +16,15 @@ import numpy as np
 import pandas as pd
 
 from ..data.files import DataError, hash_of
-from ..data.mimic import FIVE, draw_balanced
+from ..data.balanced import FIVE, draw_balanced
 from ..data.studies import StudySet
-from ..data.tables import FINDINGS, connected_groups
+from ..data.tables import FINDINGS
+from ..data.splits import connected_groups
 from ..evaluation.intervals import cluster_codes, interval
 from ..phantom.assertions import true_labels
-from ..phantom.phantom import load_truth
-from ..retrieval.embeddings import Embeddings, embed, embed_texts
+from ..phantom.truth_tables import load_truth
+from ..retrieval.points import Embeddings
+from ..retrieval.embeddings import embed, embed_texts
 from ..retrieval.search import score_matrix, unit
 
 # %% ../../nbs/probes/715_zero_shot.ipynb #3db4e2a3

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..data.files import DataError
-from .embeddings import Embeddings
+from .points import Embeddings
 
 # %% ../../nbs/retrieval/435_regional.ipynb #62fb304c
 def region_names(points: Embeddings) -> list[str]:

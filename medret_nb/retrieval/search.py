@@ -17,7 +17,7 @@ import torch
 
 from ..data.files import DataError, atomic_write, hash_of, read_json, write_json
 from ..losses.gaussian import mls
-from .embeddings import SIMILARITIES, Embeddings
+from .points import SIMILARITIES, Embeddings
 from .regional import search_regions
 
 # %% ../../nbs/retrieval/440_search.ipynb #9eec143d

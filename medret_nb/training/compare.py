@@ -29,7 +29,7 @@ from ..evaluation.intervals import bootstrap_draws, holm, interval, paired_boots
 from ..evaluation.results import Results, evaluate, metric_columns
 from ..methods.table import METHODS, method_class
 from ..retrieval.embeddings import embed
-from .claims import seed_interval
+from ..evaluation.intervals import seed_interval
 from .loop import TrainConfig, fit
 
 # %% ../../nbs/training/800_compare.ipynb #98e6c55e

@@ -38,7 +38,9 @@ from ..data.files import DataError, atomic_write, folder_hash, hash_of, read_jso
 from ..data.reports import section_text, text_groups
 from ..data.studies import StudySet
 from ..evaluation.ranking import recall_at_k
-from ..methods.method import Method, check_settings, save_tensors
+from ..methods.method import Method
+from ..methods.settings import check_settings, setting
+from ..methods.saving import save_tensors
 from ..retrieval.embeddings import embed
 from ..retrieval.search import score_matrix
 
@@ -55,43 +57,24 @@ def learning_rate(step: int, steps: int, warmup: float = 0.05) -> float:
 class TrainConfig:
     "How to train. Every field is an option of `medret train`."
 
-    epochs: int = 20
-    batch_size: int = 64  # studies per step over all processes: the contrast is among these
-    lr: float = 1e-3  # peak rate of the heads
-    encoder_lr: float = 0.5  # factor on it for the encoders
-    weight_decay: float = 0.05
-    warmup: float = 0.05  # share of the steps
-    clip_norm: float = 1.0  # largest norm of the gradient
-    augmentation: float = 1.0  # strength, 0 for none
-    patience: int = 0  # stop after so many epochs without a better validation; 0 never
-    accumulate: int = 1  # batches whose gradients are added before a step
-    precision: str = "no"  # no, bf16 or fp16
-    checkpoint_steps: int = 0  # also in the middle of an epoch, every so many steps; 0 only at its end
-    seed: int = 0
+    epochs: int = setting(20, least=1)
+    batch_size: int = setting(64, least=1)  # studies per step over all processes: the contrast is among these
+    lr: float = setting(1e-3, least=0)  # peak rate of the heads
+    encoder_lr: float = setting(0.5, least=0)  # factor on it for the encoders
+    weight_decay: float = setting(0.05, least=0)
+    # share of the steps
+    warmup: float = setting(0.05, least=0, most=1, says={"most": "is a share of the steps, at most 1"})
+    clip_norm: float = setting(1.0, above=0)  # largest norm of the gradient
+    augmentation: float = setting(1.0, least=0)  # strength, 0 for none
+    patience: int = setting(0, least=0)  # stop after so many epochs without a better validation; 0 never
+    accumulate: int = setting(1, least=1)  # batches whose gradients are added before a step
+    precision: str = setting("no", choices=("no", "bf16", "fp16"))  # no, bf16 or fp16
+    checkpoint_steps: int = setting(0, least=0)
+    "also in the middle of an epoch, every so many steps; 0 only at its end"
+    seed: int = setting(0, least=0)
 
     def __post_init__(self):
         check_settings(self)
-        for name in ("epochs", "batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise DataError(f"{name}: {getattr(self, name)} must be at least 1")
-        for name in (
-            "lr",
-            "encoder_lr",
-            "seed",
-            "patience",
-            "weight_decay",
-            "warmup",
-            "augmentation",
-            "checkpoint_steps",
-        ):
-            if getattr(self, name) < 0:
-                raise DataError(f"{name}: {getattr(self, name)} must not be negative")
-        if self.warmup > 1:
-            raise DataError(f"warmup: {self.warmup} is a share of the steps, at most 1")
-        if self.clip_norm <= 0:
-            raise DataError(f"clip_norm: {self.clip_norm} must be above 0")
-        if self.precision not in ("no", "bf16", "fp16"):
-            raise DataError(f"precision: {self.precision!r} is none of no, bf16, fp16")
 
 
 def make_optimiser(method: Method, config: TrainConfig) -> torch.optim.AdamW:

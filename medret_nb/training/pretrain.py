@@ -21,7 +21,7 @@ from transformers import BertConfig, BertForMaskedLM
 
 from ..data.files import DataError, write_json
 from ..data.images import augment
-from ..data.reports import save_tokenizer, tokenize, train_tokenizer
+from ..data.tokens import save_tokenizer, tokenize, train_tokenizer
 from ..losses.masked import keep_patches, keep_tokens, keyed_noise, mask_words, masked_word_loss
 from medret_nb.methods.encoders import (
     TINY_IMAGE,
@@ -32,9 +32,11 @@ from medret_nb.methods.encoders import (
     backbone_from_config,
     load_backbone,
 )
-from ..phantom.dictation import write_report
+from ..methods.settings import check_settings, setting
+from ..phantom.dictation import dictate
 from ..phantom.rendering import render
-from ..phantom.scenes import Scene, sample_scenes
+from ..phantom.scenes import Scene
+from ..phantom.patients import sample_scenes
 from .loop import learning_rate
 
 # %% ../../nbs/training/810_pretrain.ipynb #eec0f210
@@ -66,7 +68,8 @@ def _entropy(table: np.ndarray) -> float:
 class PretrainConfig:
     "How the tiny encoders are made."
 
-    encoder: str = "resnet"  # of films: resnet, with the text encoder of the pair beside it, or vit, alone
+    # of films: resnet, with the text encoder of the pair beside it, or vit, alone
+    encoder: str = setting("resnet", choices=("resnet", "vit"), says="is neither resnet nor vit")
     studies: int = 7000  # simulated studies
     seed: int = 20_231_113  # of the patients: no experiment uses it
     image_steps: int = 2400
@@ -79,8 +82,7 @@ class PretrainConfig:
     workers: int = 2  # processes that draw films
 
     def __post_init__(self):
-        if self.encoder not in ("resnet", "vit"):
-            raise DataError(f"encoder: {self.encoder!r} is neither resnet nor vit")
+        check_settings(self)
 
 
 def _draw(job) -> np.ndarray:
@@ -103,7 +105,7 @@ def write_texts(config: PretrainConfig) -> list[str]:
     "Findings, impressions and both together, of other patients than those of the films."
     texts = []
     for i, scene in enumerate(sample_scenes(config.studies, config.seed + 1)):
-        report = write_report(scene, (config.seed, i, 0))
+        report = dictate(scene, (config.seed, i, 0))
         texts += [
             text
             for text in (report.findings, report.impression, f"{report.findings} {report.impression}".strip())

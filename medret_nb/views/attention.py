@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.batches import RegionTable
+from ..data.boxes import RegionTable
 from ..data.files import DataError
 from ..data.reports import section_text
 from ..data.studies import StudySet, choose_image

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import kendalltau, rankdata
 
-from ..data.files import DataError, read_parquet
+from ..data.files import DataError
 from ..evaluation.ranking import ranks
 from ..figures.figures import COLOURS, COLUMN, GREY, Plot, plain, styled
+from ..phantom.records import read_ambiguity
 from ..retrieval.search import pair_scores, scorer
 from .items import Items, answers_to, best_of, gather
 from .widget import View, make_view, thumbnails
@@ -238,9 +239,9 @@ def _yardstick(items: Items, direction: str, vagueness: np.ndarray | None) -> tu
     "What the uncertainty is held against: its name, values (N,), and whether more means vaguer."
     if vagueness is not None:
         return "vagueness", np.asarray(vagueness, float), True
-    file = items.studies.folder / "ambiguity.parquet" if items.studies is not None and items.studies.folder else None
-    if file is not None and file.is_file():
-        known = read_parquet(file).set_index("study_id").loc[list(items.ids)]
+    ambiguity = None if items.studies is None else read_ambiguity(items.studies.folder)
+    if ambiguity is not None:
+        known = ambiguity.set_index("study_id").loc[list(items.ids)]
         if direction == "image-to-text":
             return "findings left open by the film (bits)", known["image"].to_numpy(float), True
         return "scenes that fit the report (log2 of their share)", known["report_closed"].to_numpy(float), True

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..data.files import atomic_write, hash_of
 from ..figures.figures import COLOURS, COLUMN, GREY, Plot, plain, styled
-from ..retrieval.embeddings import Embeddings
+from ..retrieval.points import Embeddings
 from ..retrieval.search import unit
 from .items import Items
 

@@ -17,7 +17,8 @@ import numpy as np
 from ..data.files import DataError
 from ..data.reports import split_sentences
 from ..figures.figures import COLOURS, GREY, PAGE, Plot, styled
-from ..retrieval.embeddings import Embeddings, embed_texts
+from ..retrieval.points import Embeddings
+from ..retrieval.embeddings import embed_texts
 from ..retrieval.search import unit
 from .items import Items, gather
 from .maps import Map, map_figure, maps_of, points_of

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import child_environment
+from support import child_environment
 from PIL import Image
 
 from medret_nb.cli.main import COMMANDS, main, one_line, overview, read_arguments, split_command

@@ -14,7 +14,7 @@ from PIL import Image
 from medret_nb.cli.page import answers, facts, figure_uri, film_uri, inside, picture, prose, shown, table, write_page
 from medret_nb.cli.page import page as make_page
 from medret_nb.data.studies import NOT_FOR_SHARING
-from medret_nb.figures.figures import curve_figure
+from medret_nb.figures.scores import curve_figure
 from medret_nb.views.widget import points_view
 
 HARM = "\"'><script>document.title='caught'</script><img src=http://127.0.0.1:9/x onerror=\"document.title='caught'\"><a href=javascript:1>"

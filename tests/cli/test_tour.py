@@ -10,7 +10,7 @@ import pytest
 from medret_nb.cli.summary import markdown
 from medret_nb.cli.tour import QUICK_NOTE, Clock, Plan, shuffled
 from medret_nb.methods.table import METHODS
-from medret_nb.retrieval.embeddings import Embeddings
+from medret_nb.retrieval.points import Embeddings
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medret_nb.data.batches import BatchMaker, RegionTable, finding_named, key_of, shuffle_sentences
+from medret_nb.data.batches import BatchMaker, key_of, shuffle_sentences
+from medret_nb.data.boxes import RegionTable, finding_named
 from medret_nb.data.files import DataError
-from medret_nb.data.reports import section_text, train_tokenizer
+from medret_nb.data.reports import section_text
+from medret_nb.data.tokens import train_tokenizer
 from medret_nb.data.studies import StudySet, choose_image
 from medret_nb.data.tables import FINDINGS
 

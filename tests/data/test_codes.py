@@ -2,16 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medret_nb.data.codes import (
-    RULES,
-    breath,
-    findings_from_codes,
-    labels_from_codes,
-    rules_for,
-    scene_from_codes,
-    split_code,
-    unused_codes,
-)
+from medret_nb.data.codes import RULES, breath, labels_from_codes, rules_for, split_code, unused_codes
+from medret_nb.phantom.drawn import findings_from_codes, scene_from_codes
 from medret_nb.data.tables import FINDINGS
 from medret_nb.phantom.scenes import DEVICE_KINDS, FINDING_KINDS
 

@@ -21,7 +21,8 @@ from pydicom.uid import (
 )
 
 from medret_nb.data import dicom
-from medret_nb.data.dicom import apply_table, apply_window, from_dicom, pseudonym, read_dicom
+from medret_nb.data.dicom_film import apply_table, apply_window, read_dicom
+from medret_nb.data.dicom import from_dicom, pseudonym
 from medret_nb.data.files import DataError
 from medret_nb.data.images import stretch
 from medret_nb.data.studies import StudySet

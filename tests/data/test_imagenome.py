@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medret_nb.data.batches import RegionTable, finding_named
+from medret_nb.data.boxes import RegionTable, finding_named
 from medret_nb.data.files import DataError
-from medret_nb.data.imagenome import IMAGENOME_REGIONS, add_imagenome, add_ms_cxr, fractions, graph_rows, read_ms_cxr
+from medret_nb.data.imagenome import IMAGENOME_REGIONS, add_imagenome, graph_rows
+from medret_nb.data.ms_cxr import add_ms_cxr, read_ms_cxr
+from medret_nb.data.annotations import fractions
 from medret_nb.data.studies import StudySet
 from medret_nb.data.tables import FINDINGS
 from medret_nb.methods.rra_vl import REGIONS
@@ -461,7 +463,7 @@ def test_wrong_phrase_files_are_named(studies, tmp_path):
 
 def test_exports_of_an_annotated_set_hold_ids_only(studies, silver, ms_cxr, tmp_path):
     """The phrases of the annotations are texts too: what is restricted says so in its overview, and five by n takes ids alone."""
-    from medret_nb.data.mimic import five_by_200
+    from medret_nb.data.balanced import five_by_200
 
     made = add_ms_cxr(add_imagenome(studies, silver, quiet=True), ms_cxr, quiet=True)
     made.studies["labels"] = pd.Series([{"Edema": 1}, {"Pleural Effusion": 1}], dtype=object)

@@ -12,19 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medret_nb.data.files import DataError
-from medret_nb.data.mimic import (
-    FIVE,
-    choose_patients,
-    film_root,
-    five_by_200,
-    from_mimic,
-    place_films,
-    read_columns,
-    read_labels,
-    read_metadata,
-    read_reports,
-    read_splits,
-)
+from medret_nb.data.balanced import FIVE, five_by_200
+from medret_nb.data.mimic import choose_patients, film_root, from_mimic, place_films, read_labels, read_metadata, read_splits
+from medret_nb.data.csv_files import read_columns
+from medret_nb.data.mimic_reports import read_reports
 from medret_nb.data.studies import StudySet
 from medret_nb.data.tables import FINDINGS
 

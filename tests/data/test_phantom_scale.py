@@ -8,11 +8,11 @@ import time
 
 import numpy as np
 import pytest
-from conftest import child_environment
+from support import child_environment
 from PIL import Image
 
 from medret_nb.phantom.rendering import render
-from medret_nb.phantom.scenes import sample_scenes
+from medret_nb.phantom.patients import sample_scenes
 
 pytestmark = pytest.mark.slow
 

@@ -10,22 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medret_nb.data.files import DataError
-from medret_nb.data.reports import (
-    SECTION_POLICIES,
-    duplicate_share,
-    load_tokenizer,
-    normalise_text,
-    save_tokenizer,
-    section_text,
-    sections,
-    shared_words,
-    split_report,
-    split_sentences,
-    text_groups,
-    tokenize,
-    train_tokenizer,
-    truncated,
-)
+from medret_nb.data.reports import SECTION_POLICIES, duplicate_share, normalise_text, section_text, sections, split_report, split_sentences, text_groups
+from medret_nb.data.tokens import load_tokenizer, save_tokenizer, shared_words, tokenize, train_tokenizer, truncated
 
 CORPUS = [
     "The heart is normal in size.",
@@ -223,7 +209,7 @@ def test_a_length_without_room_is_refused(tok):
 
 def test_same_pieces_in_another_process(tok):
     code = (
-        "import json, sys; from medret_nb.data.reports import train_tokenizer;"
+        "import json, sys; from medret_nb.data.tokens import train_tokenizer;"
         "print(json.dumps(train_tokenizer(json.loads(sys.argv[1]), size=120).get_vocab(), sort_keys=True))"
     )
     out = subprocess.run(

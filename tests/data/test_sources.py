@@ -16,7 +16,9 @@ from PIL import Image
 
 from medret_nb.data.files import DataError
 from medret_nb.data.reports import duplicate_share
-from medret_nb.data.sources import code_sets, from_csv, from_openi, openi_counts, parse_report, read_openi, read_table
+from medret_nb.data.openi import code_sets, openi_counts, parse_report, read_openi
+from medret_nb.data.sources import from_csv, from_openi
+from medret_nb.data.csv_files import read_table
 from medret_nb.data.studies import StudySet
 from medret_nb.data.tables import FINDINGS
 

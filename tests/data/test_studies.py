@@ -6,8 +6,10 @@ import pytest
 from PIL import Image
 
 from medret_nb.data.files import DataError
-from medret_nb.data.studies import StudySet, choose_image, overview_text, shipped_data
-from medret_nb.data.tables import assign_splits
+from medret_nb.data.studies import StudySet, choose_image
+from medret_nb.data.overview import overview_text
+from medret_nb.data.files import shipped_data
+from medret_nb.data.splits import assign_splits
 
 
 def collection(folder, films=6):

@@ -7,21 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medret_nb.data.files import DataError
-from medret_nb.data.tables import (
-    FINDINGS,
-    IMAGE_COLUMNS,
-    REGION_COLUMNS,
-    STUDY_COLUMNS,
-    as_text,
-    assign_splits,
-    check_images,
-    check_regions,
-    check_splits,
-    check_studies,
-    connected_groups,
-    parse_labels,
-    standard_view,
-)
+from medret_nb.data.tables import FINDINGS, IMAGE_COLUMNS, REGION_COLUMNS, STUDY_COLUMNS, as_text, check_images, check_regions, check_studies, parse_labels, standard_view
+from medret_nb.data.splits import assign_splits, check_splits, connected_groups
 
 STUDIES = pd.DataFrame({"study_id": ["s1", "s2", "s3"], "patient_id": ["a", "a", "b"]})
 IMAGES = pd.DataFrame({"image_id": ["i1", "i2"], "study_id": ["s1", "s2"], "path": ["1.png", "2.png"]})

@@ -7,7 +7,7 @@ from scipy.special import softmax
 
 from medret_nb.evaluation import judging, ranking
 from medret_nb.evaluation.relevance import Relevance, relevance
-from medret_nb.retrieval.embeddings import Embeddings
+from medret_nb.retrieval.points import Embeddings
 
 
 def made(mu, logvar=None, modality="image", **meta):

@@ -9,8 +9,8 @@ import pytest
 from medret_nb.data.files import DataError
 from medret_nb.data.studies import StudySet
 from medret_nb.evaluation import intervals, ranking
-from medret_nb.evaluation.results import Results, compare, evaluate
-from medret_nb.retrieval.embeddings import Embeddings
+from medret_nb.evaluation.results import Results, compare_results, evaluate
+from medret_nb.retrieval.points import Embeddings
 
 N = 50
 
@@ -232,11 +232,11 @@ def test_compare_pairs_by_query():
     shuffled = Embeddings(
         ids=better.ids[order], study_ids=better.study_ids[order], mu=better.mu[order], logvar=None, meta=better.meta
     )
-    table = compare(first, quiet(shuffled, text, studies))
+    table = compare_results(first, quiet(shuffled, text, studies))
     row = table.query("direction == 'image-to-text' and metric == 'R@5'").iloc[0]
     assert row["difference"] == pytest.approx(second.value("R@5")["value"] - first.value("R@5")["value"])
     assert row["low"] > 0 and row["p"] <= row["p_holm"] <= 1 and len(table) == 6
-    assert compare(first, first)["p_holm"].eq(1).all()
+    assert compare_results(first, first)["p_holm"].eq(1).all()
 
 
 def test_what_cannot_be_paired_is_refused():
@@ -244,7 +244,7 @@ def test_what_cannot_be_paired_is_refused():
     whole, part = quiet(film, text, studies), quiet(film, *world(keep_texts=slice(0, 45))[::-1][:1], studies)
     for second, words in ((quiet(film, text, studies, "text"), "protocol differs"), (part, "queries or the gallery")):
         with pytest.raises(DataError, match=words):
-            compare(whole, second)
+            compare_results(whole, second)
 
 
 def test_bad_input_is_named():
@@ -265,7 +265,7 @@ def test_bad_input_is_named():
 
 
 def test_oracles_on_the_phantom(small_phantom):
-    from medret_nb.phantom.phantom import load_truth
+    from medret_nb.phantom.truth_tables import load_truth
 
     truth, ids = load_truth(small_phantom), small_phantom.studies["study_id"].to_numpy()
     rng = np.random.default_rng(0)

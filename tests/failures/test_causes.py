@@ -22,8 +22,8 @@ from medret_nb.failures.causes import (
     k_occurrence,
 )
 from medret_nb.failures.relations import RELATIONS, WEIGHTS, Difference, Thing, relate, said_by, shown_by
-from medret_nb.phantom.phantom import load_truth
-from medret_nb.retrieval.embeddings import Embeddings
+from medret_nb.phantom.truth_tables import load_truth
+from medret_nb.retrieval.points import Embeddings
 
 
 @settings(max_examples=40, deadline=None)

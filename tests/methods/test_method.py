@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from medret_nb.data.files import DataError, read_json, write_json
-from medret_nb.data.reports import train_tokenizer
+from medret_nb.data.tokens import train_tokenizer
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.methods.method import Embedding, Method, MethodConfig
 from medret_nb.methods.table import METHODS, load_method, method_class

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from medret_nb.phantom.anatomy import Changes, build, chest_geometry, clavicles, frame, rib_curves, vessel_tree
+from medret_nb.phantom.sizes import Changes, frame
+from medret_nb.phantom.anatomy import build, chest_geometry, vessel_tree
+from medret_nb.phantom.bones import clavicles, rib_curves
 from medret_nb.phantom.exposure import line_integral
 from medret_nb.phantom.projection import ellipsoids
 from medret_nb.phantom.regions import chest_regions, lung_masks, shape_box

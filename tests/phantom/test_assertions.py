@@ -20,8 +20,9 @@ from medret_nb.phantom.assertions import (
     report_fits,
     true_labels,
 )
-from medret_nb.phantom.dictation import write_report
-from medret_nb.phantom.scenes import KINDS, Finding, Patient, Scene, clinic, draw, sample_scenes, scenes_of, uniforms
+from medret_nb.phantom.dictation import dictate
+from medret_nb.phantom.scenes import KINDS, Finding, Patient, Scene, clinic
+from medret_nb.phantom.patients import draw, sample_scenes, scenes_of, uniforms
 
 SIDES = {"right": ("right",), "left": ("left",), "bilateral": ("right", "left"), "": ("",)}
 
@@ -70,7 +71,7 @@ def reads(report, scene, reading):
 @pytest.mark.parametrize("reading", ["open", "closed"])
 def test_dictated_reports_against_the_slow_reading(reading):
     scenes = sample_scenes(60, 3)
-    reports = [write_report(s, key=(3, i), dprime=[20.0] * len(s.findings)).assertions for i, s in enumerate(scenes)]
+    reports = [dictate(s, key=(3, i), dprime=[20.0] * len(s.findings)).assertions for i, s in enumerate(scenes)]
     slow = np.array([[reads(r, s, reading) for s in scenes] for r in reports])
     assert (report_fits(reports, scenes, reading) == slow).all()
     assert slow.any(1).mean() > 0.5 and slow.mean() < 0.5  # the comparison sees both answers
@@ -134,7 +135,7 @@ def test_fresh_facts_are_those_of_scenes():
 def test_ambiguity_falls_with_claims_and_matches_a_share():
     fresh = fresh_facts(20_000)
     assert len(fresh) == 20_000
-    reports = [write_report(s, key=(5, i)).assertions for i, s in enumerate(sample_scenes(60, 5))]
+    reports = [dictate(s, key=(5, i)).assertions for i, s in enumerate(sample_scenes(60, 5))]
     for report in reports:
         bits = report_ambiguity([report[:k] for k in range(len(report) + 1)], fresh, "open")
         assert (np.diff(bits) <= 0).all() and bits[0] == 0

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from medret_nb.phantom.assertions import report_fits
-from medret_nb.phantom.dictation import FORMS, Forms, write_report
-from medret_nb.phantom.scenes import Finding, Patient, Scene, clinic, sample_patients, sample_scenes
-from medret_nb.phantom.sentences import PERFECT, Observer
+from medret_nb.phantom.dictation import FORMS, Forms, dictate
+from medret_nb.phantom.scenes import Finding, Patient, Scene, clinic
+from medret_nb.phantom.patients import sample_patients, sample_scenes
+from medret_nb.phantom.observer import PERFECT, Observer
 
 FAINT = {"nodule": 25.0, "rib fracture": 35.0, "endotracheal tube": 20.0, "central line": 55.0, "gastric tube": 80.0}
 
@@ -31,7 +32,7 @@ def dictated(n, prevalence, site, seed=0):
         out.append(
             (
                 visits[-1],
-                write_report(
+                dictate(
                     visits[-1],
                     (seed, index, len(visits) - 1),
                     site,
@@ -78,7 +79,7 @@ def test_shapes_are_the_published_ones(natural, site):
 
 
 def test_normal_share_of_site_b(natural):
-    from medret_nb.phantom.wording import INCIDENTAL
+    from medret_nb.phantom.phrases import INCIDENTAL
 
     def normal(r):
         told = any(v in (1, -1) for k, v in r.labels.items() if k != "No Finding")
@@ -114,9 +115,9 @@ def test_text_and_assertions_agree(natural, site):
 
 def test_same_key_same_report_and_other_keys_differ():
     scenes = sample_scenes(40, 2)
-    again = [[write_report(s, key=(2, i)) for i, s in enumerate(scenes)] for _ in range(2)]
+    again = [[dictate(s, key=(2, i)) for i, s in enumerate(scenes)] for _ in range(2)]
     assert again[0] == again[1]
-    other = [write_report(s, key=(3, i)) for i, s in enumerate(scenes)]
+    other = [dictate(s, key=(3, i)) for i, s in enumerate(scenes)]
     assert sum(a.findings != b.findings for a, b in zip(again[0], other)) > 25
 
 
@@ -129,7 +130,7 @@ def test_a_removed_finding_leaves_the_other_sentences():
     kept = []
     for i in range(40):
         a, b = (
-            write_report(s, key=(i,), observer=PERFECT, forms=Forms(neither=0, impression_only=0)) for s in (both, one)
+            dictate(s, key=(i,), observer=PERFECT, forms=Forms(neither=0, impression_only=0)) for s in (both, one)
         )
         told = lambda r: {
             s.text for _, s in r.sentences if any(c.finding == "rib fracture" and c.present for c in s.claims)
@@ -144,20 +145,20 @@ def test_only_the_indication_tells_pneumonia_from_consolidation():
     fever = r"fever|chills|infection"
     for i in range(60):
         for kind in ("pneumonia", "consolidation"):
-            r = write_report(Scene(Patient(i), (Finding(kind, "left", "lower", 2),)), key=(i,))
+            r = dictate(Scene(Patient(i), (Finding(kind, "left", "lower", 2),)), key=(i,))
             assert bool(re.search(fever, r.indication.lower())) == (kind == "pneumonia")
 
 
 def test_sections_and_marks_of_the_sites():
     for site, mark, foreign in (("A", "___", "XXXX"), ("B", "XXXX", "___")):
-        reports = [write_report(s, key=(i,), site=site, prior=s) for i, s in enumerate(sample_scenes(60, 3, site=site))]
+        reports = [dictate(s, key=(i,), site=site, prior=s) for i, s in enumerate(sample_scenes(60, 3, site=site))]
         text = " ".join(f"{r.indication} {r.comparison} {r.technique} {r.findings} {r.impression}" for r in reports)
         assert mark in text and foreign not in text
         assert all(mark in r.comparison for r in reports) and all(r.indication and r.technique for r in reports)
-    first = write_report(sample_scenes(1, 3)[0], prior=None)
+    first = dictate(sample_scenes(1, 3)[0], prior=None)
     assert first.comparison.lower().startswith(("none", "no prior"))
     with pytest.raises(ValueError, match="site"):
-        write_report(sample_scenes(1, 3)[0], site="C")
+        dictate(sample_scenes(1, 3)[0], site="C")
 
 
 def test_sites_speak_differently():
@@ -175,13 +176,13 @@ def test_sites_speak_differently():
 
 def test_templates_repeat_and_only_where_nothing_was_seen():
     forms = Forms(templated=1.0, doctors=2, templates=2, incidental=0, impression_only=0, findings_only=0, neither=0)
-    healthy = [write_report(Scene(Patient(i)), key=(i,), forms=forms, observer=PERFECT) for i in range(200)]
+    healthy = [dictate(Scene(Patient(i)), key=(i,), forms=forms, observer=PERFECT) for i in range(200)]
     assert (
         all(r.templated and r.labels["No Finding"] == 1 for r in healthy)
         and len({r.findings + r.impression for r in healthy}) <= 4
     )
     sick = [
-        write_report(s, key=(i,), forms=forms, observer=PERFECT)
+        dictate(s, key=(i,), forms=forms, observer=PERFECT)
         for i, s in enumerate(sample_scenes(100, 1))
         if s.findings
     ]

@@ -9,10 +9,13 @@ from PIL import Image
 
 import medret_nb.phantom.phantom as phantom
 from medret_nb.data.files import DataError, read_json, read_parquet
-from medret_nb.data.studies import StudySet, shipped_data
+from medret_nb.data.studies import StudySet
+from medret_nb.data.files import shipped_data
 from medret_nb.data.tables import FINDINGS
-from medret_nb.phantom.dictation import write_report
-from medret_nb.phantom.phantom import load_truth, make_phantom, plan, retell, split_counts
+from medret_nb.phantom.dictation import dictate
+from medret_nb.phantom.truth_tables import load_truth, retell
+from medret_nb.phantom.phantom import make_phantom
+from medret_nb.phantom.planning import plan, split_counts
 from medret_nb.phantom.rendering import render
 from medret_nb.phantom.scenes import DEVICE_KINDS
 
@@ -234,7 +237,7 @@ def test_shipped_set_is_what_its_command_makes_today():
     best = truth.visibility.groupby(["study_id", "index"])["dprime"].max()
     for row, study in enumerate(shipped.studies.itertuples()):
         dprime = [best[study.study_id, i] for i in range(len(truth.scenes[row].findings))]
-        report = write_report(
+        report = dictate(
             truth.scenes[row], truth.keys[row], "A", truth.priors[row], dprime, config.observer, config.forms
         )
         assert (report.findings, report.impression) == (study.findings, study.impression)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medret_nb.phantom.dictation import write_report
+from medret_nb.phantom.dictation import dictate
 from medret_nb.phantom.reading import read_claims
-from medret_nb.phantom.scenes import sample_scenes
+from medret_nb.phantom.patients import sample_scenes
 
 
 def plain(claims):
@@ -44,7 +44,7 @@ def test_advice_and_nothing_claim_nothing():
 
 @pytest.mark.parametrize("site", ["A", "B"])
 def test_the_phantoms_claims_are_read(site):
-    reports = [write_report(scene, (3, i), site) for i, scene in enumerate(sample_scenes(150, seed=8, site=site))]
+    reports = [dictate(scene, (3, i), site) for i, scene in enumerate(sample_scenes(150, seed=8, site=site))]
     pairs = [(plain(said.claims), plain(read_claims(said.text))) for r in reports for _, said in r.sentences]
     right = sum(len(a & b) for a, b in pairs)
     assert right / sum(len(a) for a, _ in pairs) > 0.97 and right / sum(len(b) for _, b in pairs) > 0.97

@@ -12,7 +12,9 @@ from medret_nb.phantom.exposure import line_integral
 from medret_nb.phantom.projection import LUNG, TISSUE, boxes
 from medret_nb.phantom.rendering import compose, detectability, expected, finding_boxes, region_boxes, render
 from medret_nb.phantom.scenes import DEVICE_KINDS, FINDING_KINDS, Acquisition, Finding, Patient, Scene
-from medret_nb.phantom.signs import add, changes_of, device_shapes, rib_breaks
+from medret_nb.phantom.signs import add
+from medret_nb.phantom.placement import changes_of, rib_breaks
+from medret_nb.phantom.devices import device_shapes
 
 PATIENT = Patient(11, "M", 60)
 SIDED = [

@@ -7,32 +7,18 @@ import pytest
 
 from medret_nb.data.codes import labels_from_codes
 from medret_nb.data.reports import normalise_text
-from medret_nb.data.sources import read_openi
+from medret_nb.data.openi import read_openi
 from medret_nb.phantom.dictation import Forms
-from medret_nb.phantom.scenes import (
-    CLINICS,
-    DEVICE_KINDS,
-    KINDS,
-    OPENI,
-    VISITS,
-    Scene,
-    clinic,
-    draw,
-    sample_patients,
-    sample_scenes,
-    scene_from_dict,
-    scene_to_dict,
-    scenes_of,
-    uniforms,
-)
+from medret_nb.phantom.scenes import CLINICS, DEVICE_KINDS, KINDS, OPENI, Scene, clinic, scene_from_dict, scene_to_dict
+from medret_nb.phantom.patients import VISITS, draw, sample_patients, sample_scenes, scenes_of, uniforms
 
 BIG = 20_000
 
 
 def bulk(place, n=BIG, seed=0):
-    from medret_nb.phantom.scenes import _DRAWS
+    from medret_nb.phantom.patients import DRAWS
 
-    return draw(np.random.default_rng(seed).random((n, _DRAWS)), place)
+    return draw(np.random.default_rng(seed).random((n, DRAWS)), place)
 
 
 @pytest.mark.parametrize("key", sorted(CLINICS))

@@ -7,23 +7,12 @@ import numpy as np
 import pytest
 
 from medret_nb.phantom.assertions import report_fits
-from medret_nb.phantom.scenes import Acquisition, Finding, Patient, Scene, sample_scenes
-from medret_nb.phantom.sentences import (
-    PERFECT,
-    Observer,
-    Seen,
-    Sentence,
-    _Case,
-    _device,
-    _frame,
-    _gone,
-    _negations,
-    _state,
-    film_quality,
-    noun_phrase,
-    observe,
-)
-from medret_nb.phantom.wording import Dice
+from medret_nb.phantom.scenes import Acquisition, Finding, Patient, Scene
+from medret_nb.phantom.patients import sample_scenes
+from medret_nb.phantom.observer import PERFECT, Observer, Seen, film_quality, observe
+from medret_nb.phantom.sentences import Sentence, _Case, _frame, _gone, _negations, _state, noun_phrase
+from medret_nb.retrieval.embeddings import _device
+from medret_nb.phantom.dice import Dice
 
 NODULE = Finding("nodule", "left", "upper", 1, 9.0)
 

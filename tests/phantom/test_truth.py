@@ -6,8 +6,8 @@ import pytest
 
 from medret_nb.phantom.rendering import detectability, finding_boxes, render
 from medret_nb.phantom.scenes import KINDS, Acquisition, Finding, Patient, Scene, clinic
-from medret_nb.phantom.sentences import Observer
-from medret_nb.phantom.truth import best_dprime, counterfactual, examine, image_ambiguity, measure
+from medret_nb.phantom.observer import Observer
+from medret_nb.phantom.truth import best_dprime, counterfactual, examine, image_ambiguity, visibility_of
 
 SCENE = Scene(
     Patient(5),
@@ -54,7 +54,7 @@ def test_measure_says_what_the_two_slow_functions_say():
         Acquisition("LATERAL", seed=2),
         Acquisition("AP", supine=True, inspiration=0.4),
     ):
-        dprime, boxes = measure(SCENE, a, 48)
+        dprime, boxes = visibility_of(SCENE, a, 48)
         assert boxes == finding_boxes(SCENE, a, 48)
         assert dprime == pytest.approx(detectability(SCENE, a, 48), rel=1e-3)
 

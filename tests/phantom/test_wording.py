@@ -9,7 +9,7 @@ from medret_nb.data.tables import FINDINGS
 from medret_nb.phantom import wording as book
 from medret_nb.phantom.assertions import COVERS
 from medret_nb.phantom.scenes import DEVICE_KINDS, FINDING_KINDS
-from medret_nb.phantom.wording import Dice
+from medret_nb.phantom.dice import Dice
 
 
 def test_every_size_word_covers_the_severity_it_is_used_for():

@@ -10,10 +10,10 @@ from PIL import Image
 
 from medret_nb.data.images import letterbox, read_image
 from medret_nb.data.studies import StudySet
-from medret_nb.phantom.phantom import load_truth
+from medret_nb.phantom.truth_tables import load_truth
 from medret_nb.phantom.rendering import render
 from medret_nb.phantom.scenes import Acquisition
-from medret_nb.phantom.truth import measure
+from medret_nb.phantom.truth import visibility_of
 from medret_nb.probes.corruptions import (
     CORRUPTIONS,
     FAULTS,
@@ -290,7 +290,7 @@ def test_faults_nest(small_phantom):
         faulty(film, "supine AP", 2)
     scene = next(s for s in load_truth(small_phantom).scenes if s.findings and s.acquisitions[0].view == "PA")
     own = scene.acquisitions[0]
-    d = [[*measure(scene, faulty(own, "dose", s))[0].values()] for s in (0, 2)]
+    d = [[*visibility_of(scene, faulty(own, "dose", s))[0].values()] for s in (0, 2)]
     np.testing.assert_allclose(d[1], np.sqrt(FAULTS["dose"].steps[1]) * np.array(d[0]), rtol=2e-3)
     full, less, least = (render(scene, faulty(own, "dose", s), SIZE).astype(float) for s in (0, 3, 5))
     assert np.corrcoef((less - full).ravel(), (least - full).ravel())[0, 1] > 0.7 and abs(less.mean() - full.mean()) < 2

@@ -15,7 +15,7 @@ from medret_nb.data.reports import section_text
 from medret_nb.data.studies import StudySet, choose_image
 from medret_nb.methods.clip import CLIP
 from medret_nb.phantom.assertions import report_fits
-from medret_nb.phantom.phantom import load_truth
+from medret_nb.phantom.truth_tables import load_truth
 from medret_nb.phantom.reading import read_claims
 from medret_nb.phantom.scenes import Finding, Patient, Scene
 from medret_nb.probes import falsified as F

@@ -29,7 +29,8 @@ from medret_nb.probes.grounding import (
     phrase_of,
     region_weights,
 )
-from medret_nb.probes.heat import box_mask, measure, on_film
+from medret_nb.probes.heat import box_mask, on_film
+from medret_nb.cli.summary import measure
 
 
 @pytest.mark.parametrize(

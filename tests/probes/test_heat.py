@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, jaccard_score
 
 from medret_nb.data.images import boxes_in_square, letterbox
-from medret_nb.probes.heat import RAW, box_mask, contrast, film_grid, measure, on_film
+from medret_nb.probes.heat import RAW, box_mask, contrast, film_grid, map_scores, on_film
 
 
 @st.composite
@@ -27,7 +27,7 @@ def maps_and_masks(draw):
 def test_against_loops_and_scikit_learn(pair):
     values, mask = pair
     levels = np.array([-0.25, 0.125, 0.5])
-    (cnr, pointing, area), ious = measure(values, mask, levels)
+    (cnr, pointing, area), ious = map_scores(values, mask, levels)
     flat, truth = values.ravel(), mask.ravel()
     assert area == pytest.approx(average_precision_score(truth, flat))
     best = [t for v, t in zip(flat, truth) if v == flat.max()]
@@ -47,11 +47,11 @@ def test_against_loops_and_scikit_learn(pair):
 @given(maps_and_masks(), st.sampled_from([0.5, 2, 16]), st.sampled_from([-2, 0, 1]))
 def test_scale_and_offset_change_only_the_raw_thresholds(pair, scale, offset):
     values, mask = pair
-    before, after = measure(values, mask), measure(scale * values + offset, mask)
+    before, after = map_scores(values, mask), map_scores(scale * values + offset, mask)
     np.testing.assert_allclose(before[0], after[0], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(
         before[1],
-        measure(scale * values + offset, mask, scale * np.float32(RAW) + offset)[1],
+        map_scores(scale * values + offset, mask, scale * np.float32(RAW) + offset)[1],
         atol=0.51 if offset else 1e-9,
     )
 
@@ -60,7 +60,7 @@ def test_scale_and_offset_change_only_the_raw_thresholds(pair, scale, offset):
 @given(maps_and_masks())
 def test_the_absolute_contrast_rewards_an_inverted_map(pair):
     values, mask = pair
-    right, wrong = measure(values, mask)[0][0], measure(-values, mask)[0][0]
+    right, wrong = map_scores(values, mask)[0][0], map_scores(-values, mask)[0][0]
     assert (
         np.isnan(right)
         and np.isnan(wrong)
@@ -73,14 +73,16 @@ def test_known_answers():
     heat = np.array([[0.1, 0.1, 0.2, 0.1], [0.1, 0.3, 0.6, 0.2], [0.0, 0.2, 0.5, 0.3], [0.1, 0.1, 0.2, 0.1]])
     inside = np.zeros((4, 4), bool)
     inside[1:3, 2:] = True
-    numbers, ious = measure(heat, inside)
+    numbers, ious = map_scores(heat, inside)
     np.testing.assert_allclose(numbers, [0.8 / 3 / np.sqrt(0.025 + 0.28 / 12 - (1.6 / 12) ** 2), 1, 0.8125], rtol=1e-5)
     np.testing.assert_allclose(ious, [4 / 15, 4 / 8, 3 / 5, 2 / 4, 2 / 4])
     share = inside.mean()
-    np.testing.assert_allclose(measure(np.full((4, 4), 0.1), inside)[0], [0, share, share])  # a map that says nothing
-    perfect, ious = measure(inside.astype(float), inside)
+    np.testing.assert_allclose(
+        map_scores(np.full((4, 4), 0.1), inside)[0], [0, share, share]
+    )  # a map that says nothing
+    perfect, ious = map_scores(inside.astype(float), inside)
     assert np.isnan(perfect[0]) and perfect[1:].tolist() == [1, 1] and (ious == 1).all()
-    everything, ious = measure(heat, np.ones((4, 4), bool))  # a box over the whole film
+    everything, ious = map_scores(heat, np.ones((4, 4), bool))  # a box over the whole film
     assert np.isnan(everything[0]) and everything[1:].tolist() == [1, 1] and ious[0] == 15 / 16
     assert np.isnan(contrast(np.zeros(0), np.ones(3)))
 
@@ -88,7 +90,7 @@ def test_known_answers():
 def test_noise_has_no_signed_contrast_and_an_absolute_one():
     rng, mask = np.random.default_rng(0), np.zeros((12, 12), bool)
     mask[3:6, 7:10] = True
-    values = np.array([measure(rng.normal(size=mask.shape), mask)[0] for _ in range(800)])
+    values = np.array([map_scores(rng.normal(size=mask.shape), mask)[0] for _ in range(800)])
     assert abs(values[:, 0].mean()) < 0.03 and np.abs(values[:, 0]).mean() > 0.15
     assert values[:, 1].mean() == pytest.approx(mask.mean(), abs=0.03)
 
@@ -122,11 +124,11 @@ def test_maps_of_the_square_lie_on_the_film(height, width):
     assert max(ny, nx) == 96 and ny / nx == pytest.approx(height / width, rel=0.03)
     in_square = boxes_in_square(box, content)
     heat = box_mask(in_square, 96, 96).astype(float)
-    numbers, ious = measure(on_film(heat, content, ny, nx), box_mask(box, ny, nx), [0.5])
+    numbers, ious = map_scores(on_film(heat, content, ny, nx), box_mask(box, ny, nx), [0.5])
     assert numbers[2] > 0.97 and ious[0] > 0.93
     if height != width:
         assert (
-            measure(on_film(heat, np.array([0, 0, 1, 1]), ny, nx), box_mask(box, ny, nx), [0.5])[1][0] < 0.75
+            map_scores(on_film(heat, np.array([0, 0, 1, 1]), ny, nx), box_mask(box, ny, nx), [0.5])[1][0] < 0.75
         )  # boxes of the film on the square
 
 

@@ -22,7 +22,8 @@ from medret_nb.probes.location import (
     mirrored,
     searchers,
 )
-from medret_nb.retrieval.embeddings import Embeddings, embed
+from medret_nb.retrieval.points import Embeddings
+from medret_nb.retrieval.embeddings import embed
 
 PLACES = ["right lung", "left lung", "right upper lung zone", "left lower lung zone", "mediastinum"]
 KINDS = ["effusion", "nodule", "fracture"]

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score, f1_score, roc_auc_score
 
 from medret_nb.data.files import DataError
-from medret_nb.data.mimic import FIVE, five_by_200
+from medret_nb.data.balanced import FIVE, five_by_200
 from medret_nb.data.sources import from_csv
 from medret_nb.data.studies import StudySet
 from medret_nb.methods.clip import CLIP
 from medret_nb.methods.medprobclip import MedProbCLIP
 from medret_nb.methods.pcmepp import PCMEPP
 from medret_nb.phantom.assertions import true_labels
-from medret_nb.phantom.phantom import load_truth
+from medret_nb.phantom.truth_tables import load_truth
 from medret_nb.probes import zero_shot as Z
 from medret_nb.probes.zero_shot import (
     MEASURES,
@@ -39,7 +39,8 @@ from medret_nb.probes.zero_shot import (
     ranking_measures,
     truth_table,
 )
-from medret_nb.retrieval.embeddings import Embeddings, embed, embed_texts
+from medret_nb.retrieval.points import Embeddings
+from medret_nb.retrieval.embeddings import embed, embed_texts
 
 ONCE = lambda n: np.ones((1, n))
 TIED = st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=2, max_size=5).filter(

@@ -28,18 +28,20 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 from safetensors.torch import load_file, save_file
 
-from medret_nb.data.dicom import from_dicom, read_dicom
+from medret_nb.data.dicom import from_dicom
+from medret_nb.data.dicom_film import read_dicom
 from medret_nb.data.files import DataError, read_json, write_json
 from medret_nb.data.images import read_image
-from medret_nb.data.reports import save_tokenizer, train_tokenizer
+from medret_nb.data.tokens import save_tokenizer, train_tokenizer
 from medret_nb.data.sources import from_csv, from_openi
 from medret_nb.data.studies import StudySet
-from medret_nb.data.tables import assign_splits
+from medret_nb.data.splits import assign_splits
 from medret_nb.evaluation.results import evaluate
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.methods.table import load_method
 from medret_nb.phantom.phantom import make_phantom
-from medret_nb.retrieval.embeddings import Embeddings, embed, embed_films, embed_texts
+from medret_nb.retrieval.points import Embeddings
+from medret_nb.retrieval.embeddings import embed, embed_films, embed_texts
 from medret_nb.retrieval.search import Index, build_index
 from medret_nb.training.loop import TrainConfig, fit
 

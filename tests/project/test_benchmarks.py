@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from medret_nb.data.studies import shipped_data
+from medret_nb.data.files import shipped_data
 from medret_nb.phantom.rendering import render
 from medret_nb.phantom.scenes import Acquisition, Finding, Patient, Scene
-from medret_nb.phantom.truth import measure
+from medret_nb.phantom.truth import visibility_of
 
 ROOT = Path(__file__).parents[2]
 SCENE = Scene(
@@ -33,7 +33,7 @@ def detectability():
 def test_nothing_faded_is_the_film_and_the_dprime_of_the_phantom(detectability):
     full = np.ones(len(detectability.NAMES))
     film, dprime, boxes = detectability.examine((SCENE, full, 96))
-    expected, where = measure(SCENE, SCENE.acquisitions[0])
+    expected, where = visibility_of(SCENE, SCENE.acquisitions[0])
     kinds = [detectability.finding_index(f) for f in SCENE.findings]
     assert np.abs(film.astype(int) - render(SCENE, SCENE.acquisitions[0], 96)).max() <= 1
     assert np.allclose(dprime[kinds], list(expected.values()), rtol=1e-3)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import child_environment
+from support import child_environment
 
 
 def test_all_notebooks_run(root):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, child_environment
+from support import ROOT, child_environment
 
 FORBIDDEN_CALLS = {
     "torch.load",

@@ -19,7 +19,8 @@ from medret_nb.cli.summary import ask_with_films, ask_with_sentences, results_ta
 from medret_nb.cli.tour import QUICK, draw_figures, report_sections
 from medret_nb.data.dicom import from_dicom
 from medret_nb.data.sources import from_csv
-from medret_nb.data.studies import NOT_FOR_SHARING, StudySet, overview_text
+from medret_nb.data.studies import NOT_FOR_SHARING, StudySet
+from medret_nb.data.overview import overview_text
 from medret_nb.evaluation.results import evaluate
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.retrieval.embeddings import embed

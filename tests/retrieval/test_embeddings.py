@@ -17,7 +17,8 @@ from medret_nb.data.images import letterbox, read_image
 from medret_nb.data.reports import section_text
 from medret_nb.data.studies import choose_image
 from medret_nb.retrieval import embeddings as E
-from medret_nb.retrieval.embeddings import Embeddings, embed, embed_films, embed_texts
+from medret_nb.retrieval.points import Embeddings
+from medret_nb.retrieval.embeddings import embed, embed_films, embed_texts
 
 
 class Toy(torch.nn.Module):

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from medret_nb.data.batches import RegionTable
+from medret_nb.data.boxes import RegionTable
 from medret_nb.data.files import DataError
-from medret_nb.retrieval.embeddings import Embeddings, embed, embed_films, embed_texts
+from medret_nb.retrieval.points import Embeddings
+from medret_nb.retrieval.embeddings import embed, embed_films, embed_texts
 from medret_nb.retrieval.local import array_file, check_local, read_local, write_local
 from medret_nb.retrieval.search import Index, build_index
 

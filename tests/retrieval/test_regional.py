@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medret_nb.data.files import DataError
-from medret_nb.retrieval.embeddings import Embeddings
+from medret_nb.retrieval.points import Embeddings
 from medret_nb.retrieval.regional import combine, region_names, region_places, regional_scores
 from medret_nb.retrieval.search import build_index
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from medret_nb.data.files import DataError
 from medret_nb.losses import gaussian
 from medret_nb.retrieval import search as S
-from medret_nb.retrieval.embeddings import SIMILARITIES, Embeddings
+from medret_nb.retrieval.points import SIMILARITIES, Embeddings
 from medret_nb.retrieval.search import Index, build_index, pair_scores, score_matrix
 
 

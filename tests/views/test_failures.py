@@ -14,7 +14,7 @@ from medret_nb.evaluation.results import evaluate
 from medret_nb.failures.causes import explain
 from medret_nb.failures.relations import RELATIONS
 from medret_nb.figures.figures import save_figure
-from medret_nb.retrieval.embeddings import Embeddings
+from medret_nb.retrieval.points import Embeddings
 from medret_nb.views.failures import failures_figure, failures_view
 from medret_nb.views.widget import view_html
 

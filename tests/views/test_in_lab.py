@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from medret_nb.data.studies import StudySet, choose_image, shipped_data
+from medret_nb.data.studies import StudySet, choose_image
+from medret_nb.data.files import shipped_data
 
 
 def view_of(page, kind):

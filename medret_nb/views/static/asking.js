@@ -1,109 +1,273 @@
-// What a kernel adds to a query: regions picked by name, a box drawn on the query's film, a film from the disk.
-// What is chosen lies in the state: regions [names]; box [x0, y0, x1, y1] in fractions of the film; stands_for, the region that the box means, or null:
-// the one that it overlaps best; rho, the weight; find, "films" or "reports", or null: what fits the query.
+// What a kernel adds to a query: regions picked by name, a box drawn on the query's film, what to find.
+// What is chosen lies in the state: regions [names]; box [x0, y0, x1, y1] in fractions of the film; stands_for,
+// the region that the box means, or null: the one that it overlaps best; rho, the weight; find, "films" or
+// "reports", or null: what fits the query.
 
-const PIECE = 2 << 20;                       // bytes in one message; notebook servers hang up on more than 10 MB
+import { choice, slider, toggle } from "./controls.js";
+import { DrawableFilm } from "./drawing.js";
+import { h } from "./elements.js";
 
-async function upload(host, file, limit) {   // a file, piece by piece -> the answer to the last one
-  if (file.size > limit) throw new Error(`${file.name}: ${(file.size / 1e6).toFixed(1)} MB are more than the limit of ${Math.round(limit / 1e6)} MB`);
-  const parts = Math.max(1, Math.ceil(file.size / PIECE)), mark = `${Date.now()}-${Math.random()}`;
-  let got = null;
-  for (let part = 0; part < parts; part++) {
-    const data = await file.slice(part * PIECE, (part + 1) * PIECE).arrayBuffer();
-    got = await host.ask("film", { upload: mark, name: file.name, part, parts, size: file.size, data: new DataView(data) });
-  }
-  return got;
+export const ASKED = ["regions", "box", "stands_for", "rho", "find"];
+
+const EDGES = ["left", "top", "right", "bottom"];
+const WRONG_BOX =
+  "The box must have its left edge left of its right one, its top above its bottom, and lie between 0 and 100 %.";
+
+function isBox([left, top, right, bottom]) {
+  const edges = [left, top, right, bottom];
+  return right > left && bottom > top && Math.min(...edges) >= 0 && Math.max(...edges) <= 1;
 }
 
-function drawable(onbox) {                   // a film on which one box can be drawn, with the pointer or with the arrow keys
-  let box = null, start = null, outlines = [], said = "";
-  const film = h("img", { class: "film", draggable: "false" }), lines = svg("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" });
-  const node = h("div", { class: "film-stage drawable", tabindex: 0, role: "application", "data-lm-suppress-shortcuts": "true" }, film, lines);
-  const within = v => Math.min(1, Math.max(0, v)), at = e => { const place = node.getBoundingClientRect(); return [within((e.clientX - place.left) / place.width), within((e.clientY - place.top) / place.height)]; };
-  const between = ([a, b], [c, d]) => [Math.min(a, c), Math.min(b, d), Math.max(a, c), Math.max(b, d)];
-  function paint(now = box) {
-    lines.replaceChildren(...outlines.map(o => rectangle(o.box, o.kind)), ...(now ? [rectangle(now, "drawn")] : []));
-    node.setAttribute("aria-label", `${said}; drag to draw a box, or move it by the arrow keys, with Shift its right lower corner; Delete takes it away. ${now ? `Box: ${now.map(v => Math.round(100 * v)).join(", ")} percent` : "No box"}.`);
-  }
-  node.addEventListener("pointerdown", e => { if (e.button) return; e.preventDefault(); node.focus({ preventScroll: true }); start = at(e); node.setPointerCapture(e.pointerId); });
-  node.addEventListener("pointermove", e => { if (start) paint(between(start, at(e))); });
-  node.addEventListener("pointercancel", () => { start = null; paint(); });
-  node.addEventListener("pointerup", e => {
-    if (!start) return;
-    const made = between(start, at(e));
-    start = null;
-    if (made[2] - made[0] > 0.02 && made[3] - made[1] > 0.02) onbox(made); else paint();       // less is a click
-  });
-  node.addEventListener("keydown", e => {
-    const step = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[e.key];
-    if (step || e.key === "Delete" || e.key === "Backspace") { e.preventDefault(); e.stopPropagation(); }
-    if (e.key === "Delete" || e.key === "Backspace") onbox(null);
-    else if (step && !box) onbox([0.35, 0.35, 0.65, 0.65]);
-    else if (step) onbox(e.shiftKey ? [box[0], box[1], within(Math.max(box[0] + 0.04, box[2] + 0.02 * step[0])), within(Math.max(box[1] + 0.04, box[3] + 0.02 * step[1]))]
-      : [0, 1, 0, 1].map((axis, corner) => box[corner] + Math.min(1 - box[axis + 2], Math.max(-box[axis], 0.02 * step[axis]))));
-  });
-  return { node, show(address, alt) { film.src = address; film.alt = said = alt; paint(); }, update(now, around) { box = now; outlines = around; if (!start) paint(); } };
+function rounded(box) {
+  return box?.map((edge) => Math.round(1000 * edge) / 1000);
 }
 
-function placesPanel(host, names, onfold) {  // regions, box, weight and what to find, as a panel that can be folded away
-  const rounded = box => box && box.map(v => Math.round(1000 * v) / 1000), about = { question: null, shown: null, boxes: null, picture: null };
-  let turn = 0, hint = null;
-  const stage = drawable(box => box ? host.set("box", rounded(box)) : away()), told = h("p", { class: "note", role: "status" });
-  const ticks = names.map(name => {
-    const node = toggle(name, false, on => host.set("regions", names.filter(other => other === name ? on : host.get("regions", []).includes(other))));
-    for (const [event, now] of [["mouseenter", name], ["mouseleave", null], ["focusin", name], ["focusout", null]]) node.addEventListener(event, () => { hint = now; paint(); });
+// The four edges of a box as numbers to type, in percent. ontype(box): all four were typed.
+class BoxFields {
+  constructor(ontype) {
+    this.ontype = ontype;
+    this.inputs = EDGES.map((name) => this.input(name));
+    this.labels = EDGES.map((name, k) =>
+      h("label", { class: "control" }, h("span", {}, `${name} %`), this.inputs[k]),
+    );
+  }
+
+  input(name) {
+    return h("input", {
+      type: "number",
+      min: 0,
+      max: 100,
+      step: 1,
+      "aria-label": `box, ${name} edge, percent of the film`,
+      onchange: () => this.take(),
+      onkeydown: (event) => {
+        if (event.key === "Enter") this.take();
+      },
+    });
+  }
+
+  take() {
+    const values = this.inputs.map((input) =>
+      input.value === "" ? NaN : Number(input.value) / 100,
+    );
+    if (values.every(Number.isFinite)) this.ontype(values);
+  }
+
+  show(box) {
+    this.inputs.forEach((input, k) => {
+      const value = box ? String(Math.round(100 * box[k])) : "";
+      if (input.value !== value) input.value = value;
+    });
+  }
+}
+
+// Regions, box, weight and what to find, as a panel that can be folded away. onfold(): it was folded or unfolded.
+export class PlacesPanel {
+  constructor(host, names, onfold) {
+    Object.assign(this, { host, names, onfold });
+    this.question = null; // what is asked: a row, a film or a sentence
+    this.shown = null; // whose film is on the stage
+    this.boxes = null; // of the regions, on that film
+    this.picture = null;
+    this.hint = null; // the region under the pointer
+    this.turn = 0;
+    this.stage = new DrawableFilm((box) => this.draw(box));
+    this.told = h("p", { class: "note", role: "status" });
+    this.ticks = names.map((name) => this.tick(name));
+    this.makeChoices();
+    this.build();
+    host.leave(() => this.picture?.free());
+  }
+
+  // ---- building
+
+  tick(name) {
+    const node = toggle(name, false, (on) => {
+      const chosen = this.picked();
+      const isKept = (other) => (other === name ? on : chosen.includes(other));
+      this.host.set("regions", this.names.filter(isKept));
+    });
+    const hints = { mouseenter: name, mouseleave: null, focusin: name, focusout: null };
+    for (const [event, hint] of Object.entries(hints)) {
+      node.addEventListener(event, () => {
+        this.hint = hint;
+        this.paint();
+      });
+    }
     return node;
-  });
-  const fields = ["left", "top", "right", "bottom"].map(name => h("input", { type: "number", min: 0, max: 100, step: 1, "aria-label": `box, ${name} edge, percent of the film`, onchange: typedBox, onkeydown: e => { if (e.key === "Enter") typedBox(); } }));
-  const weight = slider("Weight of the place (rho)", 0, 1, 0.05, host.get("rho", 0.5), v => host.set("rho", v));
-  const find = choice("Find", [[null, "what fits the query"], ["reports", "reports"], ["films", "films"]], host.get("find"), v => host.set("find", v));
-  const stands = choice("The box stands for", [[null, "the region it overlaps best"], ...names.map(n => [n, n])], host.get("stands_for"), v => host.set("stands_for", v));
-  const away = () => { host.set("box", null); host.set("stands_for", null); }, button = h("button", { type: "button", onclick: () => away() }, "Take the box away");
-  const edges = h("div", { class: "controls" }, ["left", "top", "right", "bottom"].map((name, k) => h("label", { class: "control" }, h("span", {}, `${name} %`), fields[k])), button);
-  const onFilm = h("div", {}, stage.node, told, h("fieldset", {}, h("legend", {}, "Box on the film"), edges, stands));
-  const head = h("summary");
-  const node = h("details", { class: "panel places", ontoggle: () => { load(); onfold(); } }, head, h("fieldset", {}, h("legend", {}, "Regions that count"), h("div", { class: "controls" }, ticks)), onFilm, h("div", { class: "controls" }, weight, find));
+  }
 
-  function typedBox() {
-    const values = fields.map(f => f.value === "" ? NaN : Number(f.value) / 100);
-    if (values.every(Number.isFinite)) { if (values[2] > values[0] && values[3] > values[1] && Math.min(...values) >= 0 && Math.max(...values) <= 1) host.set("box", rounded(values)); else told.textContent = "The box must have its left edge left of its right one, its top above its bottom, and lie between 0 and 100 %."; }
+  makeChoices() {
+    const { host } = this;
+    const finds = [
+      [null, "what fits the query"],
+      ["reports", "reports"],
+      ["films", "films"],
+    ];
+    const meant = [
+      [null, "the region it overlaps best"],
+      ...this.names.map((name) => [name, name]),
+    ];
+    const setter = (key) => (value) => host.set(key, value);
+    this.weight = slider("Weight of the place (rho)", 0, 1, 0.05, this.rho(), setter("rho"));
+    this.find = choice("Find", finds, host.get("find"), setter("find"));
+    const chosen = host.get("stands_for");
+    this.stands = choice("The box stands for", meant, chosen, setter("stands_for"));
   }
-  const filmAsked = () => Boolean(about.question) && ("film" in about.question || about.question.side === "film");
-  const box = () => filmAsked() ? host.get("box") : null;
-  function paint() {
-    const picked = host.get("regions", []), kinds = name => picked.includes(name) ? "chosen" : name === hint ? "truth" : null;
-    stage.update(host.get("box"), about.boxes ? names.flatMap((name, k) => { const kind = kinds(name), b = about.boxes.row(k); return kind && Number.isFinite(b[0]) ? [{ box: b, kind }] : []; }) : []);
+
+  build() {
+    this.fields = new BoxFields((box) => this.type(box));
+    const taker = { type: "button", onclick: () => this.away() };
+    this.button = h("button", taker, "Take the box away");
+    const edges = h("div", { class: "controls" }, this.fields.labels, this.button);
+    const box = h("fieldset", {}, h("legend", {}, "Box on the film"), edges, this.stands);
+    this.onFilm = h("div", {}, this.stage.node, this.told, box);
+    this.head = h("summary");
+    const ticks = h("div", { class: "controls" }, this.ticks);
+    const ontoggle = () => {
+      this.load();
+      this.onfold();
+    };
+    this.node = h(
+      "details",
+      { class: "panel places", ontoggle },
+      this.head,
+      h("fieldset", {}, h("legend", {}, "Regions that count"), ticks),
+      this.onFilm,
+      h("div", { class: "controls" }, this.weight, this.find),
+    );
+    this.node.open = Boolean(this.picked().length || this.host.get("box"));
   }
-  function follow() {                          // the controls show what the state says
-    const picked = host.get("regions", []), drawn = host.get("box"), parts = [...picked, ...(box() ? ["a box"] : [])];
-    ticks.forEach((tick, k) => { tick.querySelector("input").checked = picked.includes(names[k]); });
-    fields.forEach((field, k) => { const value = drawn ? String(Math.round(100 * drawn[k])) : ""; if (field.value !== value) field.value = value; });
-    const bar = weight.querySelector("input"), rho = String(host.get("rho", 0.5));
-    if (bar.value !== rho) { bar.value = rho; weight.querySelector("output").textContent = rho; }
-    find.pick(host.get("find")); stands.pick(host.get("stands_for"));
-    stands.hidden = button.hidden = !drawn;
-    head.textContent = parts.length ? `Ask at a place: ${parts.join(", ")}` : "Ask at a place";
-    paint();
+
+  // ---- what is chosen
+
+  picked() {
+    return this.host.get("regions", []);
   }
-  async function load() {                      // fetch the film to draw on, once it is to be seen
-    onFilm.hidden = !filmAsked();
-    const key = filmAsked() ? JSON.stringify([about.question.film, about.question.row]) : null;
-    if (!key || !node.open || key === about.shown) return;
-    const mine = ++turn;
-    about.shown = key;
+
+  rho() {
+    return this.host.get("rho", 0.5);
+  }
+
+  isAboutFilm() {
+    if (!this.question) return false;
+    return "film" in this.question || this.question.side === "film";
+  }
+
+  // The box, where the question is about a film.
+  box() {
+    return this.isAboutFilm() ? this.host.get("box") : null;
+  }
+
+  isActive() {
+    return Boolean(this.picked().length || this.box() || this.host.get("find"));
+  }
+
+  // What is added to a question.
+  asked() {
+    return {
+      regions: this.picked(),
+      box: this.box(),
+      stands_for: this.host.get("stands_for"),
+      rho: this.rho(),
+      find: this.host.get("find"),
+    };
+  }
+
+  away() {
+    this.host.set("box", null);
+    this.host.set("stands_for", null);
+  }
+
+  draw(box) {
+    if (box) this.host.set("box", rounded(box));
+    else this.away();
+  }
+
+  type(box) {
+    if (isBox(box)) this.host.set("box", rounded(box));
+    else this.told.textContent = WRONG_BOX;
+  }
+
+  // ---- showing
+
+  kindOf(name) {
+    if (this.picked().includes(name)) return "chosen";
+    return name === this.hint ? "truth" : null;
+  }
+
+  outlines() {
+    if (!this.boxes) return [];
+    const all = this.names.map((name, k) => ({ kind: this.kindOf(name), box: this.boxes.row(k) }));
+    return all.filter(({ kind, box }) => kind && Number.isFinite(box[0]));
+  }
+
+  paint() {
+    this.stage.update(this.host.get("box"), this.outlines());
+  }
+
+  // The controls show what the state says.
+  follow() {
+    const picked = this.picked();
+    const drawn = this.host.get("box");
+    this.ticks.forEach((tick, k) => {
+      tick.querySelector("input").checked = picked.includes(this.names[k]);
+    });
+    this.fields.show(drawn);
+    this.followWeight();
+    this.find.pick(this.host.get("find"));
+    this.stands.pick(this.host.get("stands_for"));
+    this.stands.hidden = !drawn;
+    this.button.hidden = !drawn;
+    const parts = [...picked, ...(this.box() ? ["a box"] : [])];
+    const what = parts.length ? `: ${parts.join(", ")}` : "";
+    this.head.textContent = `Ask at a place${what}`;
+    this.paint();
+  }
+
+  followWeight() {
+    const bar = this.weight.querySelector("input");
+    const rho = String(this.rho());
+    if (bar.value === rho) return;
+    bar.value = rho;
+    this.weight.querySelector("output").textContent = rho;
+  }
+
+  // Fetch the film to draw on, once it is to be seen.
+  async load() {
+    const isFilm = this.isAboutFilm();
+    this.onFilm.hidden = !isFilm;
+    if (!isFilm || !this.node.open) return;
+    const key = JSON.stringify([this.question.film, this.question.row]);
+    if (key === this.shown) return;
+    const mine = ++this.turn;
+    this.shown = key;
     try {
-      const got = await host.ask("stage", about.question), alt = about.question.film === undefined ? "the query's film" : "your film";
-      if (mine !== turn) return got.picture.free();
-      about.picture?.free();
-      about.picture = got.picture; about.boxes = got.boxes;
-      stage.show(got.picture.url(0), alt);
-      told.textContent = `Drag on the film to draw a box. The regions' boxes ${got.given ? "came with the film" : "were drawn by the model"}.`;
-      paint();
-    } catch (error) { if (mine === turn) { about.shown = null; told.textContent = error.message; } }
+      const got = await this.host.ask("stage", this.question);
+      if (mine === this.turn) this.setStage(got);
+      else got.picture.free();
+    } catch (error) {
+      if (mine !== this.turn) return;
+      this.shown = null;
+      this.told.textContent = error.message;
+    }
   }
-  node.open = Boolean(host.get("regions", []).length || host.get("box"));
-  host.leave(() => about.picture?.free());
-  return { node, away, active: () => Boolean(host.get("regions", []).length || box() || host.get("find")),
-    fields: () => ({ regions: host.get("regions", []), box: box(), stands_for: host.get("stands_for"), rho: host.get("rho", 0.5), find: host.get("find") }),
-    about(question) { about.question = question; follow(); load(); } };
+
+  setStage(got) {
+    const isOwn = this.question.film !== undefined;
+    this.picture?.free();
+    this.picture = got.picture;
+    this.boxes = got.boxes;
+    this.stage.show(got.picture.url(0), isOwn ? "your film" : "the query's film");
+    const whence = got.given ? "came with the film" : "were drawn by the model";
+    this.told.textContent = `Drag on the film to draw a box. The regions' boxes ${whence}.`;
+    this.paint();
+  }
+
+  // Show the panel for another question.
+  about(question) {
+    this.question = question;
+    this.follow();
+    this.load();
+  }
 }

@@ -1,74 +1,264 @@
 // A query's cloud, its partner's and its strongest confusers', in the plane through three means.
-// data: count, ids, similarity, shape (a sentence), confusers k, share (of the contour); directions {it, ti: {rows, trace, ranks, tau, told, axes,
-// px, py, others (Q, k), xy (Q, k, 3, 2), cov (Q, k, 3, 3), parts (Q, 1 + k, 2), sphere (Q, 1 + k)}}; texts, films (private)
+// data: count, ids, dim, similarity, shape, formula (sentences), confusers k, share (of the contour); directions
+// {it, ti: {rows, trace, ranks, told, axes, raw, whole, px, py, others (Q, k), xy (Q, k, 3, 2), cov (Q, k, 3, 3),
+// ball (Q, k, 3), parts (Q, 1 + k, 2), sphere (Q, 1 + k)}}; texts, films (private)
 
-define("ellipses", (root, data, host) => {
-  const id = i => data.ids[i], SIDES = { it: ["film", "report"], ti: ["report", "film"] }, INKS = ["--ink", "--hit", "--miss"];
-  const way = () => host.get("direction", "it"), now = () => data.directions[way()], names = c => [`query: the ${SIDES[way()][0]}`, `its own ${SIDES[way()][1]}`, `confuser ${c + 1}`];
-  const drawing = h("div", { class: "drawing" }), words = h("div", { "aria-live": "polite" }), cardsOf = h("div", {}), told = h("p", { class: "note" });
-  let plane = null, list = null;
-  const lists = h("div"), planes = h("div");
+import { CloudPlot } from "./clouds.js";
+import { choice, toggle } from "./controls.js";
+import { define } from "./core.js";
+import { cards, h, headRow, note, put, section } from "./elements.js";
+import { clamp, number, range, sum } from "./numbers.js";
+import { Scatter } from "./scatter.js";
+import { SIDES, Studies, shortened, WAYS } from "./studies.js";
+import { Table } from "./table.js";
 
-  function build() {                         // table and map of one direction
-    const d = now();
-    if (plane) plane.free();
-    list = table({ count: d.rows.length, caption: `Each ${SIDES[way()][0]} as a query. Uncertainty: the sum of its ${data.dim} variances.`, onpick: choose, columns: [
-      { name: "study", get: r => id(d.rows[r]) }, { name: "uncertainty", get: r => d.trace[r], digits: 3 }, { name: "rank", get: r => d.ranks[r], digits: 0 }, { name: d.axes[0], get: r => d.raw[r], digits: d.whole ? 0 : 2 },
-      ...(data.texts ? [{ name: "report", extra: true, get: r => data.texts[d.rows[r]].slice(0, 80) + (data.texts[d.rows[r]].length > 80 ? " …" : "") }] : [])] });
-    list.sort(1, true);
-    plane = scatter({ x: d.px, y: d.py, label: r => `${id(d.rows[r])}: uncertainty ${number(d.trace[r])}, ${d.axes[0]} ${number(d.raw[r], d.whole ? 0 : 2)}`, onpick: choose, alt: `${d.axes[0]} to the right, uncertainty upward` });
-    told.textContent = d.told;
-    lists.replaceChildren(list.node); planes.replaceChildren(plane.node, h("p", { class: "note" }, `To the right: ${d.axes[0]}. Upward: uncertainty. Both by rank.`), told);
+const HEADS = ["candidate", "from the means", "from the variances", "distance", "if round"];
+const LINES =
+  "Solid: query; dashed: its own partner; dotted: the confuser. " +
+  "Each outline holds half of its cloud's projection on the plane through the three means.";
+
+class EllipsesView {
+  constructor(root, data, host) {
+    Object.assign(this, { data, host, studies: new Studies(data) });
+    this.drawing = h("div", { class: "drawing" });
+    this.words = h("div", { "aria-live": "polite" });
+    this.cards = h("div", {});
+    this.told = h("p", { class: "note" });
+    this.lists = h("div");
+    this.planes = h("div");
+    this.plane = null;
+    this.build(root);
+    for (const key of ["chosen", "confuser", "round"]) host.on(key, () => this.show());
+    host.on("direction", () => this.turn());
+    host.leave(() => this.plane.free());
+    this.turn();
   }
-  function choose(r) { host.set("confuser", 0); host.set("chosen", r); }
-  function outline(cov, share, sphere) {     // the contour that holds `share` of a plane Gaussian: half axes and angle in degrees
-    const size = Math.sqrt(-2 * Math.log(1 - share));
-    if (sphere !== undefined) { const r = size * Math.sqrt(sphere); return [r, r, 0]; }
-    const [a, b, c] = cov, mid = (a + c) / 2, off = Math.hypot((a - c) / 2, b);
-    return [size * Math.sqrt(Math.max(0, mid + off)), size * Math.sqrt(Math.max(0, mid - off)), Math.atan2(2 * b, a - c) * 90 / Math.PI];
+
+  // ---- building
+
+  build(root) {
+    const { host } = this;
+    const setWay = (way) => host.set("direction", way);
+    this.direction = choice("Ask with", WAYS, this.way, setWay);
+    const label = "also round clouds of the same total variance (thin)";
+    const round = toggle(label, this.isRound, (on) => host.set("round", on));
+    const where = `Numbers: distances of the means, as they are in all ${this.data.dim} dimensions.`;
+    put(
+      root,
+      h("div", { class: "controls" }, this.direction, round),
+      h(
+        "div",
+        { class: "columns even" },
+        h("div", {}, this.drawing, note(`${LINES} ${where}`)),
+        h("div", {}, this.words),
+      ),
+      this.cards,
+      h(
+        "div",
+        { class: "columns even" },
+        section("Queries", this.lists),
+        section("Vague and specific", this.planes),
+      ),
+    );
   }
-  function draw(d, r, c) {
-    const k = data.confusers, at = (r * k + c), xy = [0, 1, 2].map(j => [d.xy[(at * 3 + j) * 2], d.xy[(at * 3 + j) * 2 + 1]]);
-    const shapes = [0, 1, 2].map(j => outline([0, 1, 2].map(m => d.cov[(at * 3 + j) * 3 + m]), data.share)), rounds = [0, 1, 2].map(j => outline(null, data.share, d.ball[at * 3 + j]));
-    const pads = shapes.map((s, j) => Math.max(s[0], host.get("round", false) ? rounds[j][0] : 0));
-    const low = [0, 1].map(a => Math.min(...xy.map((p, j) => p[a] - pads[j]))), high = [0, 1].map(a => Math.max(...xy.map((p, j) => p[a] + pads[j])));
-    const span = Math.max(high[0] - low[0], (high[1] - low[1]) * 1.4) || 1, scale = 520 / span, W = 640, H = 440;
-    const X = v => W / 2 + (v - (low[0] + high[0]) / 2) * scale, Y = v => H / 2 - (v - (low[1] + high[1]) / 2) * scale;
-    const sides = [[0, 1], [0, 2], [1, 2]].map(([a, b]) => ({ a, b, far: Math.hypot(xy[a][0] - xy[b][0], xy[a][1] - xy[b][1]) }));
-    const kind = (shape, j, style) => svg("ellipse", { cx: X(xy[j][0]), cy: Y(xy[j][1]), rx: shape[0] * scale, ry: shape[1] * scale, transform: `rotate(${-shape[2]} ${X(xy[j][0])} ${Y(xy[j][1])})`, style: `fill:none;stroke:var(${INKS[j]});${style}` });
-    drawing.replaceChildren(svg("svg", { class: "plot", viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `Three clouds in the plane through their means. ${sides.map(s => `${names(c)[s.a]} to ${names(c)[s.b]}: ${number(s.far)}`).join("; ")}` },
-      sides.map(s => svg("line", { x1: X(xy[s.a][0]), y1: Y(xy[s.a][1]), x2: X(xy[s.b][0]), y2: Y(xy[s.b][1]), style: "stroke:var(--line);stroke-width:1.5" })),
-      shapes.map((s, j) => kind(s, j, `stroke-width:2.5;${["", "stroke-dasharray:9 4", "stroke-dasharray:2 4"][j]}`)), host.get("round", false) ? rounds.map((s, j) => kind(s, j, "stroke-width:1;opacity:0.8")) : [],
-      sides.map(s => svg("text", { x: (X(xy[s.a][0]) + X(xy[s.b][0])) / 2, y: (Y(xy[s.a][1]) + Y(xy[s.b][1])) / 2, class: "halo far", "text-anchor": "middle" }, number(s.far))),
-      xy.map((p, j) => svg("circle", { cx: X(p[0]), cy: Y(p[1]), r: 4.5, style: `fill:var(${INKS[j]})` })),
-      xy.map((p, j) => svg("text", { x: X(p[0]) + (X(p[0]) > W * 0.7 ? -8 : 8), y: Y(p[1]) + (j === 0 ? 16 : -7), class: "halo", "text-anchor": X(p[0]) > W * 0.7 ? "end" : "start", style: `fill:var(${INKS[j]});font-weight:600` }, names(c)[j]))));
+
+  get way() {
+    return this.host.get("direction", "it");
   }
-  function tell(d, r, c) {
-    const k = data.confusers, part = j => [d.parts[(r * (k + 1) + j) * 2], d.parts[(r * (k + 1) + j) * 2 + 1]], own = part(0), other = part(c + 1), total = p => p[0] + p[1];
-    const gain = own.map((v, m) => v - other[m]), all = gain[0] + gain[1], near = all > 0;
-    const rows = [["its own " + SIDES[way()][1], own, 0], ...Array.from({ length: k }, (_, j) => [`confuser ${j + 1}: ${id(d.others[r * k + j])}`, part(j + 1), j + 1])];
-    words.replaceChildren(
-      h("div", { class: "scroll" }, h("table", { class: "parts" }, h("caption", {}, data.formula), h("thead", {}, h("tr", {}, ["candidate", "from the means", "from the variances", "distance", "if round"].map(t => h("th", { scope: "col" }, t)))),
-        h("tbody", {}, rows.map(([name, p, j]) => h("tr", { class: j === c + 1 ? "chosen" : null, onclick: () => j && host.set("confuser", j - 1) }, h("td", {}, j ? h("button", { type: "button", class: "link", "aria-pressed": String(j === c + 1), onclick: e => { e.stopPropagation(); host.set("confuser", j - 1); } }, name) : name),
-          [p[0], p[1], total(p), d.sphere[r * (k + 1) + j]].map(v => h("td", { class: "num" }, number(v)))))))),
-      h("p", { class: "verdict-line" }, `Confuser ${c + 1} is ${near ? "nearer" : "farther"} than the query's own ${SIDES[way()][1]} by ${number(Math.abs(all))}: ${number(near ? gain[0] : -gain[0])} from the means, ${number(near ? gain[1] : -gain[1])} from the variances.`), note(data.shape));
+
+  get side() {
+    return SIDES[this.way];
   }
-  function show() {
-    const d = now(), r = host.get("chosen"), k = data.confusers;
-    direction.pick(way());
-    if (r === null || !(r >= 0 && r < d.rows.length)) { drawing.replaceChildren(note("Choose a query.")); return; }
-    const c = Math.min(Math.max(0, host.get("confuser", 0)), k - 1), i = d.rows[r];
-    list.choose(r); plane.mark([{ i: r, big: true }]);
-    if (!k) { drawing.replaceChildren(note("There is no confuser: every candidate counts as a hit.")); words.replaceChildren(); return; }
-    draw(d, r, c); tell(d, r, c);
-    const one = (j, kind, more) => ({ images: data.films, film: kind === "film" ? j : null, text: kind === "report" && data.texts ? data.texts[j] : "", ...more }), [asked, wanted] = SIDES[way()], o = d.others[r * k + c];
-    cardsOf.replaceChildren(cards([one(i, asked, { title: `query: ${asked} of ${id(i)}`, told: `uncertainty ${number(d.trace[r])}, first hit at rank ${number(d.ranks[r], 0)}` }), one(i, wanted, { title: `its own ${wanted}`, verdict: true }), one(o, wanted, { title: `confuser ${c + 1}: ${id(o)}`, verdict: false })]));
+
+  // What is known of this direction.
+  get known() {
+    return this.data.directions[this.way];
   }
-  const direction = choice("Ask with", [["it", "film → reports"], ["ti", "report → films"]], way(), d => { host.set("direction", d); });
-  const turn = () => { build(); show(); };
-  put(root, h("div", { class: "controls" }, direction, toggle("also round clouds of the same total variance (thin)", host.get("round", false), v => host.set("round", v))),
-    h("div", { class: "columns even" }, h("div", {}, drawing, note(`Solid: query; dashed: its own partner; dotted: the confuser. Each outline holds half of its cloud's projection on the plane through the three means. Numbers: distances of the means, as they are in all ${data.dim} dimensions.`)), h("div", {}, words)),
-    cardsOf, h("div", { class: "columns even" }, section("Queries", lists), section("Vague and specific", planes)));
-  host.on("chosen", show); host.on("confuser", show); host.on("round", show); host.on("direction", turn); host.leave(() => plane.free());
-  turn();
-});
+
+  get isRound() {
+    return this.host.get("round", false);
+  }
+
+  // ---- table and map of one direction
+
+  columns() {
+    const { known, studies } = this;
+    const { rows, trace, ranks, raw, axes, whole } = known;
+    const columns = [
+      { name: "study", get: (r) => studies.id(rows[r]) },
+      { name: "uncertainty", get: (r) => trace[r], digits: 3 },
+      { name: "rank", get: (r) => ranks[r], digits: 0 },
+      { name: axes[0], get: (r) => raw[r], digits: whole ? 0 : 2 },
+    ];
+    const words = (r) => shortened(studies.text(rows[r]), 80);
+    if (studies.texts) columns.push({ name: "report", extra: true, get: words });
+    return columns;
+  }
+
+  makeList() {
+    const sum = `the sum of its ${this.data.dim} variances`;
+    return new Table({
+      count: this.known.rows.length,
+      caption: `Each ${this.side.asked} as a query. Uncertainty: ${sum}.`,
+      onpick: (r) => this.choose(r),
+      columns: this.columns(),
+    });
+  }
+
+  label(r) {
+    const { rows, trace, axes, raw, whole } = this.known;
+    const measured = `${axes[0]} ${number(raw[r], whole ? 0 : 2)}`;
+    return `${this.studies.id(rows[r])}: uncertainty ${number(trace[r])}, ${measured}`;
+  }
+
+  makePlane() {
+    const { px, py, axes } = this.known;
+    return new Scatter({
+      x: px,
+      y: py,
+      label: (r) => this.label(r),
+      onpick: (r) => this.choose(r),
+      alt: `${axes[0]} to the right, uncertainty upward`,
+    });
+  }
+
+  turn() {
+    const { known } = this;
+    if (this.plane) this.plane.free();
+    this.list = this.makeList();
+    this.list.sort(1, true);
+    this.plane = this.makePlane();
+    this.told.textContent = known.told;
+    const axes = `To the right: ${known.axes[0]}. Upward: uncertainty. Both by rank.`;
+    this.lists.replaceChildren(this.list.node);
+    this.planes.replaceChildren(this.plane.node, note(axes), this.told);
+    this.show();
+  }
+
+  choose(r) {
+    this.host.set("confuser", 0);
+    this.host.set("chosen", r);
+  }
+
+  // ---- one query and one confuser
+
+  show() {
+    const { known, data } = this;
+    const r = this.host.get("chosen");
+    this.direction.pick(this.way);
+    if (r === null || !(r >= 0 && r < known.rows.length)) {
+      return this.drawing.replaceChildren(note("Choose a query."));
+    }
+    this.list.choose(r);
+    this.plane.mark([{ i: r, big: true }]);
+    if (!data.confusers) return this.showAlone();
+    const c = clamp(this.host.get("confuser", 0), 0, data.confusers - 1);
+    this.draw(r, c);
+    this.tell(r, c);
+    this.showCards(r, c);
+  }
+
+  showAlone() {
+    const told = "There is no confuser: every candidate counts as a hit.";
+    this.drawing.replaceChildren(note(told));
+    this.words.replaceChildren();
+  }
+
+  draw(r, c) {
+    const { known, data, side } = this;
+    const first = 3 * (r * data.confusers + c);
+    const three = [0, 1, 2];
+    const numbers = (array, j, width) => range(width).map((m) => array[(first + j) * width + m]);
+    const plot = new CloudPlot({
+      places: three.map((j) => numbers(known.xy, j, 2)),
+      covariances: three.map((j) => numbers(known.cov, j, 3)),
+      variances: this.isRound ? three.map((j) => known.ball[first + j]) : null,
+      names: [`query: the ${side.asked}`, `its own ${side.found}`, `confuser ${c + 1}`],
+      share: data.share,
+    });
+    this.drawing.replaceChildren(plot.node);
+  }
+
+  // The distance of query r to its partner (j = 0) or confuser j: [from the means, from the variances].
+  parts(r, j) {
+    const at = 2 * (r * (this.data.confusers + 1) + j);
+    return [this.known.parts[at], this.known.parts[at + 1]];
+  }
+
+  candidate(r, j) {
+    if (j === 0) return `its own ${this.side.found}`;
+    const other = this.known.others[r * this.data.confusers + j - 1];
+    return `confuser ${j}: ${this.studies.id(other)}`;
+  }
+
+  // A row of the table of distances: the partner's (j = 0) or confuser j's.
+  candidateRow(r, j, chosen) {
+    const parts = this.parts(r, j);
+    const round = this.known.sphere[r * (this.data.confusers + 1) + j];
+    const pick = () => this.host.set("confuser", j - 1);
+    const onclick = (event) => {
+      event.stopPropagation();
+      pick();
+    };
+    const name = this.candidate(r, j);
+    const pressed = {
+      type: "button",
+      class: "link",
+      "aria-pressed": String(j === chosen),
+      onclick,
+    };
+    const numbers = [...parts, sum(parts), round].map((v) => h("td", { class: "num" }, number(v)));
+    return h(
+      "tr",
+      { class: j === chosen ? "chosen" : null, onclick: () => j && pick() },
+      h("td", {}, j ? h("button", pressed, name) : name),
+      numbers,
+    );
+  }
+
+  // By how much the confuser is nearer or farther than the partner, and why.
+  verdict(r, c) {
+    const own = this.parts(r, 0);
+    const other = this.parts(r, c + 1);
+    const gain = own.map((value, m) => value - other[m]);
+    const isNearer = sum(gain) > 0;
+    const [means, variances] = isNearer ? gain : gain.map((value) => -value);
+    const how = isNearer ? "nearer" : "farther";
+    const far = `${how} than the query's own ${this.side.found} by ${number(Math.abs(sum(gain)))}`;
+    const why = `${number(means)} from the means, ${number(variances)} from the variances`;
+    return h("p", { class: "verdict-line" }, `Confuser ${c + 1} is ${far}: ${why}.`);
+  }
+
+  tell(r, c) {
+    const rows = range(this.data.confusers + 1).map((j) => this.candidateRow(r, j, c + 1));
+    const caption = h("caption", {}, this.data.formula);
+    const sheet = h("table", { class: "parts" }, caption, headRow(HEADS), h("tbody", {}, rows));
+    this.words.replaceChildren(
+      h("div", { class: "scroll" }, sheet),
+      this.verdict(r, c),
+      note(this.data.shape),
+    );
+  }
+
+  showCards(r, c) {
+    const { known, studies } = this;
+    const { asked, found } = this.side;
+    const i = known.rows[r];
+    const other = known.others[r * this.data.confusers + c];
+    const rank = `first hit at rank ${number(known.ranks[r], 0)}`;
+    const query = {
+      title: `query: ${asked} of ${studies.id(i)}`,
+      told: `uncertainty ${number(known.trace[r])}, ${rank}`,
+    };
+    const confuser = { title: `confuser ${c + 1}: ${studies.id(other)}`, verdict: false };
+    this.cards.replaceChildren(
+      cards([
+        studies.half(i, asked, query),
+        studies.half(i, found, { title: `its own ${found}`, verdict: true }),
+        studies.half(other, found, confuser),
+      ]),
+    );
+  }
+}
+
+define("ellipses", (root, data, host) => new EllipsesView(root, data, host));

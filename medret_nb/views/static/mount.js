@@ -1,71 +1,193 @@
 // Mounting: the same frame around each view, over a widget's model or over nothing but a page.
 
+import { VIEWS } from "./core.js";
+import { h, note } from "./elements.js";
+import { unpack } from "./packed.js";
+
+function headOf({ title, lead, stamps = [], says = [] }) {
+  return h(
+    "header",
+    {},
+    h("h2", { dir: "auto" }, title),
+    lead && h("p", { class: "lead", dir: "auto" }, lead),
+    stamps.map((stamp) => h("p", { class: "stamp" }, stamp)),
+    says.map(note),
+  );
+}
+
+function drawView(root, payload, host, kept) {
+  const { view, data, empty } = payload;
+  if (!VIEWS[view]) throw new Error(`there is no view named ${view}`);
+  if (!empty) VIEWS[view](root, unpack({ ...data, ...payload.private }, kept), host);
+}
+
+// Fill an element with a view; returns what is to be called when it is removed.
 function frame(el, payload, host) {
-  const kept = [], leaving = [], { view, title, lead, stamps = [], says = [] } = payload;
+  const kept = [];
+  const leaving = [];
   const root = h("div", { class: "body" });
   el.classList.add("medret");
-  el.replaceChildren(h("header", {}, h("h2", { dir: "auto" }, title), lead && h("p", { class: "lead", dir: "auto" }, lead), stamps.map(s => h("p", { class: "stamp" }, s)), says.map(note)), root);
-  host.leave = call => leaving.push(call);
+  el.replaceChildren(headOf(payload), root);
+  host.leave = (call) => leaving.push(call);
   try {
-    if (!VIEWS[view]) throw new Error(`there is no view named ${view}`);
-    if (!payload.empty) VIEWS[view](root, unpack({ ...payload.data, ...payload.private }, kept), host);
-    el.dataset.ready = view;
+    drawView(root, payload, host, kept);
+    el.dataset.ready = payload.view;
   } catch (error) {
-    root.replaceChildren(h("p", { class: "note", role: "alert" }, `This view could not be drawn: ${error.message}`));
+    const told = `This view could not be drawn: ${error.message}`;
+    root.replaceChildren(h("p", { class: "note", role: "alert" }, told));
     console.error(error);
   }
-  return () => { leaving.forEach(call => call()); kept.forEach(images => images.free()); };
+  return () => {
+    for (const call of leaving) call();
+    for (const images of kept) images.free();
+  };
 }
 
-function overModel(model) {                  // JupyterLab: the state lives in the widget
-  let turn = 0, before = Promise.resolve();
-  const waiting = new Map(), listeners = [], state = () => model.get("state") ?? {};
-  let last = { ...state() };
-  const onState = () => { const now = { ...state() }; for (const [key, call] of listeners) if (now[key] !== last[key]) call(now[key]); last = now; };
-  const onAnswer = () => {
-    const { id, error, ...found } = model.get("answer") ?? {}, call = waiting.get(id);
+// JupyterLab: the state lives in the widget, and Python answers.
+class ModelHost {
+  constructor(model) {
+    this.model = model;
+    this.turn = 0;
+    this.before = Promise.resolve();
+    this.waiting = new Map();
+    this.listeners = [];
+    this.last = { ...this.chosen() };
+    this.onState = () => this.tellState();
+    this.onAnswer = () => this.takeAnswer();
+    model.on("change:state", this.onState);
+    model.on("change:answer", this.onAnswer);
+  }
+
+  chosen() {
+    return this.model.get("state") ?? {};
+  }
+
+  tellState() {
+    const now = { ...this.chosen() };
+    for (const [key, call] of this.listeners) {
+      if (now[key] !== this.last[key]) call(now[key]);
+    }
+    this.last = now;
+  }
+
+  takeAnswer() {
+    const { id, error, ...found } = this.model.get("answer") ?? {};
+    const call = this.waiting.get(id);
     if (!call) return;
-    waiting.delete(id);
-    if (error) call.no(new Error(error)); else call.yes(unpack(found, []));
-    setTimeout(() => { if (model.get("answer")?.id === id) { model.set("answer", {}); model.save_changes(); } });      // taken: it is no state that a notebook should save
-  };
-  model.on("change:state", onState); model.on("change:answer", onAnswer);
-  return {
-    can: kind => (model.get("payload").asks ?? []).includes(kind),
-    get: (key, otherwise = null) => state()[key] ?? otherwise,
-    set(key, value) { if (state()[key] === value) return; model.set("state", { ...state(), [key]: value }); model.save_changes(); },
-    on: (key, call) => listeners.push([key, call]),
-    ask(kind, fields) {
-      const id = `${Date.now()}-${turn++}-${Math.random()}`;           // one at a time: of two requests that wait to be sent the later would replace the earlier
-      const mine = before.then(() => new Promise((yes, no) => { waiting.set(id, { yes, no }); model.set("request", { id, kind, ...fields }); model.save_changes(); }));
-      before = mine.catch(() => {});
-      return mine;
-    },
-    free() { model.off("change:state", onState); model.off("change:answer", onAnswer); },
-  };
+    this.waiting.delete(id);
+    if (error) call.reject(new Error(error));
+    else call.resolve(unpack(found, []));
+    setTimeout(() => this.emptyAnswer(id));
+  }
+
+  // What was taken is no state that a notebook should save.
+  emptyAnswer(id) {
+    if (this.model.get("answer")?.id !== id) return;
+    this.model.set("answer", {});
+    this.model.save_changes();
+  }
+
+  can(kind) {
+    return (this.model.get("payload").asks ?? []).includes(kind);
+  }
+
+  get(key, otherwise = null) {
+    return this.chosen()[key] ?? otherwise;
+  }
+
+  set(key, value) {
+    if (this.chosen()[key] === value) return;
+    this.model.set("state", { ...this.chosen(), [key]: value });
+    this.model.save_changes();
+  }
+
+  on(key, call) {
+    this.listeners.push([key, call]);
+  }
+
+  // One at a time: of two requests that wait to be sent the later would replace the earlier.
+  ask(kind, fields) {
+    const id = `${Date.now()}-${this.turn++}-${Math.random()}`;
+    const mine = this.before.then(() => this.send(id, kind, fields));
+    this.before = mine.catch(() => {});
+    return mine;
+  }
+
+  send(id, kind, fields) {
+    return new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject });
+      this.model.set("request", { id, kind, ...fields });
+      this.model.save_changes();
+    });
+  }
+
+  free() {
+    this.model.off("change:state", this.onState);
+    this.model.off("change:answer", this.onAnswer);
+  }
 }
 
-function overPage(state) {                   // a page without a kernel: nobody to ask
-  const listeners = [];
-  return { can: () => false, ask: () => Promise.reject(new Error("This needs a running kernel.")), get: (key, otherwise = null) => state[key] ?? otherwise, on: (key, call) => listeners.push([key, call]),
-    set(key, value) { if (state[key] === value) return; state[key] = value; for (const [k, call] of listeners) if (k === key) call(value); } };
+// A page without a kernel: nobody to ask.
+class PageHost {
+  constructor(chosen) {
+    this.chosen = chosen;
+    this.listeners = [];
+  }
+
+  can() {
+    return false;
+  }
+
+  ask() {
+    return Promise.reject(new Error("This needs a running kernel."));
+  }
+
+  get(key, otherwise = null) {
+    return this.chosen[key] ?? otherwise;
+  }
+
+  set(key, value) {
+    if (this.chosen[key] === value) return;
+    this.chosen[key] = value;
+    for (const [name, call] of this.listeners) {
+      if (name === key) call(value);
+    }
+  }
+
+  on(key, call) {
+    this.listeners.push([key, call]);
+  }
 }
 
-function bootstrap() {                       // each view of the page: an element, and after it what it shows
+// Each view of the page: an element, and after it what it shows. The last line of a page's script calls this.
+export function bootstrap() {
   for (const el of document.querySelectorAll("[data-medret]")) {
     const { payload, state } = JSON.parse(el.nextElementSibling.textContent);
-    frame(el, payload, overPage(state));
+    frame(el, payload, new PageHost(state));
   }
 }
 
 export default {
   render({ model, el }) {
-    let host, leave;
-    const start = () => { host = overModel(model); leave = frame(el, model.get("payload"), host); };
-    const stop = () => { host.free(); leave(); };
-    const again = () => { stop(); start(); };
+    let host;
+    let leave;
+    const start = () => {
+      host = new ModelHost(model);
+      leave = frame(el, model.get("payload"), host);
+    };
+    const stop = () => {
+      host.free();
+      leave();
+    };
+    const again = () => {
+      stop();
+      start();
+    };
     start();
     model.on("change:payload", again);
-    return () => { model.off("change:payload", again); stop(); };
+    return () => {
+      model.off("change:payload", again);
+      stop();
+    };
   },
 };

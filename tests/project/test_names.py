@@ -1,0 +1,89 @@
+"""One name for one thing: public names of the package, and the files on disk that one module owns."""
+
+import ast
+import re
+from collections import defaultdict
+
+import pytest
+from support import library
+
+MODULES = library()
+OWNERS = {
+    "data.runs": ["config.json", "model.safetensors", "log.jsonl", "fingerprint.json", "checkpoints", "embeddings", "evaluation"],
+    "data.tokens": ["tokenizer.json"],
+    "data.studies": ["studies.parquet", "images.parquet", "regions.parquet", "dataset.json"],
+    "evaluation.measured": ["metrics.json"],
+    "evaluation.results": ["rankings.parquet", "queries.parquet"],
+}
+PHANTOM_FILES = [
+    "phantom.json",
+    "scenes.parquet",
+    "truth.parquet",
+    "visibility.parquet",
+    "assertions.parquet",
+    "sentences.parquet",
+    "ambiguity.parquet",
+]
+
+
+def defined(tree: ast.Module) -> set[str]:
+    """The public names that a module defines itself."""
+    names = set()
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_no_public_name_stands_for_two_things():
+    homes = defaultdict(list)
+    for module, file in MODULES.items():
+        for name in defined(ast.parse(file.read_text(encoding="utf-8"))):
+            homes[name].append(module)
+    twice = {name: modules for name, modules in homes.items() if len(modules) > 1}
+    assert not twice, twice
+
+
+def strings(module: str) -> set[str]:
+    """The string constants of a module's code, docstrings left out."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    documented = (ast.Module, ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)
+    told = {id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, documented) and ast.get_docstring(node)}
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told
+    }
+
+
+def spelt(text: str, name: str) -> bool:
+    """Whether a string spells a file's name: alone, or as a part of a path."""
+    return text == name if "." not in name else bool(re.search(rf"(^|/){re.escape(name)}$", text))
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_a_file_is_named_by_its_owner_alone(owner):
+    wrong = []
+    for module in MODULES:
+        if module != owner:
+            wrong += [f"{module}: {text!r}" for text in strings(module) for name in OWNERS[owner] if spelt(text, name)]
+    assert not wrong, wrong
+    own = strings(owner)
+    assert all(any(spelt(text, name) for text in own) for name in OWNERS[owner]), "the owner does not name it"
+
+
+def test_the_truth_is_named_in_the_clinic_alone():
+    """Files of the phantom's truth are spelt in one module of its wing each."""
+    homes = defaultdict(set)
+    for module in MODULES:
+        for text in strings(module):
+            for name in PHANTOM_FILES:
+                if spelt(text, name):
+                    homes[name].add(module)
+    assert set(homes) == set(PHANTOM_FILES)
+    wrong = {name: modules for name, modules in homes.items() if len(modules) > 1 or not min(modules).startswith("phantom.")}
+    assert not wrong, wrong
