@@ -21,8 +21,14 @@ import tyro
 from tyro.conf import Positional, arg
 
 import medret_nb
-from .data import Command, Csv, Dicom, Download, Mimic, OpenI, Phantom
-from .models import Claims, Embed, Evaluate, compare_command, pretrain_command, train_command
+from .commands import Command
+from .data import Csv, Dicom, Download, Mimic, OpenI, Phantom
+from .train import train_command
+from .claims import Claims
+from .embed import Embed
+from .evaluate import Evaluate
+from .compare import compare_command
+from .pretrain import pretrain_command
 from .report import Figures, Report
 from .search import Search, printable
 from ..data.files import DataError

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from .models import OfRun, data_of, points_of
+from .commands import OfRun, run_points
 from ..data.files import DataError
 
 # %% ../../nbs/cli/950_report.ipynb #1ebaaa12
@@ -179,7 +179,7 @@ def view_figures(run: Path, studies, results: dict, split: str, show: bool = Fal
     from medret_nb.views.prototypes import levels_of, prototypes_figure
 
     method = load_method(run) if (run / "config.json").is_file() else None
-    items, protocol = _to_look_at(run, studies, results, points_of(run, studies, split), method, split)
+    items, protocol = _to_look_at(run, studies, results, run_points(run, studies, split), method, split)
     base = stands_on(results[protocol])
     why, made, n = (
         explain(results[protocol], items.studies, results[protocol].report["policy"]),
@@ -411,15 +411,15 @@ def write_report(
     Measures what is not measured yet. Raises `DataError` as `medret evaluate` does.
     """
     from medret_nb.cli.page import write_page
-    from medret_nb.cli.summary import measure
+    from medret_nb.cli.summary import measure_points
     from medret_nb.data.studies import NOT_FOR_SHARING
     from medret_nb.methods.table import load_method
 
     show, out = (not studies.restricted) if show is None else show, Path(out or run)
-    points, part = points_of(run, studies, split), studies if split == "all" else studies.split(split)
+    points, part = run_points(run, studies, split), studies if split == "all" else studies.split(split)
     for protocol in dict.fromkeys(protocols):
         if not (run / "evaluation" / split / protocol / "metrics.json").is_file():
-            measure(points, part, protocol, out=run / "evaluation", verbose=False)
+            measure_points(points, part, protocol, out=run / "evaluation", verbose=False)
     method = load_method(run) if (run / "config.json").is_file() else None
     blocks = report_blocks(run, studies, measured(run, split, protocols), points, method, out, split, show, views)
     lead = f"{method.name if method else 'Embeddings of another program'}, measured on {split} studies of {studies.info.get('name') or studies.folder.name}."
@@ -443,8 +443,10 @@ class Figures(OfRun):
     "Also figures with films and texts of single studies."
 
     def run(self) -> None:
+        from medret_nb.data.runs import Run
+
         try:
-            studies = data_of(self.run_folder, self.data)
+            studies = Run(self.run_folder).studies(self.data)
         except DataError as error:
             if self.data is not None:
                 raise
@@ -471,9 +473,11 @@ class Report(OfRun):
     "Views on the page, to point at and to click through; without them it is small."
 
     def run(self) -> None:
+        from medret_nb.data.runs import Run
+
         page = write_report(
             self.run_folder,
-            data_of(self.run_folder, self.data),
+            Run(self.run_folder).studies(self.data),
             self.split,
             self.protocol,
             True if self.show else None,

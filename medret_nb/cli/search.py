@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from .data import Command
-from .models import data_of, points_of
+from .commands import Command
+from .commands import run_points
 from ..data.files import DataError
 
 # %% ../../nbs/cli/940_search.ipynb #22bbffc5
@@ -47,6 +47,8 @@ class Search(Command):
     "How many to show."
 
     def run(self) -> None:
+        from medret_nb.data.runs import Run
+
         if self.image is None and self.text is None:
             raise DataError('search: give --image FILE, or --text "...", or both')
         if self.k < 1:
@@ -56,9 +58,9 @@ class Search(Command):
 
         method = load_method(self.run_folder)
         question = question_of(method, self.image, self.text)
-        studies = data_of(self.run_folder, self.data)
+        studies = Run(self.run_folder).studies(self.data)
         films = self.find == "films" if self.find else self.image is None
-        gallery = points_of(self.run_folder, studies, self.split)["image" if films else "text"]
+        gallery = run_points(self.run_folder, studies, self.split)["image" if films else "text"]
         if self.k > len(gallery):
             print(f"-k: there are only {len(gallery)} candidates", file=sys.stderr)
         hits = build_index(gallery).search(question, min(self.k, len(gallery)), regions=self.region, rho=self.rho)

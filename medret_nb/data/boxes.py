@@ -6,7 +6,7 @@
 __all__ = ['finding_named', 'RegionTable']
 
 # %% ../../nbs/data/075_boxes.ipynb #0b588f17
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,10 +50,16 @@ _IMAGENOME_NAMES = {  # as Chest ImaGenome says it
 }
 
 # %% ../../nbs/data/075_boxes.ipynb #a2da00bd
-_FINDING = {name.lower(): name for name in FINDINGS}
-for _names in (_OTHER_NAMES, _IMAGENOME_NAMES):
-    for _finding, _others in _names.items():
-        _FINDING |= dict.fromkeys(_others, _finding)
+def _finding_of_names() -> dict[str, str]:
+    "Name in lower case -> one of `FINDINGS`."
+    finding_of = {name.lower(): name for name in FINDINGS}
+    for names in (_OTHER_NAMES, _IMAGENOME_NAMES):
+        for finding, others in names.items():
+            finding_of |= dict.fromkeys(others, finding)
+    return finding_of
+
+
+_FINDING = _finding_of_names()
 
 
 def finding_named(label: Any) -> str | None:
@@ -80,7 +86,8 @@ class RegionTable:
         self.boxes: dict[str, np.ndarray] = {}  # image_id -> (R, 4) in fractions of the film, nan where there is none
         self.labels: dict[str, np.ndarray] = {}  # image_id -> (R, L) 1, 0, -1 (uncertain), nan (not mentioned)
         place = {name: i for i, name in enumerate(names)}
-        for row in studies.regions.itertuples():
+        rows: Iterable[Any] = studies.regions.itertuples()
+        for row in rows:
             if row.region in place:
                 self._note(row, place[row.region])
 
@@ -90,13 +97,14 @@ class RegionTable:
 
     def _note(self, row: Any, i: int) -> None:
         "Take over one row of the table of regions, which speaks of region number `i`."
-        boxes = self.boxes.setdefault(row.image_id, self._unknown(4))
-        labels = self.labels.setdefault(row.image_id, self._unknown(len(FINDINGS)))
+        if row.image_id not in self.boxes:
+            self.boxes[row.image_id] = self._unknown(4)
+            self.labels[row.image_id] = self._unknown(len(FINDINGS))
         if row.kind != "finding":
-            boxes[i] = row.x0, row.y0, row.x1, row.y1
+            self.boxes[row.image_id][i] = row.x0, row.y0, row.x1, row.y1
         name = finding_named(row.label)
         if name:
-            labels[i, FINDINGS.index(name)] = 1 if pd.isna(row.value) else row.value
+            self.labels[row.image_id][i, FINDINGS.index(name)] = 1 if pd.isna(row.value) else row.value
 
     def take(self, image_ids: Sequence[str], content: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes (N, R, 4) in the letterboxed square, mask (N, R) and labels (N, R, L) of N films.
@@ -105,5 +113,5 @@ class RegionTable:
         """
         boxes = np.stack([self.boxes.get(image_id, self._unknown(4)) for image_id in image_ids])
         labels = np.stack([self.labels.get(image_id, self._unknown(len(FINDINGS))) for image_id in image_ids])
-        mask = ~np.isnan(boxes).any(-1)
+        mask = np.logical_not(np.isnan(boxes).any(-1))
         return _in_square(boxes, content), mask, labels

@@ -86,7 +86,7 @@ def _names(data: pydicom.Dataset, salt: str, alone: str) -> dict[str, str]:
         "patient_id": name("patient", "PatientID", study),
     }
 
-
+# %% ../../nbs/data/110_dicom.ipynb #3ed06a09
 def _import_one(path: Path, salt: str, longest: int) -> tuple[dict, bytes]:
     "What the journal keeps of a file, and its film as the bytes of a PNG file."
     try:
@@ -150,7 +150,7 @@ def _read_parts(items: list[tuple[str, Path]], salt: str, longest: int) -> Itera
             for (key, _), (entry, png) in zip(part, read, strict=True):
                 yield key, entry, png
 
-
+# %% ../../nbs/data/110_dicom.ipynb #922d8296
 def _import_files(
     paths: list[Path], root: Path, out: Path, salt: str | None, longest: int, quiet: bool
 ) -> tuple[str, list[dict]]:
@@ -201,7 +201,7 @@ def _pseudonymous(
             table[name] = [pseudonym(salt, kind, value.strip()) if value.strip() else "" for value in table[name]]
     return table
 
-
+# %% ../../nbs/data/110_dicom.ipynb #2e156963
 def _read_reports(reports: str | Path) -> tuple[pd.DataFrame, list[str]]:
     "The table of reports with the columns of studies, and the names of the columns that were dropped."
     table = read_table(reports)
@@ -214,7 +214,7 @@ def _read_reports(reports: str | Path) -> tuple[pd.DataFrame, list[str]]:
             parse_labels(labels, f"{reports}, row {row + 1}")
     return table, extra
 
-
+# %% ../../nbs/data/110_dicom.ipynb #953f6ae8
 def _with_reports(
     studies: pd.DataFrame, accessions: dict[str, str], reports: str | Path | None, salt: str
 ) -> tuple[pd.DataFrame, list[str]]:
@@ -291,7 +291,7 @@ def _finished(out: Path) -> StudySet | None:
     shutil.rmtree(out / ".importing")  # only the salt was left to throw away
     return StudySet.load(out)
 
-
+# %% ../../nbs/data/110_dicom.ipynb #916225ed
 def _import_folder(
     folder: Path, out: Path, salt: str | None, longest: int, quiet: bool
 ) -> tuple[str, list[Path], list[dict]]:

@@ -101,7 +101,7 @@ def _refuse_other_pictures(data: pydicom.Dataset, path: Path) -> None:
         if data.get(name) in (None, ""):
             raise DataError(f"{path}: the tag {name} is missing")
 
-
+# %% ../../nbs/data/107_dicom_film.ipynb #5173e833
 def _refuse_other_sizes(data: pydicom.Dataset, path: Path) -> None:
     "Refuse a film of no sensible size, or whose pixels are not all there."
     rows = int(data.Rows)
@@ -162,7 +162,7 @@ def _by_window(values: np.ndarray, data: pydicom.Dataset) -> np.ndarray | None:
     form = str(data.get("VOILUTFunction") or "LINEAR").upper()
     return apply_window(values, first("WindowCenter"), first("WindowWidth"), form)
 
-
+# %% ../../nbs/data/107_dicom_film.ipynb #57e11d1b
 def _grey(values: np.ndarray, data: pydicom.Dataset) -> tuple[np.ndarray, list[str]]:
     "uint8 of rescaled values by the file's table, else its window, else from smallest to largest; and notes."
     shown = None
@@ -242,7 +242,7 @@ def _facts(data: pydicom.Dataset, view: str, raw: str, notes: list[str]) -> dict
         "notes": notes,
     }
 
-
+# %% ../../nbs/data/107_dicom_film.ipynb #5cceaccf
 def film_and_facts(data: pydicom.Dataset, path: Path) -> tuple[np.ndarray, dict]:
     "As `read_dicom`, of a file that was opened; `path` is for messages."
     try:

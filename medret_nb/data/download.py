@@ -43,7 +43,7 @@ _WEB_ALONE = (
     HTTPErrorProcessor,
 )
 
-
+# %% ../../nbs/data/115_download.ipynb #a54d9d6b
 class _BrokenError(Exception):
     "The connection ended, or the server was busy: worth another attempt."
 
@@ -248,7 +248,7 @@ _OPENI_CREDIT = (
     "redistribute nothing derived"
 )
 
-
+# %% ../../nbs/data/115_download.ipynb #9f2a39ac
 def download_openi(
     out: str | Path,
     url: str = OPENI_URL,

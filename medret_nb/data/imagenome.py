@@ -100,7 +100,7 @@ def _labelled_rows(graph: dict, boxes: dict[str, tuple[float, ...]], skipped: Co
                 rows.append((graph["image_id"], region, name, value, " ".join(phrase.split()), note, *boxes[region]))
     return rows
 
-
+# %% ../../nbs/data/125_imagenome.ipynb #6a6d453b
 def graph_rows(
     graph: dict, size: tuple[float, float], where: str = "scene graph", skipped: Counter | None = None
 ) -> list[tuple]:
@@ -137,7 +137,7 @@ def find_graphs(source: Path) -> Path:
             return path
     raise DataError(f"{source}: neither scene graphs (*{_SUFFIX}) nor scene_graph.zip are in it")
 
-
+# %% ../../nbs/data/125_imagenome.ipynb #57b9e348
 def _graphs_in_folder(folder: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
     for image in sorted(wanted):
         path = folder / f"{image}{_SUFFIX}"
@@ -234,7 +234,7 @@ def _gold_boxes(table: pd.DataFrame, sizes: dict[str, tuple[float, float]], skip
     skipped["regions whose box is not on the film"] += int(np.count_nonzero(boxes["x0"].isna()))
     return boxes.dropna(subset=["x0"]).rename(columns={"bbox_name": "region"}).drop(columns=_GOLD_CORNERS)
 
-
+# %% ../../nbs/data/125_imagenome.ipynb #17bc69f2
 def _gold_labels(
     table: pd.DataFrame, boxes: pd.DataFrame, sizes: dict[str, tuple[float, float]], skipped: Counter
 ) -> pd.DataFrame:
@@ -251,7 +251,7 @@ def _gold_labels(
         labels["annotation_id"] = labels["image_id"] + "|" + labels["row_id"].str.rpartition("|")[2]
     return labels
 
-
+# %% ../../nbs/data/125_imagenome.ipynb #a5622551
 def _gold(
     source: Path, sizes: dict[str, tuple[float, float]], regions: frozenset, skipped: Counter
 ) -> tuple[pd.DataFrame, int]:

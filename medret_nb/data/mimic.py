@@ -49,7 +49,7 @@ def _metadata_table(source: Path) -> pd.DataFrame:
     check_unique(table, path, "dicom_id")
     return table
 
-
+# %% ../../nbs/data/120_mimic.ipynb #40d0b83c
 def read_metadata(source: Path) -> pd.DataFrame:
     """One row per film: image_id, study_id (s...), patient_id (p...), view, view_raw, height, width (of the original).
 
@@ -83,7 +83,7 @@ def _refuse_torn(films: pd.DataFrame, what: str, path: Path) -> None:
     splits = ", ".join(sorted(first["split"]))
     raise DataError(f"{path}: {name} stands in two splits ({splits}); {torn[what].nunique()} such case(s)")
 
-
+# %% ../../nbs/data/120_mimic.ipynb #ea8c5f31
 def read_splits(source: Path, films: pd.DataFrame) -> tuple[pd.Series | None, list[str]]:
     "The official split of each film, validate as val (None without the table), and remarks; a torn study is refused."
     path = find_table(source, "split")
@@ -144,7 +144,7 @@ def film_root(folder: Path) -> tuple[Path, str]:
             return root, path.suffix
     return root, ".jpg"
 
-
+# %% ../../nbs/data/120_mimic.ipynb #c78f27db
 def place_films(films: pd.DataFrame, folder: Path, check: str = "count") -> tuple[pd.DataFrame, list[str]]:
     "Add each film's path by the collection's rule; count films that are gone, drop them, or don't look (`CHECKS`)."
     if check not in CHECKS:

@@ -40,7 +40,7 @@ def _read_coco(path: Path) -> pd.DataFrame:
         reason = f"{type(error).__name__}: {str(error)[:80]}"
         raise DataError(f"{path}: not the COCO file of MS-CXR ({reason})") from None
 
-
+# %% ../../nbs/data/127_ms_cxr.ipynb #73436475
 def read_ms_cxr(path: Path) -> pd.DataFrame:
     """Boxes of MS-CXR from its CSV or its COCO file: image_id, label, phrase, x, y, w, h, width, height.
 
@@ -90,7 +90,7 @@ def _ms_cxr_file(source: Path) -> Path:
             return found[-1]
     raise DataError(f"{source}: there is no MS_CXR_Local_Alignment_v1.1.0.csv in it")
 
-
+# %% ../../nbs/data/127_ms_cxr.ipynb #131355b7
 def add_ms_cxr(studies: StudySet, source: str | Path, quiet: bool = False) -> StudySet:
     """The studies with the boxes of MS-CXR: what a phrase speaks of, drawn by radiologists.
 

@@ -16,7 +16,7 @@ from .ranking import TieBlocks, first_relevant, ndcg, ndcg_chance, tie_blocks
 from .blocks import as_float, relevant_pairs
 from .relevance import Relevance
 from ..retrieval.points import Embeddings
-from ..retrieval.search import distinct_rows, scorer
+from ..retrieval.scoring import distinct_rows, scorer
 
 # %% ../../nbs/evaluation/520_judging.ipynb #04bd09fa
 def same_by_rounding(values: np.ndarray, head: np.ndarray, tolerance: float) -> np.ndarray:

@@ -23,7 +23,7 @@ from ..phantom.scenes import Scene
 from ..phantom.truth import counterfactual
 from ..retrieval.points import Embeddings
 from ..retrieval.embeddings import embed_films, embed_texts
-from ..retrieval.search import scorer
+from ..retrieval.scoring import scorer
 
 # %% ../../nbs/failures/760_counterfactuals.ipynb #fb252ea8
 _OTHER = {"right": "left", "left": "right"}

@@ -6,57 +6,78 @@
 __all__ = ['recall_figure', 'rank_histogram', 'comparison_figure', 'loss_figure', 'curve_figure', 'matrix_figure']
 
 # %% ../../nbs/figures/022_scores.ipynb #0c52d9cd
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from .figures import COLOURS, COLUMN, GREY, LINES, PAGE, Plot, plain, styled
 
 # %% ../../nbs/figures/022_scores.ipynb #5612d3f0
+def _need(table: pd.DataFrame, columns: Iterable[str]) -> None:
+    "Refuse a table that lacks one of these columns."
+    missing = set(columns) - set(table)
+    if missing:
+        raise ValueError(f"table: lacks the column {', '.join(sorted(missing))}")
+
+
+def _distinct(column: Iterable) -> list:
+    "The values of a column, each once, in the order of their first appearance."
+    return list(dict.fromkeys(column))
+
+
+def _to_interval(rows: pd.DataFrame) -> np.ndarray:
+    "From each value down to the end of its interval and up to it, (2, n); never negative."
+    return np.clip([rows["value"] - rows["low"], rows["high"] - rows["value"]], 0, None)
+
+
+def _recall_series(ax: Axes, rows: pd.DataFrame, at: np.ndarray, i: int, name: str) -> None:
+    "The points of series number `i` at the places `at`, with their intervals."
+    label = plain(name, 24, 1) if name else "95 % interval"
+    values = rows["value"].to_numpy(float)
+    ax.errorbar(at, values, _to_interval(rows), fmt="os^Dv<>p"[i % 8], capsize=2, label=label)
+
+
+def _recall_panel(ax: Axes, table: pd.DataFrame, names: list, ks: list) -> None:
+    "One direction: all series side by side at each K, and chance."
+    by_k = table.groupby("k", sort=False)["chance"]
+    own = any(chances.nunique() > 1 for _, chances in by_k)  # under several protocols each has a chance of its own
+    for i, name in enumerate(names):
+        rows = table.loc[table["name"] == name].sort_values("k")
+        at = np.array([ks.index(k) for k in rows["k"]]) + 0.6 * ((i + 0.5) / len(names) - 0.5)
+        _recall_series(ax, rows, at, i, name)
+        if own:
+            half = 0.25 / len(names)
+            ax.hlines(rows["chance"], at - half, at + half, color=GREY, ls=":", label="" if i else "chance")
+    first = by_k.first()
+    for i, k in enumerate(ks):
+        if k in by_k.groups and not own:
+            ax.hlines(first[k], i - 0.4, i + 0.4, color=GREY, ls=":", label="" if i else "chance")
+    ax.set_xticks(range(len(ks)), [f"R@{k}" for k in ks])
+    ax.set_xlim(-0.5, len(ks) - 0.5)
+
+# %% ../../nbs/figures/022_scores.ipynb #6612668e
 @styled
 def recall_figure(table: pd.DataFrame, width: float = PAGE) -> Plot:
     """Recall at K with its interval and the chance line, one panel for each direction.
 
-    table: columns `direction`, `k`, `value`, `low`, `high`, `chance` (fractions) and, to compare several, `name`.
+    table : columns `direction`, `k`, `value`, `low`, `high`, `chance` (fractions) and, to compare several, `name`.
+    Raises `ValueError`, naming it, for a column that is missing.
     """
     table = pd.DataFrame(table)
-    missing = {"direction", "k", "value", "low", "high", "chance"} - set(table)
-    if missing:
-        raise ValueError(f"table: lacks the column {', '.join(sorted(missing))}")
+    _need(table, ("direction", "k", "value", "low", "high", "chance"))
     if "name" not in table:
         table = table.assign(name="")
-    directions, names, ks = (list(dict.fromkeys(table[c])) for c in ("direction", "name", "k"))
+    directions = _distinct(table["direction"])
+    names = _distinct(table["name"])
+    ks = _distinct(table["k"])
     fig = Plot(figsize=(width, 2.3), layout="constrained")
     axes = fig.subplots(1, len(directions), sharey=True, squeeze=False)[0]
-    for ax, direction in zip(axes, directions):
-        by_k = table[table.direction == direction].groupby("k", sort=False).chance
-        own = by_k.nunique().max() > 1  # under several protocols each has a chance of its own
-        for i, name in enumerate(names):
-            rows = table[(table.direction == direction) & (table.name == name)].sort_values("k")
-            at = np.array([ks.index(k) for k in rows.k]) + 0.6 * ((i + 0.5) / len(names) - 0.5)
-            error = np.clip([rows.value - rows.low, rows.high - rows.value], 0, None)
-            ax.errorbar(
-                at,
-                rows.value.to_numpy(float),
-                error,
-                fmt="os^Dv<>p"[i % 8],
-                capsize=2,
-                label=plain(name, 24, 1) if name else "95 % interval",
-            )
-            if own:
-                ax.hlines(
-                    rows.chance,
-                    at - 0.25 / len(names),
-                    at + 0.25 / len(names),
-                    color=GREY,
-                    ls=":",
-                    label=None if i else "chance",
-                )
-        for i, k in enumerate(ks):
-            if k in by_k.groups and not own:
-                ax.hlines(by_k.first()[k], i - 0.4, i + 0.4, color=GREY, ls=":", label="chance" if i == 0 else None)
-        ax.set_xticks(range(len(ks)), [f"R@{k}" for k in ks])
-        ax.set_xlim(-0.5, len(ks) - 0.5)
+    for ax, direction in zip(axes, directions, strict=True):
+        _recall_panel(ax, table.loc[table["direction"] == direction], names, ks)
         ax.set_title(plain(direction, 40, 1), parse_math=False)
     axes[0].set_ylabel("recall (share of queries)")
     axes[0].set_ylim(0, 1.02)
@@ -64,16 +85,30 @@ def recall_figure(table: pd.DataFrame, width: float = PAGE) -> Plot:
     return fig
 
 # %% ../../nbs/figures/022_scores.ipynb #b430d0dd
+def _doubling_edges(gallery: int) -> np.ndarray:
+    "Edges 1, 2, 4, 8, ... of bins of ranks, up to and with the last rank of a gallery."
+    powers = 2.0 ** np.arange(int(np.ceil(np.log2(gallery))) + 2)
+    return np.unique(np.minimum(powers, gallery + 1))
+
+
+def _bin_name(first: float, end: float) -> str:
+    "The ranks of a bin, from its first to the one before its end."
+    return f"{int(first)}" if end - first == 1 else f"{int(first)}–{int(end) - 1}"
+
+
 @styled
-def rank_histogram(ranks, gallery: int, width: float = COLUMN) -> Plot:
-    "Where the first relevant candidate stood: ranks (Q,) from 1, in bins that double, against what guessing gives."
+def rank_histogram(ranks: Sequence | np.ndarray, gallery: int, width: float = COLUMN) -> Plot:
+    """Where the first relevant candidate stood, in bins that double, against what guessing gives.
+
+    ranks : (Q,) from 1 to `gallery`, the number of candidates; `ValueError` for others, and for none.
+    """
     ranks = np.asarray(ranks, float)
     if not len(ranks) or ranks.min() < 1 or ranks.max() > gallery:
         raise ValueError(f"ranks: must lie in 1..{gallery}")
-    edges = np.unique(np.minimum(2.0 ** np.arange(int(np.ceil(np.log2(gallery))) + 2), gallery + 1))
+    edges = _doubling_edges(gallery)
     share = np.histogram(ranks, edges)[0] / len(ranks)
     guess = np.diff(edges) / gallery
-    names = [f"{int(a)}" if b - a == 1 else f"{int(a)}–{int(b) - 1}" for a, b in zip(edges[:-1], edges[1:])]
+    names = [_bin_name(first, end) for first, end in zip(edges[:-1], edges[1:], strict=True)]
     fig = Plot(figsize=(width, 0.65 * width), layout="constrained")
     ax = fig.subplots()
     ax.bar(names, share, color=COLOURS["blue"], label=f"{len(ranks):,} queries")
@@ -84,49 +119,52 @@ def rank_histogram(ranks, gallery: int, width: float = COLUMN) -> Plot:
     return fig
 
 # %% ../../nbs/figures/022_scores.ipynb #cd37e7f9
+def _comparison_panel(ax: Axes, rows: pd.DataFrame, arms: list) -> None:
+    "One direction: an arm per line, its mean with its interval, its seeds and chance."
+    at = np.array([arms.index(arm) for arm in rows["arm"]])
+    seeds = rows["by_seed"] if "by_seed" in rows else [""] * len(rows)
+    for y, told in zip(at, seeds, strict=True):
+        single = [float(value) for value in str(told).split()]
+        label = "single seeds" if y == 0 else None
+        ax.plot(single, np.full(len(single), y + 0.22), "o", ms=2, color=GREY, label=label)
+    blue = COLOURS["blue"]
+    ax.errorbar(rows["value"], at, xerr=_to_interval(rows), fmt="o", capsize=2, color=blue, label="mean, 95 % interval")
+    ax.axvline(float(np.mean(rows["chance"])), color=GREY, ls=":", label="chance")
+    ax.set_xlim(left=0)
+
+
 @styled
 def comparison_figure(table: pd.DataFrame, width: float = PAGE) -> Plot:
-    """One metric of several arms, one panel for each direction: mean, 95 % interval over patients, the single seeds, chance.
+    """One metric of several arms, a panel for each direction: mean, 95 % interval over patients, single seeds, chance.
 
-    table : columns `direction`, `metric`, `arm`, `value`, `low`, `high`, `chance` and, if there are seeds, `by_seed` (numbers
-    in one text, separated by spaces); of one protocol and one metric.
+    table : columns `direction`, `metric`, `arm`, `value`, `low`, `high`, `chance` and, if there are seeds, `by_seed`
+    (numbers in one text, separated by spaces); of one protocol and one metric.
+    Raises `ValueError` for a column that is missing and for several metrics.
     """
     table = pd.DataFrame(table)
-    missing = {"direction", "metric", "arm", "value", "low", "high", "chance"} - set(table)
-    if missing:
-        raise ValueError(f"table: lacks the column {', '.join(sorted(missing))}")
-    if table["metric"].nunique() != 1:
+    _need(table, ("direction", "metric", "arm", "value", "low", "high", "chance"))
+    if len(table["metric"].unique()) != 1:
         raise ValueError("table: must hold one metric")
-    arms, directions = list(dict.fromkeys(table["arm"])), list(dict.fromkeys(table["direction"]))
+    arms = _distinct(table["arm"])
+    directions = _distinct(table["direction"])
     fig = Plot(figsize=(width, 0.75 + 0.24 * len(arms)), layout="constrained")
     axes = fig.subplots(1, len(directions), sharey=True, squeeze=False)[0]
-    for ax, direction in zip(axes, directions):
-        rows = table[table["direction"] == direction]
-        at = np.array([arms.index(a) for a in rows["arm"]])
-        for y, told in zip(at, rows.get("by_seed", [""] * len(rows))):
-            single = [float(v) for v in str(told).split()]
-            ax.plot(
-                single, np.full(len(single), y + 0.22), "o", ms=2, color=GREY, label="single seeds" if y == 0 else None
-            )
-        error = np.clip([rows["value"] - rows["low"], rows["high"] - rows["value"]], 0, None)
-        ax.errorbar(
-            rows["value"], at, xerr=error, fmt="o", capsize=2, color=COLOURS["blue"], label="mean, 95 % interval"
-        )
-        ax.axvline(rows["chance"].mean(), color=GREY, ls=":", label="chance")
-        ax.set_xlim(left=0)
+    for ax, direction in zip(axes, directions, strict=True):
+        _comparison_panel(ax, table.loc[table["direction"] == direction], arms)
         ax.set_xlabel(f"{table['metric'].iloc[0]}, {plain(direction, 40, 1)}", parse_math=False)
-    axes[0].set_yticks(range(len(arms)), [plain(a, 24, 1) for a in arms], parse_math=False)
+    axes[0].set_yticks(range(len(arms)), [plain(arm, 24, 1) for arm in arms], parse_math=False)
     axes[0].set_ylim(len(arms) - 0.5, -0.6)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig
 
 # %% ../../nbs/figures/022_scores.ipynb #39c8b59d
-def _line(ax, x, y, i, label):
+def _line(ax: Axes, x: Any, y: Any, i: int, label: str) -> None:
     "Line number `i` in its own colour and dash, points marked when they are few; missing values are left out."
-    keep = np.isfinite(np.asarray(y, float))
+    y = np.asarray(y, float)
+    keep = np.isfinite(y)
     ax.plot(
         np.asarray(x)[keep],
-        np.asarray(y)[keep],
+        y[keep],
         ls=LINES[i % 4],
         color=list(COLOURS.values())[i % 8],
         marker="o" if keep.sum() <= 30 else None,
@@ -134,24 +172,38 @@ def _line(ax, x, y, i, label):
     )
 
 
+def _loss_columns(log: pd.DataFrame, losses: Sequence[str] | None, scores: Sequence[str]) -> list[str]:
+    "The columns of losses, by default the numeric ones with `loss` in their name; `ValueError` for a missing one."
+    found = [c for c in log.select_dtypes("number") if "loss" in c] if losses is None else list(losses)
+    missing = [column for column in (*found, *scores) if column not in log]
+    if missing or not found:
+        raise ValueError(f"log: lacks the column {missing[0] if missing else 'loss'}")
+    return found
+
+
 @styled
-def loss_figure(log: pd.DataFrame, losses=None, scores=None, width: float = COLUMN) -> Plot:
+def loss_figure(
+    log: pd.DataFrame,
+    losses: Sequence[str] | None = None,
+    scores: Sequence[str] | None = None,
+    width: float = COLUMN,
+) -> Plot:
     """Losses over a training, and below them validation scores if named.
 
-    log: one row for each record, x from the column `step`, else `epoch`, else the row number; losses: columns,
-    by default the numeric ones with `loss` in their name; scores: columns for a second panel. Gaps (NaN) are left out.
+    log : one row for each record, x from the column `step`, else `epoch`, else the row number.
+    losses : columns, by default the numeric ones with `loss` in their name.
+    scores : columns for a second panel.
+    Gaps (NaN) are left out. Raises `ValueError` for a column that is missing.
     """
     log = pd.DataFrame(log)
-    losses = [c for c in log.select_dtypes("number") if "loss" in c] if losses is None else list(losses)
-    missing = [c for c in (*losses, *(scores or ())) if c not in log]
-    if missing or not losses:
-        raise ValueError(f"log: lacks the column {missing[0] if missing else 'loss'}")
-    name = next((c for c in ("step", "epoch") if c in log), None)
+    panels = {"loss": _loss_columns(log, losses, scores or ())}
+    if scores:
+        panels["score"] = list(scores)
+    name = next((column for column in ("step", "epoch") if column in log), None)
     x = np.arange(len(log)) if name is None else log[name].to_numpy()
-    panels = [losses, *([list(scores)] if scores else [])]
     fig = Plot(figsize=(width, 0.62 * width * len(panels)), layout="constrained")
     axes = fig.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    for ax, columns, label in zip(axes, panels, ("loss", "score")):
+    for ax, (label, columns) in zip(axes, panels.items(), strict=True):
         for i, column in enumerate(columns):
             _line(ax, x, log[column], i, column)
         ax.set_ylabel(label)
@@ -163,46 +215,71 @@ def loss_figure(log: pd.DataFrame, losses=None, scores=None, width: float = COLU
 # %% ../../nbs/figures/022_scores.ipynb #83804329
 @styled
 def curve_figure(
-    x, curves: dict, xlabel: str, ylabel: str, bands: dict | None = None, log_x: bool = False, width: float = COLUMN
+    x: Any,
+    curves: dict[str, Any],
+    xlabel: str,
+    ylabel: str,
+    bands: dict[str, Any] | None = None,
+    log_x: bool = False,
+    width: float = COLUMN,
 ) -> Plot:
-    "Curves over one axis: name -> y (N,), and for some of the names a band (low (N,), high (N,)); `x` (N,) or name -> (N,)."
+    """Curves over one axis.
+
+    x : (N,), or name -> (N,).
+    curves : name -> y (N,).
+    bands : for some of the names (low (N,), high (N,)).
+    """
     fig = Plot(figsize=(width, 0.68 * width), layout="constrained")
     ax = fig.subplots()
     for i, (name, y) in enumerate(curves.items()):
         at = x[name] if isinstance(x, dict) else x
         _line(ax, at, y, i, name)
         if bands and name in bands:
-            ax.fill_between(at, *bands[name], color=list(COLOURS.values())[i % 8], alpha=0.2, lw=0)
+            low, high = bands[name]
+            ax.fill_between(at, low, high, color=list(COLOURS.values())[i % 8], alpha=0.2, lw=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log" if log_x else "linear")
     if len(curves) > 1:
         ax.legend()
     return fig
 
 # %% ../../nbs/figures/022_scores.ipynb #73447590
+def _write_numbers(ax: Axes, matrix: np.ndarray) -> None:
+    "The numbers of a matrix in its cells, black on bright ones."
+    middle = (np.nanmin(matrix) + np.nanmax(matrix)) / 2
+    for (row, column), value in np.ndenumerate(matrix):
+        colour = "black" if value > middle else "white"
+        ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
+
+
 @styled
 def matrix_figure(
-    matrix, rows=None, columns=None, label: str = "", width: float = COLUMN, numbers: bool | None = None
+    matrix: Any,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    label: str = "",
+    width: float = COLUMN,
+    numbers: bool | None = None,
 ) -> Plot:
-    "A matrix (R, C) as coloured cells with a scale; names of rows and columns if given; numbers written in when there are few cells."
+    """A matrix (R, C) as coloured cells with a scale.
+
+    rows, columns : their names, if given.
+    numbers : whether they are written in, by default when there are at most 64 cells.
+    Raises `ValueError` for what is no matrix or has no cell.
+    """
     matrix = np.asarray(matrix, float)
     if matrix.ndim != 2 or not matrix.size:
         raise ValueError(f"matrix: must be (R, C) and not empty, got {matrix.shape}")
-    fig = Plot(
-        figsize=(width, min(1.2 * width, max(1.2, 0.8 * width * matrix.shape[0] / matrix.shape[1]))),
-        layout="constrained",
-    )
+    height = min(1.2 * width, max(1.2, 0.8 * width * matrix.shape[0] / matrix.shape[1]))
+    fig = Plot(figsize=(width, height), layout="constrained")
     ax = fig.subplots()
     image = ax.imshow(matrix, aspect="auto")
-    for names, set_ticks in ((columns, ax.set_xticks), (rows, ax.set_yticks)):
-        if names is not None:
-            set_ticks(range(len(names)), [plain(n, 22, 1) for n in names], parse_math=False)
-    if columns is not None and max(len(str(c)) for c in columns) > 4:
-        ax.tick_params(axis="x", rotation=45)
+    if columns is not None:
+        ax.set_xticks(range(len(columns)), [plain(name, 22, 1) for name in columns], parse_math=False)
+        if max(len(str(name)) for name in columns) > 4:
+            ax.tick_params(axis="x", rotation=45)
+    if rows is not None:
+        ax.set_yticks(range(len(rows)), [plain(name, 22, 1) for name in rows], parse_math=False)
     if numbers if numbers is not None else matrix.size <= 64:
-        middle = (np.nanmin(matrix) + np.nanmax(matrix)) / 2
-        for (r, c), value in np.ndenumerate(matrix):
-            ax.text(
-                c, r, f"{value:.2f}", ha="center", va="center", fontsize=6, color="black" if value > middle else "white"
-            )
+        _write_numbers(ax, matrix)
     fig.colorbar(image, ax=ax, label=label)
     return fig

@@ -118,10 +118,11 @@ class ImageEncoder(nn.Module):
     def train(self, mode: bool = True) -> "ImageEncoder":
         "Training or not; batch norm stays as it was pretrained unless `batch_statistics` is set."
         super().train(mode)
-        norms = [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        for norm in norms:
-            if not self.batch_statistics:
-                norm.eval()
+        if self.batch_statistics:
+            return self
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
         return self
 
     def forward(self, pixels: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:

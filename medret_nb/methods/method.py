@@ -40,6 +40,13 @@ class Embedding:
     def __len__(self) -> int:
         return len(self.mu)
 
+    @property
+    def cloud(self) -> tuple[Tensor, Tensor]:
+        "mu and logvar, (B, D) each, of a method that gives clouds; `ValueError` for points."
+        if self.logvar is None:
+            raise ValueError("cloud: these embeddings are points, they have no logvar")
+        return self.mu, self.logvar
+
     def map(self, function: Callable[[Tensor], Tensor]) -> "Embedding":
         "The same embedding with `function` applied to every tensor in it."
         logvar = None if self.logvar is None else function(self.logvar)

@@ -229,7 +229,7 @@ def dictate(
     sentences = _written(case, scene, doctor, forms, incidental, templated)
     return _collected(case, scene, sentences, errors, doctor, templated)
 
-
+# %% ../../nbs/phantom/255_dictation.ipynb #93dcd257
 def _collected(
     case: ReportCase,
     scene: Scene,

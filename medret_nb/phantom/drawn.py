@@ -255,7 +255,7 @@ def _drawn_set(
     ]
     return StudySet(studies, table, info=info, folder=out), remarks
 
-
+# %% ../../nbs/phantom/275_drawn.ipynb #67b36eda
 def openi_with_drawn_films(
     source: str | Path,
     out: str | Path,

@@ -182,6 +182,15 @@ def _check_whole(name: str, value: object, low: int, high: int) -> None:
         raise ValueError(f"{name} must be a whole number between {low} and {high}, not {value!r}")
 
 
+def _made_in(folder: Path, config: PhantomConfig, workers: int, progress: bool) -> StudySet:
+    """The phantom of a folder, of which only what is missing is made."""
+    _claim_folder(folder, config)
+    if StudySet.there(folder):  # written last
+        shutil.rmtree(folder / "parts", ignore_errors=True)  # where a call was killed between that and the end
+        return StudySet.load(folder)
+    return _finish(folder, config, workers, progress)
+
+# %% ../../nbs/phantom/265_phantom.ipynb #da174b01
 def make_phantom(
     studies: int | dict,
     seed: int = 0,
@@ -221,12 +230,3 @@ def make_phantom(
     )
     config.place()  # an unknown clinic is refused before anything is written
     return _made_in(Path(tempfile.mkdtemp(prefix="medret-phantom-") if out is None else out), config, workers, progress)
-
-
-def _made_in(folder: Path, config: PhantomConfig, workers: int, progress: bool) -> StudySet:
-    """The phantom of a folder, of which only what is missing is made."""
-    _claim_folder(folder, config)
-    if StudySet.there(folder):  # written last
-        shutil.rmtree(folder / "parts", ignore_errors=True)  # where a call was killed between that and the end
-        return StudySet.load(folder)
-    return _finish(folder, config, workers, progress)

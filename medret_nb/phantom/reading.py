@@ -46,6 +46,8 @@ _FINDINGS = (
     ("pacemaker", r"pacemaker|pacer|aicd"),
 )
 _TERM = re.compile("|".join(rf"(?P<t{i}>\b(?:{pattern}))" for i, (_, pattern) in enumerate(_FINDINGS)))
+
+# %% ../../nbs/phantom/270_reading.ipynb #efaeb85d
 _SIDE = {
     "right": r"\bright\b",
     "left": r"\bleft\b|\blingular?\b",

@@ -49,7 +49,7 @@ def _dictated(visit: _Visit, films: list[dict]) -> DictatedReport:
     key = (config.seed, visit.index, visit.number)
     return dictate(visit.scene, key, config.site, visit.prior, dprime, config.observer, config.forms)
 
-
+# %% ../../nbs/phantom/264_rows.ipynb #dd8a9e23
 def _study_row(visit: _Visit, report: DictatedReport) -> dict:
     """What a hospital would have of the visit."""
     return {

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from . import phrases
 from .assertions import ACUTE, COVERS, Assertion
-from .observer import Seen
+from .observer import SeenFinding
 from .scenes import Scene
 from medret_nb.phantom.sentences import (
     ReportCase,
@@ -193,7 +193,7 @@ def impression_section(case: ReportCase, remark: float, addendum: float) -> list
     return out + _closing(case, misplaced, remark, addendum)
 
 # %% ../../nbs/phantom/253_sections.ipynb #dce32b63
-def _closing(case: ReportCase, misplaced: list[Seen], remark: float, addendum: float) -> list[Sentence]:
+def _closing(case: ReportCase, misplaced: list[SeenFinding], remark: float, addendum: float) -> list[Sentence]:
     """Advice on what was seen, a remark, an addendum."""
     dice = case.dice
     texts = []

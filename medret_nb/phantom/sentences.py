@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from . import phrases, wording
 from .assertions import COVERS, Assertion
 from .dice import Dice
-from .observer import Seen
+from .observer import SeenFinding
 from .scenes import Finding, Scene
 from .wording import LABEL
 
@@ -110,11 +110,11 @@ class ReportCase:
     prior : finding kind -> severity on the last film, None without one.
     """
 
-    def __init__(self, site: str, dice: Dice, seen: Sequence[Seen], prior: Scene | None, style: dict | None):
+    def __init__(self, site: str, dice: Dice, seen: Sequence[SeenFinding], prior: Scene | None, style: dict | None):
         self.site = site
         self.dice = dice
         self.style = style or {}
-        self.groups: dict[str, list[Seen]] = {}
+        self.groups: dict[str, list[SeenFinding]] = {}
         for s in seen:
             self.groups.setdefault(s.finding.name, []).append(s)
         self.kinds = {s.finding.kind or s.finding.name for s in seen}
@@ -166,7 +166,7 @@ class _Phrase:
         return _frame(frame, self.text, self.plural, self.countable)
 
 
-def _pair(case: ReportCase, group: list[Seen], brief: bool) -> _Phrase:
+def _pair(case: ReportCase, group: list[SeenFinding], brief: bool) -> _Phrase:
     """Two effusions of different size in one phrase."""
     words = {1: "small", 2: "moderate", 3: "large"}
     one, two = sorted((s.finding for s in group), key=lambda f: -f.severity)
@@ -271,7 +271,7 @@ def _interpreted(case: ReportCase) -> Sentence:
     return Sentence(phrase.within("{np}") + tail, claims)
 
 # %% ../../nbs/phantom/250_sentences.ipynb #9e457f67
-def device_sentence(case: ReportCase, s: Seen, brief: bool = False) -> Sentence:
+def device_sentence(case: ReportCase, s: SeenFinding, brief: bool = False) -> Sentence:
     """The sentence on one device: where it ends, and whether that is right."""
     f = s.finding
     dice = case.dice

@@ -31,7 +31,7 @@ def _fluid_behind(chest: Chest, finding: Finding, side: str, jitter: float) -> C
 
 
 def _fluid_below(chest: Chest, finding: Finding, side: str, jitter: float) -> Convex:
-    """Fluid of a patient who stands: the cavity up to a level, without the rounded end of the lung that floats on it."""
+    """Fluid of a patient who stands: the cavity up to a level, less the rounded end of the lung that floats on it."""
     f = chest.frame
     cavity = chest.lung(side).cavity
     dome = f.dome[0 if side == "right" else 1]

@@ -21,7 +21,7 @@ from ..evaluation.ranking import chance_at_k, precision_at_k, recall_at_k
 from ..retrieval.points import Embeddings
 from ..retrieval.embeddings import embed, embed_films, embed_texts
 from ..retrieval.regional import combine, region_names, regional_scores
-from ..retrieval.search import score_matrix
+from ..retrieval.scoring import score_matrix
 
 # %% ../../nbs/probes/730_location.ipynb #dd0c7862
 def located_findings(studies: StudySet) -> pd.DataFrame:

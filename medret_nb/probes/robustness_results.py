@@ -128,7 +128,11 @@ class RobustnessResults(Measured):
             there = ", ".join(name for name in self.rows[0] if name.startswith("R@"))
             raise ValueError(f"metric: {metric!r} is none of {there}")
         asked = ("kind", "severity", "step", "unit", "training", "direction", "queries", "gallery")
-        return pd.DataFrame([{name: row[name] for name in asked} | row[metric] for row in self.rows])
+        lines = []
+        for row in self.rows:
+            about = {name: row[name] for name in asked}
+            lines.append(about | row[metric])
+        return pd.DataFrame(lines)
 
     def summary(self, metric: str = "R@10") -> pd.DataFrame:
         "One line per direction and kind, and one for all: mean retained recall and corruption error, with intervals."

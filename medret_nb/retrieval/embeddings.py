@@ -253,8 +253,9 @@ def embed(
 
     split: its name, None for all studies; batch: how many at a time; every_image: all films of a study, not one by
     rule; out: a folder for <split>-image.parquet and <split>-text.parquet, each written when it is done and used again
-    while its fingerprint holds, local features (the keys in `method.stored`) beside it. A method that names `regions` is
-    given their boxes. Studies without a readable film or a text are left out and, with `tell`, counted aloud. Raises DataError for a split without studies, for nothing to embed, and if the method gives NaN.
+    while its fingerprint holds, local features (the keys in `method.stored`) beside it. A method that names `regions`
+    is given their boxes. Studies without a readable film or a text are left out and, with `tell`, counted aloud.
+    Raises DataError for a split without studies, for nothing to embed, and if the method gives NaN.
     """
     if batch < 1:
         raise ValueError(f"batch: {batch} must be at least 1")

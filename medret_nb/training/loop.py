@@ -42,7 +42,7 @@ from ..methods.method import Method
 from ..methods.settings import check_settings, setting
 from ..methods.saving import save_tensors
 from ..retrieval.embeddings import embed
-from ..retrieval.search import score_matrix
+from ..retrieval.scoring import score_matrix
 
 # %% ../../nbs/training/545_loop.ipynb #1806cc95
 def learning_rate(step: int, steps: int, warmup: float = 0.05) -> float:

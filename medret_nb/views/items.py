@@ -20,8 +20,9 @@ from ..data.runs import Run
 from ..data.studies import StudySet
 from ..evaluation.ranking import ranks
 from ..methods.table import load_method
-from ..retrieval.embeddings import Embeddings, embed, embed_texts
-from ..retrieval.search import scorer
+from ..retrieval.points import Embeddings
+from ..retrieval.embeddings import embed, embed_texts
+from ..retrieval.scoring import scorer
 
 # %% ../../nbs/views/825_items.ipynb #f0c6e8af
 SHORT = {"it": "image-to-text", "ti": "text-to-image"}  # directions as the script of the views calls them

@@ -14,7 +14,7 @@ from support import child_environment
 from PIL import Image
 
 from medret_nb.cli.main import COMMANDS, main, one_line, overview, read_arguments, split_command
-from medret_nb.cli.models import Evaluate
+from medret_nb.cli.evaluate import Evaluate
 from medret_nb.cli.search import printable
 from medret_nb.data.files import DataError
 

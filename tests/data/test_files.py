@@ -17,6 +17,7 @@ from medret_nb.data.files import (
     hash_of,
     read_json,
     read_parquet,
+    shipped_data,
     sweep,
     write_json,
     write_parquet,
@@ -120,9 +121,8 @@ def test_tables_and_settings_come_back(tmp_path):
 
 
 def test_hashes_tell_contents_apart(tmp_path):
-    assert len({hash_of("ab", "c"), hash_of("a", "bc"), hash_of("abc"), hash_of(["a", "bc"])}) == 4 and hash_of(
-        {"a": 1, "b": 2}
-    ) == hash_of({"b": 2, "a": 1})
+    assert len({hash_of("ab", "c"), hash_of("a", "bc"), hash_of("abc"), hash_of(["a", "bc"])}) == 4
+    assert hash_of({"a": 1, "b": 2}) == hash_of({"b": 2, "a": 1})
     (tmp_path / "a.py").write_text("x")
     one = folder_hash(tmp_path)
     (tmp_path / "note.txt").write_text("y")
@@ -133,13 +133,16 @@ def test_hashes_tell_contents_apart(tmp_path):
 
 @pytest.mark.parametrize("kill_at", range(5))
 def test_files_that_belong_together_are_never_mixed(tmp_path, kill_at):
-    both = lambda word: {"a.parquet": pd.DataFrame({"x": [word]}), "b.json": {"x": word}, "c.json": {"x": word}}
+    def both(word):
+        return {"a.parquet": pd.DataFrame({"x": [word]}), "b.json": {"x": word}, "c.json": {"x": word}}
+
     write_together(tmp_path / "set", both("old"))
     code = (
         "import os, sys, pandas as pd\nfrom medret_nb.data import files\nreal, left = os.replace, [int(sys.argv[2])]\n"
         "def counted(*names):\n    if left[0] == 0: os.kill(os.getpid(), 9)\n    left[0] -= 1; real(*names)\n"
         "os.replace = counted\n"
-        "files.write_together(sys.argv[1], {'a.parquet': pd.DataFrame({'x': ['new']}), 'b.json': {'x': 'new'}, 'c.json': {'x': 'new'}})"
+        "contents = {'a.parquet': pd.DataFrame({'x': ['new']}), 'b.json': {'x': 'new'}, 'c.json': {'x': 'new'}}\n"
+        "files.write_together(sys.argv[1], contents)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "set"), str(kill_at)],
@@ -147,12 +150,16 @@ def test_files_that_belong_together_are_never_mixed(tmp_path, kill_at):
     )
     assert done.returncode == (-9 if kill_at < 3 else 0)
     if (tmp_path / "set" / "a.parquet").exists():  # the seal: what stands beside it is of the same writing
-        words = {
-            read_parquet(tmp_path / "set" / "a.parquet")["x"][0],
-            *(read_json(tmp_path / "set" / name)["x"] for name in ("b.json", "c.json")),
-        }
+        words = {read_parquet(tmp_path / "set" / "a.parquet")["x"][0]}
+        words |= {read_json(tmp_path / "set" / name)["x"] for name in ("b.json", "c.json")}
         assert words == ({"new"} if kill_at >= 3 else {"old"})
     write_together(tmp_path / "set", both("third"))
-    assert names(tmp_path / "set") == ["a.parquet", "b.json", "c.json"] and read_json(tmp_path / "set" / "c.json") == {
-        "x": "third"
-    }
+    assert names(tmp_path / "set") == ["a.parquet", "b.json", "c.json"]
+    assert read_json(tmp_path / "set" / "c.json") == {"x": "third"}
+
+
+def test_shipped_data_names_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert shipped_data("phantom-small").is_dir()
+    with pytest.raises(DataError, match="no-such-thing"):
+        shipped_data("no-such-thing")

@@ -1,4 +1,4 @@
-"""The readers of Chest ImaGenome and MS-CXR on invented graphs and tables."""
+"""The reader of Chest ImaGenome on invented graphs and tables."""
 
 import json
 import zipfile
@@ -6,14 +6,11 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from medret_nb.data.balanced import five_by_200
 from medret_nb.data.boxes import RegionTable, finding_named
 from medret_nb.data.files import DataError
 from medret_nb.data.imagenome import IMAGENOME_REGIONS, add_imagenome, graph_rows
-from medret_nb.data.ms_cxr import add_ms_cxr, read_ms_cxr
-from medret_nb.data.annotations import fractions
 from medret_nb.data.studies import StudySet
 from medret_nb.data.tables import FINDINGS
 from medret_nb.methods.rra_vl import REGIONS
@@ -198,17 +195,6 @@ def test_a_few_regions_are_enough(studies, silver, tmp_path):
     assert len(made.split("train").regions) == 2 and not len(made.select(["s2"]).regions)
 
 
-@given(
-    st.lists(st.tuples(*[st.integers(-50, 400)] * 4), min_size=1, max_size=8), st.integers(1, 300), st.integers(1, 300)
-)
-@settings(deadline=None)
-def test_fractions_are_a_loop_over_boxes(boxes, width, height):
-    for box, found in zip(boxes, fractions(np.array(boxes), width, height)):
-        x0, x1 = (min(max(v / width, 0), 1) for v in box[::2])
-        y0, y1 = (min(max(v / height, 0), 1) for v in box[1::2])
-        assert np.isnan(found).all() if x0 >= x1 or y0 >= y1 else np.allclose(found, [x0, y0, x1, y1])
-
-
 @pytest.mark.parametrize(
     "change, words",
     [
@@ -257,9 +243,6 @@ def test_sources_that_hold_nothing(studies, silver, tmp_path):
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
         archive.writestr("../f1_SceneGraph.json", json.dumps(graph()))
     assert "leads out" in refusal(add_imagenome, studies, tmp_path / "bad.zip")
-
-
-# gold
 
 
 @pytest.fixture
@@ -348,126 +331,10 @@ def test_wrong_gold_tables_are_named(studies, gold):
     )
 
 
-# MS-CXR
-
-PHRASES = [
-    ("f1", "Pleural Effusion", "small effusions", 10, 120, 40, 50),
-    ("f1", "Pleural Effusion", "small effusions", 120, 120, 60, 50),
-    ("f1", "Edema", "mild edema", 20, 20, 150, 140),
-    ("f9", "Edema", "mild edema", 1, 1, 5, 5),
-    ("f2", "Pneumothorax", "air", 300, 10, 20, 20),
-    ("f2", "Edema", "edema", 0, 0, 300, 90),
-]
-
-
-@pytest.fixture(params=["csv", "json"])
-def ms_cxr(request, tmp_path):
-    path = tmp_path / f"MS_CXR_Local_Alignment_v1.1.0.{request.param}"
-    if request.param == "csv":
-        pd.DataFrame(
-            [(*row, 200, 180, "train", f"files/p10/p1/s1/{row[0]}.jpg") for row in PHRASES],
-            columns=[
-                "dicom_id",
-                "category_name",
-                "label_text",
-                "x",
-                "y",
-                "w",
-                "h",
-                "image_width",
-                "image_height",
-                "split",
-                "path",
-            ],
-        ).to_csv(path, index=False)
-    else:
-        films, kinds = sorted({row[0] for row in PHRASES}), sorted({row[1] for row in PHRASES})
-        path.write_text(
-            json.dumps(
-                {
-                    "categories": [{"id": k, "name": name} for k, name in enumerate(kinds)],
-                    "images": [
-                        {
-                            "id": k,
-                            "path": f"files/p10/p1/s1/{film}.jpg",
-                            "file_name": f"{film}.jpg",
-                            "width": 200,
-                            "height": 180,
-                        }
-                        for k, film in enumerate(films)
-                    ],
-                    "annotations": [
-                        {
-                            "id": k,
-                            "image_id": films.index(film),
-                            "category_id": kinds.index(kind),
-                            "label_text": text,
-                            "bbox": [x, y, w, h],
-                        }
-                        for k, (film, kind, text, x, y, w, h) in enumerate(PHRASES)
-                    ],
-                }
-            )
-        )
-    return path
-
-
-def test_boxes_of_phrases(studies, ms_cxr, tmp_path, capsys):
-    made = add_ms_cxr(studies, ms_cxr)
-    r = made.regions
-    assert r[["image_id", "label", "phrase", "annotation_id"]].values.tolist() == [
-        ["f1", "Pleural Effusion", "small effusions", "ms-cxr|f1|0"],
-        ["f1", "Pleural Effusion", "small effusions", "ms-cxr|f1|0"],
-        ["f1", "Edema", "mild edema", "ms-cxr|f1|1"],
-        ["f2", "Edema", "edema", "ms-cxr|f2|1"],
-    ]
-    assert (
-        set(r["kind"]) == {"finding"}
-        and set(r["source"]) == {"manual"}
-        and set(r["value"]) == {1}
-        and set(r["region"]) == {""}
-        and made.restricted
-    )
-    assert np.allclose(
-        r[["x0", "y0", "x1", "y1"]].to_numpy()[[0, 3]], [[0.05, 120 / 180, 0.25, 170 / 180], [0, 0, 1, 0.5]]
-    )
-    printed = capsys.readouterr().out
-    assert "3 phrases; 1 of its films are not in this set" in printed and "1 boxes that are not on the film" in printed
-    assert add_ms_cxr(made, tmp_path, quiet=True).regions.equals(r)  # the folder will do, and twice is once
-
-
-def test_another_size_is_said(studies, ms_cxr, capsys):
-    studies.images["height"] = pd.array([90, 180, None], "Int64")
-    assert (
-        np.allclose(add_ms_cxr(studies, ms_cxr).regions["y1"].iloc[0], 170 / 180)
-        and "1 films are stated in another size" in capsys.readouterr().out
-    )
-
-
-def test_wrong_phrase_files_are_named(studies, tmp_path):
-    assert "there is no MS_CXR" in refusal(add_ms_cxr, studies, tmp_path) and "no such file" in refusal(
-        add_ms_cxr, studies, tmp_path / "x.csv"
-    )
-    path = tmp_path / "MS_CXR_Local_Alignment_v1.1.0.csv"
-    head = "dicom_id,category_name,label_text,x,y,w,h,image_width,image_height\n"
-    for text, words in (
-        (head + "f1,Edema,a,left,0,1,1,10,10\n", "row 2: x is 'left'"),
-        (head.replace("label_text", "text"), "column label_text is missing"),
-        (head + "f9,Edema,a,1,0,1,1,10,10\n", "holds nothing about these 3 films"),
-    ):
-        path.write_text(text)
-        assert words in refusal(add_ms_cxr, studies, path)
-    (tmp_path / "a.json").write_text('{"images": []}')
-    assert "not the COCO file" in refusal(read_ms_cxr, tmp_path / "a.json")
-
-
-def test_exports_of_an_annotated_set_hold_ids_only(studies, silver, ms_cxr, tmp_path):
-    """The phrases of the annotations are texts too: what is restricted says so in its overview, and five by n takes ids alone."""
-    from medret_nb.data.balanced import five_by_200
-
-    made = add_ms_cxr(add_imagenome(studies, silver, quiet=True), ms_cxr, quiet=True)
+def test_exports_of_an_annotated_set_hold_ids_only(studies, silver, tmp_path):
+    """The phrases of the annotations are texts too: what is restricted says so, and five by n takes ids alone."""
+    made = add_imagenome(studies, silver, quiet=True)
     made.studies["labels"] = pd.Series([{"Edema": 1}, {"Pleural Effusion": 1}], dtype=object)
     five_by_200(made, 1, split=None, out=tmp_path / "ids.csv", quiet=True)
-    assert (
-        tmp_path / "ids.csv"
-    ).read_text() == "finding,study_id\nEdema,s1\nPleural Effusion,s2\n" and made.overview()["restricted"] is True
+    assert (tmp_path / "ids.csv").read_text() == "finding,study_id\nEdema,s1\nPleural Effusion,s2\n"
+    assert made.overview()["restricted"] is True

@@ -1,3 +1,5 @@
+"Films: any common file becomes the same grey values, boxes move along, and keys are the only chance."
+
 import struct
 import zlib
 
@@ -36,7 +38,8 @@ def save(path, array, mode=None, **options):
     ],
 )
 def test_grey_pictures_come_back_in_every_mode(tmp_path, suffix, mode):
-    read = read_image(save(tmp_path / f"film.{suffix}", GREY, mode, **({"lossless": True} if suffix == "webp" else {})))
+    options = {"lossless": True} if suffix == "webp" else {}
+    read = read_image(save(tmp_path / f"film.{suffix}", GREY, mode, **options))
     expected = stretch(GREY) if mode == "F" else GREY
     assert read.dtype == np.uint8 and read.shape == (40, 30) and np.abs(read.astype(int) - expected).max() <= 1
 
@@ -46,11 +49,11 @@ def test_more_than_eight_bits_are_stretched_not_cut(tmp_path):
         read = read_image(save(tmp_path / f"{kind.__name__}.tif", (GREY.astype(float) * factor).astype(kind)))
         assert np.abs(read.astype(int) - stretch(GREY)).max() <= 1
     read = read_image(save(tmp_path / "sixteen.png", GREY.astype(np.uint16) * 257))
-    assert read.min() == 0 and read.max() == 255 and np.corrcoef(read.ravel(), GREY.ravel())[0, 1] > 0.9999
-    assert (stretch(np.full((2, 2), 7)) == 0).all() and stretch(np.array([[np.nan, 1.0], [2.0, np.inf]])).tolist() == [
-        [0, 0],
-        [255, 0],
-    ]
+    assert read.min() == 0
+    assert read.max() == 255
+    assert np.corrcoef(read.ravel(), GREY.ravel())[0, 1] > 0.9999
+    assert (stretch(np.full((2, 2), 7)) == 0).all()
+    assert stretch(np.array([[np.nan, 1.0], [2.0, np.inf]])).tolist() == [[0, 0], [255, 0]]
 
 
 def test_transparency_is_black_and_colour_is_luminance(tmp_path):
@@ -88,7 +91,8 @@ def spoil(kind, folder):
     if kind == "postscript":
         path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
     if kind in ("bomb", "large"):  # a header that claims many pixels, with its checksum
-        side, data = 30_000 if kind == "bomb" else 9_000, path.read_bytes()
+        side = 30_000 if kind == "bomb" else 9_000
+        data = path.read_bytes()
         header = b"IHDR" + struct.pack(">II", side, side) + data[24:29]
         path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
     if kind in ("animated", "pages"):
@@ -144,17 +148,14 @@ def test_bytes_are_read_as_the_file_is(tmp_path, suffix):
 @settings(max_examples=60, deadline=None)
 def test_the_letterbox_keeps_the_shape_and_knows_where_the_film_is(height, width, size):
     square, (x0, y0, x1, y1) = letterbox(np.full((height, width), 200, np.uint8), size)
-    assert square.shape == (size, size) and max(x1 - x0, y1 - y0) == 1
+    assert square.shape == (size, size)
+    assert max(x1 - x0, y1 - y0) == 1
     shown = np.argwhere(square == 200)
-    assert shown.min(0).tolist() == [round(y0 * size), round(x0 * size)] and (shown.max(0) + 1).tolist() == [
-        round(y1 * size),
-        round(x1 * size),
-    ]
+    assert shown.min(0).tolist() == [round(y0 * size), round(x0 * size)]
+    assert (shown.max(0) + 1).tolist() == [round(y1 * size), round(x1 * size)]
     assert len(shown) == np.count_nonzero(square) == round((x1 - x0) * size) * round((y1 - y0) * size)
-    assert (
-        abs((x1 - x0) * size - size * width / max(height, width)) <= 1
-        and abs((y1 - y0) * size - size * height / max(height, width)) <= 1
-    )
+    assert abs((x1 - x0) * size - size * width / max(height, width)) <= 1
+    assert abs((y1 - y0) * size - size * height / max(height, width)) <= 1
 
 
 def test_boxes_follow_into_the_square():
@@ -168,10 +169,8 @@ def test_boxes_follow_into_the_square():
 
 def test_normalise_is_the_formula():
     pixels = np.array([[0, 51, 255]], np.uint8)
-    assert (
-        torch.allclose(normalise(pixels, 0.2, 0.1), torch.tensor([[-2.0, 0.0, 8.0]]))
-        and normalise(torch.from_numpy(pixels)).dtype == torch.float32
-    )
+    assert torch.allclose(normalise(pixels, 0.2, 0.1), torch.tensor([[-2.0, 0.0, 8.0]]))
+    assert normalise(torch.from_numpy(pixels)).dtype == torch.float32
 
 
 def test_the_same_key_gives_the_same_film_in_any_batch():
@@ -210,7 +209,8 @@ def test_boxes_follow_a_bright_square(key, x, y, shape):
 
 
 def test_a_box_that_leaves_the_picture_ends_without_area():
-    films, keys = torch.zeros(60, 1, 32, 32), torch.arange(60)
+    films = torch.zeros(60, 1, 32, 32)
+    keys = torch.arange(60)
     boxes = torch.tensor([0.0, 0.0, 0.005, 0.005]).expand(60, 1, 4)
     moved = augment(films, keys, boxes, strength=2)[1]
     area = (moved[..., 2] - moved[..., 0]) * (moved[..., 3] - moved[..., 1])
@@ -219,10 +219,8 @@ def test_a_box_that_leaves_the_picture_ends_without_area():
 
 def test_strength_and_keys_are_checked_and_zero_changes_nothing():
     films = torch.rand(2, 1, 16, 16)
-    assert (
-        torch.equal(augment(films, torch.arange(2), strength=0)[0], films)
-        and augment(films, torch.arange(2))[1] is None
-    )
+    assert torch.equal(augment(films, torch.arange(2), strength=0)[0], films)
+    assert augment(films, torch.arange(2))[1] is None
     with pytest.raises(ValueError, match="strength"):
         augment(films, torch.arange(2), strength=-1)
     with pytest.raises(ValueError, match="keys"):
@@ -230,7 +228,9 @@ def test_strength_and_keys_are_checked_and_zero_changes_nothing():
 
 
 def test_mixed_films_hold_the_share_that_is_stated_and_depend_on_their_keys_alone():
-    white, black, keys = torch.ones(60, 1, 24, 36), torch.zeros(60, 1, 24, 36), torch.arange(60)
+    white = torch.ones(60, 1, 24, 36)
+    black = torch.zeros(60, 1, 24, 36)
+    keys = torch.arange(60)
     mixed, share = mix(white, black, keys)
     assert torch.allclose(mixed.mean((1, 2, 3)), share, atol=1e-5) and (share > 0).all() and (share <= 1).all()
     pasted = ((mixed == 0) | (mixed == 1)).all((1, 2, 3))

@@ -1,3 +1,5 @@
+"The pixel cache: equal to decoding, rebuilt when anything changed, whole or absent, never black."
+
 import json
 import os
 import subprocess
@@ -10,15 +12,18 @@ from PIL import Image
 from medret_nb.data import pixels as module
 from medret_nb.data.files import DataError
 from medret_nb.data.images import letterbox, read_image
-from medret_nb.data.pixels import cache_folder, open_pixels
+from medret_nb.data.pixels import cache_folder, open_pixels, pixels_key
 
 KILLED = """
 import json, os, signal, sys, time
 from pathlib import Path
 from medret_nb.data import pixels
 fast = pixels._square
-def slow(path, size): time.sleep(0.01); return fast(path, size)
-folder = Path(sys.argv[1]); paths = sorted(folder.glob("*.png"))
+def slow(path, size):
+    time.sleep(0.01)
+    return fast(path, size)
+folder = Path(sys.argv[1])
+paths = sorted(folder.glob("*.png"))
 for wait in (0.02, 0.2, 0.5, 1.0):
     child = os.fork()
     if child == 0:
@@ -47,10 +52,11 @@ def test_the_cache_equals_decoding_each_film(films, tmp_path):
     expected = [letterbox(read_image(path), 24) for path in paths]
     for _ in range(2):  # built, then read
         pixels = open_pixels(ids, paths, 24, tmp_path)
-        assert isinstance(pixels.array, np.memmap) and pixels.array.shape == (300, 24, 24) and len(pixels) == 300
-        assert (pixels.array == [square for square, _ in expected]).all() and np.array_equal(
-            pixels.boxes, [box for _, box in expected]
-        )
+        assert isinstance(pixels.array, np.memmap)
+        assert pixels.array.shape == (300, 24, 24)
+        assert len(pixels) == 300
+        assert (pixels.array == [square for square, _ in expected]).all()
+        assert np.array_equal(pixels.boxes, [box for _, box in expected])
     assert (pixels.take(["f200", "f003", "f200"]) == np.stack([expected[i][0] for i in (200, 3, 200)])).all()
     assert pixels.take([]).shape == (0, 24, 24)
 
@@ -61,11 +67,9 @@ def test_unreadable_films_are_left_out_named_and_never_black(films, tmp_path, ca
     paths[150].unlink()
     paths[299].write_bytes(paths[299].read_bytes()[:80])
     pixels = open_pixels(ids, paths, 24, tmp_path)
-    assert (
-        set(pixels.unreadable) == {"f000", "f150", "f299"}
-        and pixels.array.shape == (297, 24, 24)
-        and (pixels.array.max((1, 2)) > 0).all()
-    )
+    assert set(pixels.unreadable) == {"f000", "f150", "f299"}
+    assert pixels.array.shape == (297, 24, 24)
+    assert (pixels.array.max((1, 2)) > 0).all()
     assert (pixels.take(["f298"])[0] == letterbox(read_image(paths[298]), 24)[0]).all()
     assert "3 of 300 images cannot be read" in capsys.readouterr().err
     with pytest.raises(DataError, match="f150.*no such file"):
@@ -127,9 +131,9 @@ def test_killed_at_any_moment_leaves_no_cache_or_a_whole_one(films, tmp_path):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
     )
     left = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(left) == 4 and all(
-        names in ([], ["pixels-24.npy"], ["pixels-24.json", "pixels-24.npy"]) for names in left
-    )
+    assert len(left) == 4
+    whole = ["pixels-24.json", "pixels-24.npy"]
+    assert all(names in ([], ["pixels-24.npy"], whole) for names in left)
     for path in tmp_path.glob(".pixels-*"):
         os.utime(path, (0, 0))  # as if they had lain there for long
     assert (open_pixels(ids, paths, 24, tmp_path).take(ids) == reference).all()
@@ -158,7 +162,9 @@ def test_a_read_only_folder_gets_its_cache_elsewhere(films, tmp_path, monkeypatc
         pixels = open_pixels(ids, paths, 24, tmp_path)
     finally:
         os.chmod(tmp_path, 0o755)
-    assert place.parent == tmp_path / "cache" and (place / "pixels-24.npy").is_file() and len(pixels) == 5
+    assert place.parent == tmp_path / "cache"
+    assert (place / "pixels-24.npy").is_file()
+    assert len(pixels) == 5
     assert "read-only" in capsys.readouterr().err and not (tmp_path / "pixels-24.npy").exists()
     assert cache_folder(None, "a") != cache_folder(None, "b")
 
@@ -168,3 +174,17 @@ def test_sizes_are_checked_and_no_films_are_no_error(films, tmp_path):
         with pytest.raises(ValueError, match="size"):
             open_pixels(*films, size, tmp_path)
     assert open_pixels([], [], 24, tmp_path).take([]).shape == (0, 24, 24)
+
+
+def test_the_key_follows_ids_files_and_size_but_not_the_place(films, tmp_path):
+    ids, paths = films[0][:4], films[1][:4]
+    key = pixels_key(ids, paths, 24, tmp_path)
+    assert key == pixels_key(ids, paths, 24, tmp_path)
+    assert key != pixels_key(ids, paths, 32, tmp_path)
+    assert key != pixels_key(ids[::-1], paths, 24, tmp_path)
+    os.utime(paths[2], (0, 0))
+    assert key != pixels_key(ids, paths, 24, tmp_path)
+    before = pixels_key(ids, paths, 24, tmp_path)
+    moved = tmp_path.with_name(tmp_path.name + "-moved")
+    tmp_path.rename(moved)
+    assert before == pixels_key(ids, [moved / path.name for path in paths], 24, moved)

@@ -1,51 +1,21 @@
 import gzip
-import io
-import os
-import subprocess
-import sys
-import tarfile
-import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from invented import openi_archive
 from PIL import Image
 
-from medret_nb.data.files import DataError
-from medret_nb.data.reports import duplicate_share
-from medret_nb.data.openi import code_sets, openi_counts, parse_report, read_openi
-from medret_nb.data.sources import from_csv, from_openi
 from medret_nb.data.csv_files import read_table
+from medret_nb.data.files import DataError
+from medret_nb.data.sources import from_csv, from_openi
 from medret_nb.data.studies import StudySet
 from medret_nb.data.tables import FINDINGS
-
-REPORT = """<?xml version="1.0" encoding="utf-8"?><eCitation><uId id="CXR{n}"/><MedlineCitation><Article><Abstract>
-<AbstractText Label="INDICATION">Cough.</AbstractText><AbstractText Label="FINDINGS">{text}</AbstractText>
-<AbstractText Label="IMPRESSION"/></Abstract></Article></MedlineCitation><MeSH><major>{code}</major></MeSH>
-<parentImage id="CXR{n}_IM-0001-1001"/></eCitation>"""
-
-
-def report(n, text="Clear lungs.", code="normal"):
-    return REPORT.format(n=n, text=text, code=code)
-
-
-def pack(path, members, mode="w:gz"):
-    with tarfile.open(path, mode) as archive:
-        for name, content in members.items():
-            header = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
-            data = content.encode() if isinstance(content, str) else b""
-            header.size = len(data)
-            archive.addfile(header, io.BytesIO(data))
-    return path
 
 
 @pytest.fixture
 def archive(tmp_path):
-    codes = ["normal", "Pleural Effusion/left/large", "Cardiomegaly", "Scoliosis"]
-    return pack(tmp_path / "reports.tgz", {f"r/{n}.xml": report(n, f"Report {n}.", codes[n % 4]) for n in range(1, 25)})
+    return openi_archive(tmp_path / "reports.tgz")
 
 
 def write_csv(folder, studies, images=None, regions=None):
@@ -70,45 +40,6 @@ def tables(tmp_path):
         + "".join(f"i{k},s{k},{'pa' if k % 2 else 'AP supine'},films/{k}.png\n" for k in range(12)),
         "image_id,region,x0,y0,x1,y1\ni0,left lung,0.5,0.1,0.9,0.9\n",
     )
-
-
-# tables
-
-
-@given(st.lists(st.lists(st.text(alphabet='ab,"\n é', max_size=6), min_size=2, max_size=2), max_size=5))
-@settings(deadline=None)
-def test_any_table_comes_back(tmp_path_factory, rows):
-    path = tmp_path_factory.mktemp("csv") / "t.csv"
-    pd.DataFrame(rows, columns=["study_id", "findings"]).to_csv(path, index=False)
-    assert read_table(path).to_numpy().tolist() == [list(row) for row in rows]
-
-
-@pytest.mark.parametrize(
-    "data, words",
-    [
-        (b"", "the file is empty"),
-        (b"a,b\n1\n", "line 2: 1 fields, but the heading has 2"),
-        (b"a,b\n1,2\n\n1,2,3\n", "line 4: 3 fields"),
-        (b"a,a\n1,2\n", "'a' stands twice"),
-        (b"a,\n1,2\n", "has no name"),
-        (b"a,b\n1,M\xfcller\n", "line 2: byte 0xfc (at 7) is not UTF-8"),
-        (b"\xef\xbb\xbfa,b\n\xff,2\n", "line 2: byte 0xff (at 7)"),
-        ("a,b\n1,2".encode("utf-16"), "UTF-16"),
-        (b"a,b\n1,\0\n", "zero byte"),
-        (b'a,b\n1,"2\n', "unexpected end of data"),
-    ],
-)
-def test_broken_tables_are_refused_with_an_address(tmp_path, data, words):
-    path = tmp_path / "studies.csv"
-    path.write_bytes(data)
-    with pytest.raises(DataError) as caught:
-        from_csv(path, quiet=True)
-    assert words in str(caught.value) and "studies.csv" in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_a_byte_order_mark_and_windows_line_ends_are_fine(tmp_path):
-    (tmp_path / "studies.csv").write_bytes(b'\xef\xbb\xbfstudy_id,findings\r\ns1,"a\r\nb"\r\n')
-    assert read_table(tmp_path / "studies.csv").to_dict("records") == [{"study_id": "s1", "findings": "a\r\nb"}]
 
 
 def test_csv_to_studyset_and_back(tables, tmp_path, capsys):
@@ -238,98 +169,6 @@ def test_a_very_long_report_is_read(tmp_path):
 # OpenI
 
 
-def test_sections_codes_and_images_of_one_report():
-    one = parse_report(report(7, "Small\n  <b>left</b> effusion &amp; more.", "Pleural Effusion/left "), "here")
-    assert (one.study_id, one.findings, one.impression, one.indication) == (
-        "CXR7",
-        "Small left effusion & more.",
-        "",
-        "Cough.",
-    )
-    assert one.major == ("Pleural Effusion/left",) and one.automatic == () and one.images == ("CXR7_IM-0001-1001",)
-
-
-@pytest.mark.parametrize(
-    "text, words",
-    [
-        (report(1)[:200], "cut off"),
-        ("", "cut off"),
-        ("<html/>", "not an OpenI report"),
-        ("<eCitation/>", "not an OpenI report"),
-        ('<!DOCTYPE e [<!ENTITY x "ha">]><eCitation><uId id="a"/>&x;</eCitation>', "refused"),
-        ('<!DOCTYPE e SYSTEM "http://127.0.0.1/x.dtd"><eCitation><uId id="a"/></eCitation>', "refused"),
-        ('<?xml version="1.0" encoding="no-such"?><eCitation/>', "cannot be decoded"),
-    ],
-)
-def test_bad_xml_is_one_line_naming_the_member(tmp_path, text, words):
-    path = pack(tmp_path / "a.tgz", {"r/1.xml": report(1), "r/2.xml": text})
-    with pytest.raises(DataError) as caught:
-        read_openi(path)
-    assert "r/2.xml" in str(caught.value) and words in str(caught.value) and "\n" not in str(caught.value)
-
-
-def link(name, kind):
-    header = tarfile.TarInfo(name)
-    header.type, header.linkname = kind, "/etc/hostname"
-    return header
-
-
-@pytest.mark.parametrize(
-    "name, member, words",
-    [
-        ("../1.xml", report(1), "leads out"),
-        ("a/../../1.xml", report(1), "leads out"),
-        ("/1.xml", report(1), "leads out"),
-        ("C:\\1.xml", report(1), "leads out"),
-        ("..\\1.xml", report(1), "leads out"),
-        ("1.xml", link("1.xml", tarfile.SYMTYPE), "a link"),
-        ("1.xml", link("1.xml", tarfile.LNKTYPE), "a link"),
-        ("1.xml", link("1.xml", tarfile.FIFOTYPE), "a link"),
-        ("1.xml", report(1, "x" * 4_100_000), "too many for a report"),
-    ],
-)
-def test_unsafe_archives_are_refused_as_a_whole(tmp_path, name, member, words):
-    path = pack(tmp_path / "a.tgz", {"0.xml": report(0), name: member})
-    with pytest.raises(DataError, match=words):
-        from_openi(path, tmp_path / "out", quiet=True)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tgz"]
-
-
-@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.95])
-def test_an_archive_cut_off_is_never_read_as_a_smaller_one(archive, tmp_path, share):
-    data = archive.read_bytes()
-    cut = tmp_path / "cut.tgz"
-    cut.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(DataError, match="cut off"):
-        read_openi(cut)
-
-
-def test_other_sources_that_are_none(tmp_path):
-    (tmp_path / "text.tgz").write_text("hello")
-    with gzip.open(tmp_path / "one.tgz", "wb") as file:
-        file.write(b"not a tar archive" * 100)
-    for name in ("text.tgz", "one.tgz"):
-        with pytest.raises(DataError, match="not a readable tar archive"):
-            read_openi(tmp_path / name)
-    with pytest.raises(DataError, match="no such file"):
-        read_openi(tmp_path / "nowhere.tgz")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no XML report"):
-        read_openi(tmp_path / "empty")
-    with pytest.raises(DataError, match="CXR1 stands in it twice"):
-        read_openi(pack(tmp_path / "twice.tgz", {"1.xml": report(1), "b/1.xml": report(1)}))
-
-
-def test_a_folder_reads_like_the_archive_in_order_of_the_numbers(archive, tmp_path):
-    with tarfile.open(archive) as packed:
-        for member in packed:
-            path = tmp_path / "xml" / member.name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(packed.extractfile(member).read())
-    assert read_openi(tmp_path / "xml") == read_openi(archive)
-    assert [r.study_id for r in read_openi(archive)] == [f"CXR{n}" for n in range(1, 25)]
-
-
 def test_without_films_the_names_are_kept(archive, tmp_path, capsys):
     made = from_openi(archive, tmp_path / "out")
     assert len(made.images) == 24 and set(made.images["view"]) == {"UNKNOWN"} and made.info["restricted"]
@@ -352,7 +191,8 @@ def test_films_are_found_by_either_name_and_views_in_the_headers(archive, tmp_pa
         (films / name).write_bytes(b"x")
     with gzip.open(tmp_path / "h.csv.gz", "wt") as file:
         file.write(
-            "imageid,View Position,Rows,Columns,Patient ID\nCXR1_IM-0001-1001,PA,20,10,x\nCXR2_IM-0001-1001,LL,20,10,x\nCXR3_IM-0001-1001,,,,x\n"
+            "imageid,View Position,Rows,Columns,Patient ID\n"
+            "CXR1_IM-0001-1001,PA,20,10,x\nCXR2_IM-0001-1001,LL,20,10,x\nCXR3_IM-0001-1001,,,,x\n"
         )
     made = from_openi(archive, images=tmp_path / "films", metadata=tmp_path / "h.csv.gz", quiet=True)
     assert [path.is_file() for path in made.image_paths()] == [True] * 3 + [False] * 21
@@ -371,84 +211,12 @@ def test_films_are_found_by_either_name_and_views_in_the_headers(archive, tmp_pa
         from_openi(archive, metadata=archive, quiet=True)
 
 
-def test_drawn_films_are_one_per_report_and_go_on_after_an_interruption(archive, tmp_path):
-    out = tmp_path / "out"
-    made = from_openi(archive, out, images="drawn", size=48, views=("PA", "LATERAL"), quiet=True)
-    assert len(made.images) == 48 and made.images["view"].value_counts().to_dict() == {"PA": 24, "LATERAL": 24}
-    files = {path: path.read_bytes() for path in made.image_paths()}
-    assert {Image.open(path).size for path in files} == {(48, 48)} and len(set(files.values())) == 48
-    victims = list(files)[5:9]
-    for path in victims:
-        path.unlink()
-    (out / "images" / ".CXR9-PA-12345678.tmp.png").write_bytes(b"half")
-    os.utime(list(files)[0], (1, 1))
-    from_openi(archive, out, images="drawn", size=48, views=("PA", "LATERAL"), quiet=True)
-    assert {path: path.read_bytes() for path in (out / "images").glob("*.png")} == {
-        path.resolve(): data for path, data in files.items()
-    }
-    assert list(files)[0].stat().st_mtime == 1
-    from_openi(archive, out, images="drawn", size=32, quiet=True)
-    assert {Image.open(path).size for path in (out / "images").glob("*.png")} == {(32, 32)} and len(
-        list((out / "images").glob("*.png"))
-    ) == 24
-
-
-def test_a_killed_drawing_goes_on_to_the_same_files(archive, tmp_path):
-    code = f"from medret_nb.data.sources import from_openi; from_openi({str(archive)!r}, {str(tmp_path / 'killed')!r}, images='drawn', size=96, quiet=True)"
-    child = subprocess.Popen(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    )
-    films, until = tmp_path / "killed" / "images", time.monotonic() + 90
-    while time.monotonic() < until and child.poll() is None and len(list(films.glob("C*.png"))) < 3:
-        time.sleep(0.002)
-    child.kill()
-    child.wait()
-    assert 3 <= len(list(films.glob("C*.png"))) <= 24 and not (tmp_path / "killed" / "studies.parquet").exists()
-    for name in ("killed", "whole"):
-        from_openi(archive, tmp_path / name, images="drawn", size=96, quiet=True)
-    whole, killed = (
-        {
-            path.relative_to(tmp_path / name).as_posix(): path.read_bytes()
-            for path in (tmp_path / name).rglob("*")
-            if path.is_file()
-        }
-        for name in ("whole", "killed")
-    )
-    assert whole == killed and len(whole) == 24 + 6
-
-
-def test_drawing_never_removes_films_of_others(archive, tmp_path):
-    (tmp_path / "out" / "images").mkdir(parents=True)
-    (tmp_path / "out" / "images" / "precious.png").write_bytes(b"mine")
-    with pytest.raises(DataError, match="not drawn here"):
-        from_openi(archive, tmp_path / "out", images="drawn", size=32, quiet=True)
-    assert (tmp_path / "out" / "images" / "precious.png").read_bytes() == b"mine"
-
-
-def test_arguments_are_checked(archive, tmp_path):
-    with pytest.raises(ValueError, match="out:"):
-        from_openi(archive, images="drawn")
-    with pytest.raises(ValueError, match="size: -1"):
-        from_openi(archive, tmp_path / "o", images="drawn", size=-1)
+def test_films_are_not_drawn_here(archive, tmp_path):
+    with pytest.raises(ValueError, match="openi_with_drawn_films"):
+        from_openi(archive, tmp_path / "out", images="drawn")
 
 
 # the real data
-
-
-def test_all_openi_reports_with_the_known_counts(shared_data):
-    reports = read_openi(shared_data / "openi" / "NLMCXR_reports.tgz")
-    assert openi_counts(reports) == {
-        "reports": 3955,
-        "findings and impression": 3419,
-        "impression only": 502,
-        "findings only": 6,
-        "neither": 28,
-        "without an image": 104,
-        "image references": 7470,
-        "with XXXX": 3411,
-    }
-    assert code_sets(reports).max() + 1 == 1961
-    assert 0.55 < duplicate_share([r.impression for r in reports if r.impression]) < 0.60
 
 
 def test_openi_becomes_a_studyset_with_views(shared_data, tmp_path):

@@ -117,3 +117,52 @@ def test_holm_equals_its_step_down_definition(p):
 def test_bad_clusters_name_themselves():
     with pytest.raises(ValueError, match="clusters: 2 entries for 3 values"):
         intervals.bootstrap_interval([1, 0, 1], ["a", "b"])
+
+
+def test_patients_are_drawn_whole():
+    clusters = np.array(list("aabccc"))
+    first, *rest = intervals.patient_weights(clusters, 500, seed=1, cells=60)
+    weights = np.concatenate(rest)
+    assert (first == 1).all() and weights.shape == (500, 6)
+    assert (
+        (weights[:, 0] == weights[:, 1]).all()
+        and (weights[:, 3] == weights[:, 5]).all()
+        and (weights[:, [0, 2, 3]].sum(1) == 3).all()
+    )
+    assert (
+        np.ptp(weights[:, 2]) > 0
+        and (weights == np.concatenate(list(intervals.patient_weights(clusters, 500, seed=1, cells=60))[1:])).all()
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("ABC"), st.one_of(st.none(), st.floats(0, 1))), min_size=1, max_size=12))
+def test_macro_mean(rows):
+    cells, values = np.array([c for c, _ in rows]), np.array([np.nan if v is None else v for _, v in rows])
+    means = [
+        np.mean([v for c, v in rows if c == cell and v is not None])
+        for cell in "ABC"
+        if any(c == cell and v is not None for c, v in rows)
+    ]
+    np.testing.assert_allclose(intervals.macro_mean(values, cells), np.mean(means) if means else np.nan)
+
+
+def test_macro_interval_resamples_patients_together():
+    values, cells = np.array([1, 0, 1, 0, 1, 0.0] * 20), np.array(["A", "A", "A", "B", "B", "B"] * 20)
+    low, high = intervals.macro_interval(values, cells, np.arange(120))
+    assert low < intervals.macro_mean(values, cells) < high
+    assert (
+        intervals.macro_interval(values, cells, np.zeros(120)) == (intervals.macro_mean(values, cells),) * 2
+    )  # one patient: always drawn
+    rng, draws = np.random.default_rng(3), []
+    for _ in range(3000):  # the definition, one draw at a time
+        picked = rng.integers(0, 40, 40)
+        rows = np.concatenate([np.flatnonzero(np.arange(120) // 3 == p) for p in picked])
+        draws.append(intervals.macro_mean(values[rows], cells[rows]))
+    np.testing.assert_allclose(
+        intervals.macro_interval(values, cells, np.arange(120) // 3, 3000), np.percentile(draws, [2.5, 97.5]), atol=0.02
+    )
+    assert intervals.macro_interval(np.append(values, np.nan), np.append(cells, "C"), np.append(np.arange(120), 7)) == (
+        low,
+        high,
+    )

@@ -103,11 +103,11 @@ def test_rows_say_what_the_loop_says(explained):
 @pytest.mark.parametrize("policy", ["both", "impression"])
 def test_what_fits_does_not_fail_where_fitting_is_asked_for(small_phantom, policy):
     "The protocol and the relations judge the same text: under `fits-closed` no failure is named `fits`."
-    from medret_nb.cli.summary import measure
+    from medret_nb.cli.summary import measure_points
 
     image, text = points(small_phantom)
     text.meta["policy"] = policy
-    results = measure({"image": image, "text": text}, small_phantom, "fits-closed", verbose=False)
+    results = measure_points({"image": image, "text": text}, small_phantom, "fits-closed", verbose=False)
     failures = explain(results, small_phantom).failures
     assert len(failures) > 10 and not (failures["by_truth"] == "fits").any()
 

@@ -4,7 +4,6 @@ import re
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,45 +15,21 @@ from medret_nb.figures import figures as F
 RNG = np.random.default_rng(0)
 FILMS = [RNG.integers(0, 256, (24, 20), dtype=np.uint8) for _ in range(5)]
 NASTY = ["$5 \\alpha_", "\\frac{", "a\x00b\u202e", "x" * 500, "", "line\nline", "<b>&amp;</b>", "100 % $$ {}"]
-TABLE = pd.DataFrame(
-    [
-        ("CLIP $_", d, k, v, v - 0.05, v + 0.05, k / 100)
-        for d in ("image to text", "text to image")
-        for k, v in ((1, 0.2), (10, 0.5))
-    ],
-    columns=["name", "direction", "k", "value", "low", "high", "chance"],
-)
-COMPARED = TABLE[TABLE["k"] == 10].assign(metric="R@10", arm=["$a_", "b"], by_seed=["0.4 0.5 0.6", ""])
-LOG = pd.DataFrame(
-    {
-        "step": [1, 2, 3, 4],
-        "loss": [4.0, 3.0, np.nan, 2.0],
-        "val_loss": [np.nan, 3.5, np.nan, 2.5],
-        "R@10": [np.nan, 0.1, np.nan, 0.3],
-    }
-)
+
 
 ALL = {
     "film_sheet": lambda: F.film_sheet(FILMS, NASTY[:5], columns=3, boxes=[[(0, 0, 0.5, 1)]] * 5),
     "bars": lambda: F.bars_figure({"Views $": {"PA": 3, NASTY[0]: 5}, "b": {"x": 0.5}, "empty": {}}),
     "duplicates": lambda: F.duplicates_figure([0, 0, 1, 2, 2, 2]),
-    "recall": lambda: F.recall_figure(TABLE),
-    "comparison": lambda: F.comparison_figure(COMPARED),
-    "ranks": lambda: F.rank_histogram([1, 2, 3.5, 100], 100),
-    "loss": lambda: F.loss_figure(LOG, scores=["R@10"]),
-    "curve": lambda: F.curve_figure(
-        [1, 2, 4], {"a $": [1, 2, 3], "b": [2, 2, 2]}, "x", "y", bands={"a $": ([0, 1, 2], [2, 3, 4])}, log_x=True
-    ),
     "neighbours": lambda: F.neighbours_figure(
         FILMS[0], FILMS, NASTY[:5], [True, False] * 2 + [True], RNG.random(5), NASTY[1], columns=3
     ),
     "neighbours of a text": lambda: F.neighbours_figure(NASTY[1], captions=NASTY, hits=[False] * len(NASTY)),
-    "matrix": lambda: F.matrix_figure([[0.1, np.nan], [0.3, 0.4]], NASTY[:2], ["a", "long name"], "score"),
 }
 
 
 @pytest.mark.parametrize("kind", ["pdf", "svg", "png"])
-@pytest.mark.parametrize("name", ["film_sheet", "recall", "curve", "neighbours"])
+@pytest.mark.parametrize("name", ["film_sheet", "bars", "duplicates", "neighbours"])
 def test_same_bytes_twice(tmp_path, name, kind):
     state = RNG.bit_generator.state
     first = F.save_figure(ALL[name](), tmp_path / f"a.{kind}", dpi=100)
@@ -74,7 +49,7 @@ def test_every_figure_draws_at_a_print_width_whatever_the_text(name):
 
 
 def test_pdf_embeds_truetype_and_holds_no_date(tmp_path):
-    data = F.save_figure(ALL["ranks"](), tmp_path / "a.pdf").read_bytes()
+    data = F.save_figure(ALL["bars"](), tmp_path / "a.pdf").read_bytes()
     assert b"/TrueType" in data or b"/CIDFontType2" in data
     assert b"/Type3" not in data and b"CreationDate" not in data
 
@@ -140,70 +115,6 @@ def test_duplicates_against_a_loop():
     assert f"{np.mean([s > 1 for s in sizes]):.1%}" in fig.axes[0].get_title()
 
 
-def test_comparison_figure_draws_means_seeds_intervals_and_chance():
-    fig = F.comparison_figure(COMPARED)
-    left, right = fig.axes
-    assert list(left.lines[0].get_xdata()) == [0.4, 0.5, 0.6] and [t.get_text() for t in left.get_yticklabels()] == [
-        "$a_",
-        "b",
-    ]
-    assert any(list(line.get_xdata()) == [0.1, 0.1] for line in left.lines)  # chance
-    bars = right.containers[0].lines[2][0].get_segments()[0]
-    assert bars[:, 0].tolist() == pytest.approx([0.45, 0.55]) and bars[0, 1] == 1  # arm b stands in the second row
-    with pytest.raises(ValueError, match="one metric"):
-        F.comparison_figure(pd.concat([COMPARED, COMPARED.assign(metric="R@1")]))
-    with pytest.raises(ValueError, match="high"):
-        F.comparison_figure(COMPARED.drop(columns="high"))
-
-
-def test_recall_figure_draws_values_intervals_and_chance():
-    fig = F.recall_figure(TABLE)
-    ax = fig.axes[0]
-    (bars,) = [c for c in ax.containers]
-    np.testing.assert_allclose(bars.lines[0].get_ydata(), [0.2, 0.5])
-    ends = np.array([s[:, 1] for s in bars.lines[2][0].get_segments()])
-    np.testing.assert_allclose(ends, [[0.15, 0.25], [0.45, 0.55]])
-    chance = sorted(s[0, 1] for c in ax.collections if c is not bars.lines[2][0] for s in c.get_segments())
-    np.testing.assert_allclose(chance, [0.01, 0.1])
-    other = TABLE.assign(name="fits", chance=TABLE["chance"] + 0.3)
-    ax = F.recall_figure(pd.concat([TABLE.assign(name="exact"), other])).axes[0]  # two protocols: each its own chance
-    lines = {round(float(s[0, 1]), 2) for c in ax.collections for s in c.get_segments() if s[0, 1] == s[1, 1]}
-    assert (
-        lines == {0.01, 0.1, 0.31, 0.4}
-        and len([t for t in ax.figure.axes[-1].get_legend().get_texts() if t.get_text() == "chance"]) == 1
-    )
-    with pytest.raises(ValueError, match="low"):
-        F.recall_figure(TABLE.drop(columns="low"))
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(1, 300), st.integers(0, 10**6))
-def test_rank_histogram_loses_no_query(gallery, seed):
-    ranks = np.random.default_rng(seed).integers(1, gallery + 1, 50)
-    ax = F.rank_histogram(ranks, gallery).axes[0]
-    assert sum(b.get_height() for b in ax.patches) == pytest.approx(1)
-    assert sum(ax.lines[0].get_ydata()) == pytest.approx(1)
-    assert ax.patches[0].get_height() == pytest.approx(np.mean(ranks == 1))
-
-
-def test_rank_histogram_refuses_impossible_ranks():
-    for ranks in ([0], [11], []):
-        with pytest.raises(ValueError, match="ranks"):
-            F.rank_histogram(ranks, 10)
-
-
-def test_loss_figure_leaves_gaps_out():
-    fig = F.loss_figure(LOG, scores=["R@10"])
-    loss, val = fig.axes[0].lines
-    np.testing.assert_array_equal(loss.get_xdata(), [1, 2, 4])
-    np.testing.assert_array_equal(val.get_ydata(), [3.5, 2.5])
-    np.testing.assert_array_equal(fig.axes[1].lines[0].get_xdata(), [2, 4])
-    with pytest.raises(ValueError, match="loss"):
-        F.loss_figure(LOG[["step"]])
-    with pytest.raises(ValueError, match="nothere"):
-        F.loss_figure(LOG, scores=["nothere"])
-
-
 def test_neighbours_mark_hits_in_words_and_colour():
     fig = F.neighbours_figure("a query", FILMS[:3], hits=[True, False, True], scores=[0.5, 0.25, -1.0])
     titles = [a.title for a in fig.axes if a.images]
@@ -211,10 +122,3 @@ def test_neighbours_mark_hits_in_words_and_colour():
     assert [to_hex(t.get_color()).upper() for t in titles] == [F.COLOURS[c] for c in ("green", "vermillion", "green")]
     with pytest.raises(ValueError, match="candidates"):
         F.neighbours_figure("a query")
-
-
-def test_matrix_writes_its_numbers():
-    fig = F.matrix_figure([[0.125, 2.0]])
-    assert [t.get_text() for t in fig.axes[0].texts] == ["0.12", "2.00"]
-    with pytest.raises(ValueError, match="matrix"):
-        F.matrix_figure([1.0, 2.0])

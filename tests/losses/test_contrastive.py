@@ -59,6 +59,25 @@ def test_tiled_equals_dense_in_value_and_gradient():
         assert torch.allclose(x, y, atol=1e-6)
 
 
+def soft_direction(scores, targets):
+    "Minus the mean over rows with targets of sum_j t_ij / (sum_k t_ik) log softmax(s_i)_j, entry by entry."
+    costs = []
+    for row, wanted in zip(scores.tolist(), targets.tolist()):
+        if sum(wanted) > 0:
+            total = math.fsum(map(math.exp, row))
+            costs.append(-math.fsum(t / sum(wanted) * math.log(math.exp(s) / total) for s, t in zip(row, wanted)))
+    return math.fsum(costs) / max(len(costs), 1)
+
+
+def test_soft_matching_equals_its_equation():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(5, 4, generator=generator, dtype=torch.double)
+    targets = torch.rand(5, 4, generator=generator, dtype=torch.double)
+    targets[2] = 0
+    expected = 0.5 * soft_direction(scores, targets) + 0.5 * soft_direction(scores.T, targets.T)
+    assert softmax_matching(scores, targets).item() == pytest.approx(expected)
+
+
 @settings(max_examples=15, deadline=None)
 @given(n=st.integers(1, 9), m=st.integers(1, 9), tile=st.integers(1, 10), seed=st.integers(0, 10**6))
 def test_soft_matching_in_tiles_equals_its_dense_form(n, m, tile, seed):
@@ -124,13 +143,18 @@ def test_shapes_that_do_not_fit_are_named():
 
 CALLS = {
     "info_nce": "info_nce(a, b, 14.0, torch.arange(16384) // 2)",
-    "softmax_matching": "softmax_matching(lambda i, j: 14 * a[i:j] @ b.T, lambda i, j: (same[i:j, None] == same).float(), rows=16384)",
+    "softmax_matching": (
+        "softmax_matching(lambda i, j: 14 * a[i:j] @ b.T, lambda i, j: (same[i:j, None] == same).float(), rows=16384)"
+    ),
 }
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_memory_of_a_large_batch(call):
-    "A batch of 16,384 at 512 dimensions stays under 1.5 GB beyond inputs and their gradients (measured in a process of its own)."
+    """A batch of 16,384 at 512 dimensions stays under 1.5 GB beyond inputs and their gradients.
+
+    Measured in a process of its own.
+    """
     code = f"""
 import resource, torch
 from torch.nn import functional as F

@@ -156,8 +156,13 @@ def matching_loop(inputs, scale, shift, targets, pseudo_weight):
     "Pair by pair; the true pair is the largest target, on the diagonal if that is one of them."
     n, m = targets.shape
     logit = (shift - scale * NAIVE[csd](*inputs)).tolist()
-    true_of = lambda row, i: i if i < len(row) and row[i] == max(row) else row.index(max(row))
-    cost = lambda l, t: max(l, 0) - l * t + math.log1p(math.exp(-abs(l)))
+
+    def true_of(row, i):
+        return i if i < len(row) and row[i] == max(row) else row.index(max(row))
+
+    def cost(score, wanted):
+        return max(score, 0) - score * wanted + math.log1p(math.exp(-abs(score)))
+
     rows, columns = targets.tolist(), targets.T.tolist()
     match = pseudo = 0.0
     for i in range(n):
@@ -188,15 +193,9 @@ def test_matching_loss_with_soft_targets_and_unequal_sides():
 
 
 def test_matching_gradients_equal_those_of_the_dense_form():
-    leaves = [
-        x.requires_grad_()
-        for x in (
-            *clouds(6, 4, 1, spread=1.0),
-            *clouds(6, 4, 2, spread=1.0),
-            torch.tensor(0.4, dtype=torch.double),
-            torch.tensor(3.0, dtype=torch.double),
-        )
-    ]
+    sides = (*clouds(6, 4, 1, spread=1.0), *clouds(6, 4, 2, spread=1.0))
+    numbers = [torch.tensor(x, dtype=torch.double) for x in (0.4, 3.0)]
+    leaves = [x.requires_grad_() for x in (*sides, *numbers)]
     groups = torch.tensor([0, 1, 0, 2, 3, 3])
     targets = (groups[:, None] == groups).double()
     logits = leaves[5] - leaves[4] * csd(*leaves[:4])
@@ -221,6 +220,19 @@ def test_matching_loss_does_not_depend_on_the_order_of_the_batch():
         torch.testing.assert_close(one, other)
 
 
+@settings(max_examples=20, deadline=None)
+@given(n=st.integers(1, 5), m=st.integers(1, 5), seed=st.integers(0, 10**6))
+def test_pseudo_targets_equal_the_loop(n, m, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits, targets = torch.randn(n, m, generator=generator), torch.rand(n, m, generator=generator).round(decimals=1)
+    found, rows = pseudo_targets(logits, targets), targets.tolist()
+    for i in range(n):
+        on_diagonal = n == m and rows[i][i] == max(rows[i])
+        true = i if on_diagonal else rows[i].index(max(rows[i]))
+        for j in range(m):
+            assert found[i, j].item() == (rows[i][true] if logits[i, j] >= logits[i, true] else rows[i][j])
+
+
 def test_pseudo_targets_take_the_label_of_the_true_pair():
     logits = torch.tensor([[0.1, 0.5, 0.1], [2.0, 1.0, 3.0], [0.0, 0.0, -1.0]], requires_grad=True)
     targets = torch.tensor([[0.8, 0.1, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
@@ -243,6 +255,19 @@ def test_match_probability_is_half_where_the_line_crosses_zero():
     distance = torch.tensor([0.0, 1.0, 2.0])
     assert match_probability(distance, 5.0, 5.0)[1] == 0.5
     assert (match_probability(distance, 5.0, 5.0).diff() < 0).all()
+
+
+def test_match_probability_equals_its_equation():
+    distance = torch.tensor([[0.2, 1.4, 3.0]], dtype=torch.double)
+    expected = [1 / (1 + math.exp(-(2.0 - 1.5 * d))) for d in distance[0].tolist()]
+    assert match_probability(distance, 1.5, 2.0)[0].tolist() == pytest.approx(expected)
+
+
+def test_kl_equals_the_loop():
+    mu, logvar = clouds(4, 5, 3, spread=2.0)
+    for row, widths, found in zip(mu.tolist(), logvar.tolist(), kl_to_standard_normal(mu, logvar, "none")):
+        terms = [math.exp(w) + m * m - 1 - w for m, w in zip(row, widths)]
+        assert found.item() == pytest.approx(0.5 * math.fsum(terms))
 
 
 def test_everything_runs_on_the_meta_device():

@@ -1,4 +1,6 @@
-"Keyed masks, reconstruction losses and the order of mapping and pooling against loops, known answers and the meta device."
+"Keyed masks, reconstruction losses, the order of mapping and pooling: loops, known answers, the meta device."
+
+import math
 
 import pytest
 import torch
@@ -156,6 +158,30 @@ def test_word_loss_is_the_cross_entropy_of_hidden_pieces():
     assert masked_word_loss(logits, tokens, torch.zeros_like(hidden)) == 0
 
 
+def test_word_loss_equals_the_loop():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 5, 7, generator=generator, dtype=torch.double)
+    tokens, hidden = torch.randint(0, 7, (3, 5), generator=generator), torch.rand(3, 5, generator=generator) < 0.5
+    costs = []
+    for b in range(3):
+        for w in range(5):
+            if hidden[b, w]:
+                odds = [math.exp(x) for x in logits[b, w].tolist()]
+                costs.append(-math.log(odds[int(tokens[b, w])] / math.fsum(odds)))
+    assert masked_word_loss(logits, tokens, hidden).item() == pytest.approx(math.fsum(costs) / len(costs))
+
+
+def test_attention_mean_equals_the_loop():
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(3, 4, 5, generator=generator, dtype=torch.double)
+    query = torch.randn(5, generator=generator, dtype=torch.double)
+    found = attention_mean(features, query)
+    for b in range(3):
+        odds = [math.exp((query @ features[b, n]).item() / math.sqrt(5)) for n in range(4)]
+        expected = sum(odds[n] / math.fsum(odds) * features[b, n] for n in range(4))
+        torch.testing.assert_close(found[b], expected)
+
+
 def test_errors_of_single_places_add_up_to_the_means():
     films, painted, hidden = torch.rand(3, 1, 4, 6), torch.randn(3, 6, 4), torch.rand(3, 6) < 0.5
     errors = masked_pixel_loss(painted, films, hidden, 2, reduction="none")
@@ -189,12 +215,17 @@ def test_mapping_before_and_after_pooling_coincide_for_a_linear_map_with_a_mean(
     mlp = nn.Sequential(nn.Linear(6, 6), nn.GELU(), nn.Linear(6, 4)).double()
     torch.testing.assert_close(masked_mean(linear(features), mask), linear(masked_mean(features, mask)))
     assert (masked_mean(mlp(features), mask) - mlp(masked_mean(features, mask))).abs().max() > 0.01
-    unit = lambda x: F.normalize(linear(x), dim=-1)  # a normalisation of each patch is not linear either
+
+    def unit(x):  # a normalisation of each patch is not linear either
+        return F.normalize(linear(x), dim=-1)
+
     assert (masked_mean(unit(features), mask) - unit(masked_mean(features, mask))).abs().max() > 0.01
 
 
 def test_everything_runs_on_the_meta_device():
-    meta = lambda *shape, dtype=torch.float32: torch.ones(*shape, dtype=dtype, device="meta")
+    def meta(*shape, dtype=torch.float32):
+        return torch.ones(*shape, dtype=dtype, device="meta")
+
     noise = keyed_noise(meta(2, dtype=torch.int64), 16)
     keep, hidden = keep_patches(noise, 0.5)
     tokens = meta(2, 16, 3).requires_grad_()

@@ -171,8 +171,75 @@ def test_confidence_loss_is_binary_cross_entropy_and_finite_at_the_ends():
     assert torch.isfinite(confidence_loss(torch.tensor([0.0, 1.0]), torch.tensor([True, False])))
 
 
+def test_the_long_vector_is_its_equation():
+    levels, weights = [unit(2, 3, 4, seed=1), unit(2, 2, 4, seed=2)], torch.tensor([0.3, 0.7], dtype=torch.double)
+    found = prototype_vector(levels, weights)
+    for b in range(2):
+        expected = []
+        for weight, level in zip(weights.tolist(), levels):
+            count = level.shape[1]
+            for k in range(count):
+                expected += [math.sqrt(weight / count) * x for x in level[b, k].tolist()]
+        assert found[b].tolist() == pytest.approx(expected)
+
+
+def sinkhorn_loop(scores, epsilon, turns):
+    q = [[math.exp(s / epsilon) for s in row] for row in scores.tolist()]
+    studies, prototypes = range(len(q)), range(len(q[0]))
+    for _ in range(turns):
+        for k in prototypes:
+            total = math.fsum(q[b][k] for b in studies)
+            for b in studies:
+                q[b][k] /= total
+        for b in studies:
+            total = math.fsum(q[b])
+            q[b] = [x / total for x in q[b]]
+    return q
+
+
+def test_codes_and_swapped_prediction_equal_the_loop():
+    x, y = unit(6, 4, seed=3), unit(6, 4, seed=4)
+    codes = [sinkhorn_loop(scores, 0.5, 2) for scores in (x, y)]
+    for scores, q in ((x, codes[0]), (y, codes[1])):
+        found = sinkhorn_codes(scores, 0.5, 2).tolist()
+        assert sum(found, []) == pytest.approx(sum(q, []))
+    total = 0.0
+    for scores, q in ((x, codes[1]), (y, codes[0])):
+        for b in range(6):
+            odds = [math.exp(s / 0.2) for s in scores[b].tolist()]
+            total -= math.fsum(q[b][k] * math.log(odds[k] / math.fsum(odds)) for k in range(4))
+    assert swapped_prediction(x, y, 0.2, 0.5, 2).item() == pytest.approx(total / 12)
+
+
+def test_confidence_equals_the_loop():
+    scores = torch.randn(3, 8, generator=torch.Generator().manual_seed(5), dtype=torch.double)
+    for row, found, best in zip(
+        scores.tolist(), distribution_confidence(scores, 0.4), distribution_confidence(scores, 0.4, top=3)
+    ):
+        for kept, value in ((row, found), (sorted(row)[-3:], best)):
+            odds = [math.exp(s / 0.4) for s in kept]
+            shares = [o / math.fsum(odds) for o in odds]
+            entropy = -math.fsum(p * math.log(p) for p in shares)
+            assert value.item() == pytest.approx(1 - entropy / math.log(len(kept)))
+
+
+def test_weighting_and_its_loss_equal_the_loop():
+    whole, local = unit(3, 4, seed=6), unit(3, 4, seed=7)
+    query, gallery = torch.tensor([0.1, 0.5, 0.9]).double(), torch.tensor([0.2, 0.4, 0.6, 0.8]).double()
+    found = confidence_weighted(whole, local, query, gallery, 0.7)
+    for i in range(3):
+        for j in range(4):
+            pair = math.sqrt(query[i].item() * gallery[j].item())
+            assert found[i, j].item() == pytest.approx(whole[i, j].item() + 0.7 * pair * local[i, j].item())
+    correct = [True, False, True]
+    costs = [-math.log(c) if right else -math.log(1 - c) for c, right in zip(query.tolist(), correct)]
+    assert confidence_loss(query, torch.tensor(correct)).item() == pytest.approx(math.fsum(costs) / 3)
+
+
 def test_everything_runs_on_the_meta_device():
-    meta = lambda *shape, dtype=torch.float32: torch.ones(*shape, dtype=dtype, device="meta")
+    def meta(*shape, dtype=torch.float32):
+        return torch.ones(*shape, dtype=dtype, device="meta")
+
     features = meta(2, 5, 4).requires_grad_()
     pooled, weights = pool_prototypes(features, meta(3, 4), meta(2, 5, dtype=torch.bool))
     assert pooled.shape == (2, 3, 4) and weights.shape == (2, 3, 5)

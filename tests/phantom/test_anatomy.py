@@ -1,15 +1,15 @@
-"""The chest: sides, breath, magnification of the heart, bones inside the body, no negative attenuation, regions."""
+"""The chest: sides, magnification of the heart, rotation, vessels, no negative attenuation, local changes."""
 
 import numpy as np
 import pytest
 
-from medret_nb.phantom.sizes import Changes, frame
 from medret_nb.phantom.anatomy import build, chest_geometry, vessel_tree
 from medret_nb.phantom.bones import clavicles, rib_curves
 from medret_nb.phantom.exposure import line_integral
 from medret_nb.phantom.projection import ellipsoids
-from medret_nb.phantom.regions import chest_regions, lung_masks, shape_box
+from medret_nb.phantom.regions import chest_regions, shape_box
 from medret_nb.phantom.scenes import Acquisition, Patient
+from medret_nb.phantom.sizes import Changes, frame
 
 PEOPLE = [
     Patient(1, "M", 30),
@@ -47,33 +47,18 @@ def test_heart_is_larger_on_ap(patient):
 @pytest.mark.parametrize("patient", PEOPLE)
 def test_sides(patient):
     """Heart mostly left, right dome higher, ten ribs a side that stay on it and slope down."""
-    chest = build(patient, Acquisition(), coarse=True)
+    chest, g = build(patient, Acquisition(), coarse=True), chest_geometry(patient, Acquisition())
     f, parts = chest.frame, chest.parts
-    x = parts["heart"].center[0]
-    box = shape_box(
-        ellipsoids(
-            [parts[n].center for n in ("heart", "right atrium")],
-            [parts[n].semi for n in ("heart", "right atrium")],
-            np.array([parts["heart"].axes, np.eye(3)]),
-        ),
-        chest_geometry(patient, Acquisition()),
-    )
-    middle = chest_geometry(patient, Acquisition()).project(np.zeros(3))[0]
-    assert x > 0 and 0.55 < (box[2] - middle) / (box[2] - box[0]) < 0.78
+    both = [parts["heart"], parts["right atrium"]]
+    axes = np.array([parts["heart"].axes, np.eye(3)])
+    box = shape_box(ellipsoids([p.center for p in both], [p.semi for p in both], axes), g)
+    middle = g.project(np.zeros(3))[0]
+    assert parts["heart"].center[0] > 0 and 0.55 < (box[2] - middle) / (box[2] - box[0]) < 0.78
     assert f.dome[0] > f.dome[1] + 4
     curves, _ = rib_curves(f)
     assert curves.shape[:2] == (2, 10) and (curves[0, ..., 0] < -15).all() and (curves[1, ..., 0] > 15).all()
     drop = curves[:, :, 0, 2] - curves[:, :, -1, 2]
     assert (drop > 15).all() and (curves[:, :, -1, 1] > curves[:, :, 0, 1]).all()
-
-
-@pytest.mark.parametrize("view", ("PA", "AP", "LATERAL"))
-@pytest.mark.parametrize("patient", PEOPLE)
-def test_bones_stay_inside_the_body(patient, view):
-    chest = build(patient, Acquisition(view))
-    inside = np.any([part.holds(chest.volume.extra.center) for part in chest.volume.body], 0)
-    low = chest.volume.extra.center[:, 2] > -200
-    assert inside[low].all(), chest.volume.extra.center[low & ~inside].round()
 
 
 @pytest.mark.parametrize("patient", PEOPLE)
@@ -85,17 +70,16 @@ def test_no_negative_attenuation_and_a_full_field(patient, film):
         assert (log[60:80, 30:66] > 0.5).all() and (log > 0.3).mean() > 0.75  # the torso fills the field
 
 
-def test_breath_and_rotation():
+def test_rotation_moves_the_clavicles_apart():
     patient = PEOPLE[0]
-    full, poor = frame(patient, Acquisition()), frame(patient, Acquisition(inspiration=0.0))
-    assert poor.dome[0] - full.dome[0] == pytest.approx(34)
-    ends = [
-        chest_geometry(patient, Acquisition(rotation=r)).project(clavicles(full, "PA")[:, 0])[:, 0] for r in (0.0, 10.0)
-    ]
-    spine = [
-        chest_geometry(patient, Acquisition(rotation=r)).project(np.array([0, -60.0, 100.0]))[0] for r in (0.0, 10.0)
-    ]
-    assert abs(ends[0].mean() - spine[0]) < 0.005 < abs(ends[1].mean() - spine[1])
+    full = frame(patient, Acquisition())
+    off = []
+    for rotation in (0.0, 10.0):
+        g = chest_geometry(patient, Acquisition(rotation=rotation))
+        ends = g.project(clavicles(full, "PA")[:, 0])[:, 0]
+        spine = g.project(np.array([0, -60.0, 100.0]))[0]
+        off.append(abs(ends.mean() - spine))
+    assert off[0] < 0.005 < off[1]
 
 
 def test_vessels_taper_and_stay_on_their_side():
@@ -105,37 +89,24 @@ def test_vessels_taper_and_stay_on_their_side():
         far = np.linalg.norm(tree.center - [s * 36, -6, 14], axis=1)
         assert (s * tree.center[:, 0] > 0).all()
         assert np.corrcoef(far, tree.semi[:, 1])[0, 1] < -0.3
-    assert (
-        vessel_tree(f, "left", (36.0, -6.0, 14.0)).center
-        == vessel_tree(frame(PEOPLE[0], Acquisition("AP", inspiration=0.3)), "left", (36.0, -6.0, 14.0)).center
-    ).all()
-
-
-@pytest.mark.parametrize("film", FILMS)
-def test_regions(film):
-    """At least twenty regions in each view, right ones on the left, lungs as the rays see them."""
-    for patient in PEOPLE[:3]:
-        g, chest = chest_geometry(patient, film), build(patient, film, coarse=True)
-        found = chest_regions(chest, g)
-        assert len(found) >= 20
-        assert all(0 <= a < c <= 1 and 0 <= b < d <= 1 for a, b, c, d in found.values())
-        if film.view == "LATERAL":
-            continue
-        for name in ("lung", "hilar structures", "clavicle", "hemidiaphragm", "costophrenic angle"):
-            assert (
-                found[f"right {name}"][0] + found[f"right {name}"][2]
-                < found[f"left {name}"][0] + found[f"left {name}"][2]
-            )
-        masks = lung_masks(chest, g)
-        assert (masks["right"] & masks["left"]).mean() < 0.02
-        assert found["right upper lung zone"][3] == pytest.approx(found["right mid lung zone"][1])
+    shallow = frame(PEOPLE[0], Acquisition("AP", inspiration=0.3))
+    hilum = (36.0, -6.0, 14.0)
+    assert (vessel_tree(f, "left", hilum).center == vessel_tree(shallow, "left", hilum).center).all()
 
 
 def test_changes_are_local():
     """A larger heart moves no ray through the apices."""
     patient, film = PEOPLE[1], Acquisition()
     g = chest_geometry(patient, film)
-    move = line_integral(build(patient, film, Changes(heart=1.3)).volume, g, 96) - line_integral(
-        build(patient, film).volume, g, 96
-    )
+    large = line_integral(build(patient, film, Changes(heart=1.3)).volume, g, 96)
+    move = large - line_integral(build(patient, film).volume, g, 96)
     assert move.max() > 0.5 and np.abs(move[:25]).max() < 1e-5
+
+
+def test_a_coarse_chest_has_the_same_solids():
+    """Scatter and display ask for a chest without bones, vessels and air; all else is as in the whole one."""
+    whole, coarse = (build(PEOPLE[2], Acquisition(), coarse=c) for c in (False, True))
+    assert [part.key for part in whole.volume.body] == [part.key for part in coarse.volume.body]
+    assert [lung.key for lung in whole.volume.lungs] == [lung.key for lung in coarse.volume.lungs]
+    assert len(whole.volume.extra) > 100 > len(coarse.volume.extra) == len(coarse.volume.air) == 0
+    assert not any(len(lung.vessels) for lung in coarse.volume.lungs)

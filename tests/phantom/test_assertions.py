@@ -21,8 +21,8 @@ from medret_nb.phantom.assertions import (
     true_labels,
 )
 from medret_nb.phantom.dictation import dictate
-from medret_nb.phantom.scenes import KINDS, Finding, Patient, Scene, clinic
 from medret_nb.phantom.patients import draw, sample_scenes, scenes_of, uniforms
+from medret_nb.phantom.scenes import KINDS, Finding, Patient, Scene, clinic
 
 SIDES = {"right": ("right",), "left": ("left",), "bilateral": ("right", "left"), "": ("",)}
 
@@ -36,23 +36,25 @@ def cells(scene):
     ]
 
 
+def named(a, side, there):
+    """Whether one of these cells is what the claim names on that side."""
+    for kind, where, zone, severity in there:
+        if kind in COVERS[a.finding] and a.low <= severity <= a.high and side in ("", where) and a.zone in ("", zone):
+            return True
+    return False
+
+
 def reads(report, scene, reading):
     """The definition of fitting, word by word."""
     there = cells(scene)
     for a in report:
         if a.hedged:
             continue
-
-        def found(side):
-            return any(
-                k in COVERS[a.finding] and a.low <= s <= a.high and side in ("", where) and a.zone in ("", zone)
-                for k, where, zone, s in there
-            )
-
         wanted = ("right", "left") if a.side == "bilateral" else (a.side,)
-        if a.present and not all(found(side) for side in wanted):
+        found = [named(a, side, there) for side in wanted]
+        if a.present and not all(found):
             return False
-        if not a.present and any(found(side) for side in wanted):
+        if not a.present and any(found):
             return False
     if reading == "closed" and report:
         for kind, where, _, severity in there:
@@ -150,11 +152,7 @@ def test_labels_take_the_strongest_word():
     yes, no = Assertion("edema", label="Edema"), Assertion("edema", present=False, label="Edema")
     doubt = replace(yes, hedged=True)
     assert [labels_of(r)["Edema"] for r in ([no], [no, doubt], [doubt, yes, no], [])] == [0, -1, 1, None]
-    assert (
-        labels_of([no])["No Finding"] == 1
-        and labels_of([doubt])["No Finding"] is None
-        and labels_of([])["No Finding"] is None
-    )
+    assert [labels_of(r)["No Finding"] for r in ([no], [doubt], [])] == [1, None, None]
     tube = Assertion("gastric tube", label="Support Devices")
     assert labels_of([tube])["No Finding"] == 1 and labels_of([tube])["Support Devices"] == 1
 
@@ -168,3 +166,15 @@ def test_truth_fills_in_the_parents():
         assert truth["No Finding"] == (
             not any(v for k, v in truth.items() if k not in ("No Finding", "Support Devices"))
         )
+
+
+def test_ambiguity_by_its_formula():
+    fresh = fresh_facts(20_000)[:300]
+    reports = [[Assertion("pleural effusion")], [Assertion("edema", low=3), Assertion("mass")], []]
+    for reading in ("open", "closed"):
+        for report in reports:
+            fit = 0
+            for n in range(300):
+                fit += int(fits_facts([report], fresh[n : n + 1], reading)[0, 0])
+            expected = np.log2((fit + 0.5) / (300 + 0.5))
+            assert report_ambiguity([report], fresh, reading)[0] == pytest.approx(expected)

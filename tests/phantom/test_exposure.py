@@ -97,3 +97,42 @@ def test_blur_keeps_the_sum_and_window_keeps_the_order():
     assert blur(image, 0.6).mean() == pytest.approx(image.mean(), rel=1e-3) and blur(image, 0.6).var() < image.var()
     grey = to_grey(np.linspace(0, 6, 50), 1.0, 4.0)
     assert grey.dtype == np.uint8 and (np.diff(grey.astype(int)) >= 0).all() and grey[0] < 40 and grey[-1] > 230
+
+
+def test_counts_grey_and_scatter_against_loops():
+    """Each formula as its docstring writes it, a number at a time."""
+    rng = np.random.default_rng(5)
+    mean, noise = rng.uniform(5, 400, 30), rng.normal(size=30)
+    for m, x, count in zip(mean, noise, count_photons(mean, noise), strict=True):
+        assert count == max(round(m + m**0.5 * x + (x * x - 1) / 6), 0)
+    for log in np.linspace(-1, 7, 30):
+        x = (log - 1.0) / (4.5 - 1.0)
+        wanted = 255 / (1 + np.exp(-5 * (x - 0.5)))
+        assert to_grey(np.float32([log]), 1.0, 4.5)[0] == pytest.approx(wanted, abs=0.51)
+    attenuation = rng.uniform(0, 4, (6, 6))
+    found = scatter_field(attenuation, 0.1, 10)
+    for r, c in ((0, 0), (3, 7), (9, 4)):
+        weight = np.zeros((6, 6))
+        for i in range(6):
+            for j in range(6):
+                down, right = (r + 0.5) / 10 - (i + 0.5) / 6, (c + 0.5) / 10 - (j + 0.5) / 6
+                weight[i, j] = np.exp(-0.5 * (down**2 + right**2) / 0.12**2)
+        source = 0.1 * np.exp(-attenuation) * (1 - np.exp(-3 * attenuation))
+        assert found[r, c] == pytest.approx((weight * source).sum() / weight.sum())
+
+
+def test_expected_photons_of_one_pixel():
+    """Photons in air times the pixel's area times what passes and what is scattered into it."""
+    g = view_geometry("PA", width=200)
+    mean = expected_photons(np.full((4, 4), 2.0, np.float32), 0.03, 1000.0, g)
+    np.testing.assert_allclose(mean, 1000 * (g.field / 4) ** 2 * (np.exp(-2) + 0.03))
+
+
+def test_known_rays_do_not_change_a_film():
+    """What a dictionary keeps of an earlier volume gives the same line integral, to the last bit."""
+    g, volume = view_geometry("PA"), nested()
+    known = {}
+    line_integral(volume, g, 40, known)
+    volume.lungs[0].solids.append(Convex("mass", (70, 0, 30), (15, 15, 15)))
+    volume.lungs[0].haze.pop()
+    np.testing.assert_array_equal(line_integral(volume, g, 40, known), line_integral(volume, g, 40))

@@ -44,12 +44,12 @@ def oracle(shapes, geometry, size):
     source = geometry.center - geometry.depth * geometry.axes[2]
     out = np.zeros((size, size))
     for center, axes, semi, cut, mu in zip(shapes.center, shapes.axes, shapes.semi, shapes.cut, shapes.mu):
-        A = axes.T @ np.diag(1 / semi**2) @ axes
+        matrix = axes.T @ np.diag(1 / semi**2) @ axes
         for i in range(size):
             for j in range(size):
                 d = geometry.axes.T @ [su[j], sw[i], 1.0]
                 q = source - center
-                a, b, c = d @ A @ d, d @ A @ q, q @ A @ q - 1
+                a, b, c = d @ matrix @ d, d @ matrix @ q, q @ matrix @ q - 1
                 if b * b - a * c <= 0:
                     continue
                 t0, t1 = (-b - np.sqrt(b * b - a * c)) / a, (-b + np.sqrt(b * b - a * c)) / a
@@ -93,7 +93,7 @@ def test_rods_agree_with_oracle():
 
 
 def test_rods_seen_end_on():
-    """A rod that points at the source has a cylinder around it that never ends: the ray's equation is nearly degenerate."""
+    """A rod that points at the source has a cylinder around it that never ends: a nearly degenerate equation."""
     rng, g = np.random.default_rng(0), view_geometry("PA", width=120)
     for off in (0, 0, 0.001, 0.01):
         middle = rng.uniform(-30, 30, 3)

@@ -1,9 +1,11 @@
 """The compiled loops: each against a reading of what it says, on random shapes and intervals."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medret_nb.phantom import rays
 from medret_nb.phantom.rays import constants, insert, lengths, limits, meet, outside, pass_through
 
 
@@ -31,6 +33,24 @@ def walk(center, frame, semi, cut, u, w, planes=()):
     for *normal, level in planes:
         inside &= points @ normal <= level
     return inside.sum() * 0.05
+
+
+def test_rows_hold_the_polynomials_of_the_quadratic_equation():
+    """a = d^T A d, m = c^T A d and q = m^2 - a (c^T A c - 1) for d = d0 + (u, w, 0), from the named factors."""
+    center, frame, semi, cut = shapes(2)
+    rows = constants(center, frame, semi, cut)
+    assert rows.shape == (5, rays.ROW_LENGTH)
+    for row, c, axes, half in zip(rows, center, frame, semi, strict=True):
+        matrix = sum(np.outer(axis, axis) / s**2 for axis, s in zip(axes, half, strict=True))
+        d0 = c / c[2]
+        np.testing.assert_allclose(row[[rays.ROW_U, rays.ROW_W]], d0[:2])
+        for u, w in ((0.0, 0.0), (0.004, -0.003), (-0.01, 0.006)):
+            d = d0 + [u, w, 0]
+            a, m, k = d @ matrix @ d, c @ matrix @ d, c @ matrix @ c - 1
+            powers = np.array([1, u, w, u * u, w * w, u * w])
+            assert row[rays.A_ONE : rays.A_UW + 1] @ powers == pytest.approx(a)
+            assert row[rays.M_ONE : rays.M_W + 1] @ powers[:3] == pytest.approx(m)
+            assert row[rays.Q_ONE : rays.Q_UW + 1] @ powers == pytest.approx(m * m - a * k, rel=1e-5, abs=1e-6)
 
 
 def test_meeting_against_a_walk():

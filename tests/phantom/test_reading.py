@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medret_nb.phantom.dictation import dictate
-from medret_nb.phantom.reading import read_claims
 from medret_nb.phantom.patients import sample_scenes
+from medret_nb.phantom.reading import read_claims
 
 
 def plain(claims):

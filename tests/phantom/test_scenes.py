@@ -1,4 +1,4 @@
-"""Sampling of scenes: shares, persistence, shortcut, and dependence on (seed, index) alone."""
+"""Scenes and clinics: dictionaries there and back, names of clinics, and the figures that can be counted."""
 
 from collections import Counter
 
@@ -6,38 +6,11 @@ import numpy as np
 import pytest
 
 from medret_nb.data.codes import labels_from_codes
-from medret_nb.data.reports import normalise_text
 from medret_nb.data.openi import read_openi
+from medret_nb.data.reports import normalise_text
 from medret_nb.phantom.dictation import Forms
-from medret_nb.phantom.scenes import CLINICS, DEVICE_KINDS, KINDS, OPENI, Scene, clinic, scene_from_dict, scene_to_dict
-from medret_nb.phantom.patients import VISITS, draw, sample_patients, sample_scenes, scenes_of, uniforms
-
-BIG = 20_000
-
-
-def bulk(place, n=BIG, seed=0):
-    from medret_nb.phantom.patients import DRAWS
-
-    return draw(np.random.default_rng(seed).random((n, DRAWS)), place)
-
-
-@pytest.mark.parametrize("key", sorted(CLINICS))
-def test_every_visit_has_the_clinics_shares(key):
-    place = clinic(*key)
-    present = (bulk(place)["severity"] > 0).mean(0)  # (visits, kinds)
-    wanted = np.array([place.shares[k] for k in KINDS])
-    wanted[KINDS.index("consolidation")] *= 1 - place.shares["pneumonia"]  # at most one of the two, nearly independent
-    assert np.abs(present - wanted).max() < 0.012
-    assert present.shape == (VISITS, len(KINDS))
-
-
-def test_patient_depends_on_seed_and_index_alone():
-    place = clinic()
-    many = sample_patients(range(30), 5, place)
-    assert sample_patients([17], 5, place) == [many[17]]
-    assert sample_patients([17, 3], 5, place) == [many[17], many[3]]
-    assert sample_patients([17], 6, place) != [many[17]]
-    assert sample_patients([17], 5, clinic(site="B"))[0][0].patient != many[17][0].patient
+from medret_nb.phantom.patients import sample_scenes
+from medret_nb.phantom.scenes import CLINICS, KINDS, OPENI, Scene, clinic, scene_from_dict, scene_to_dict
 
 
 def test_scenes_as_dictionaries_come_back():
@@ -46,73 +19,13 @@ def test_scenes_as_dictionaries_come_back():
         assert again == scene and isinstance(again, Scene)
 
 
-def test_arrays_and_scenes_say_the_same():
-    place, n = clinic(), 60
-    c = draw(uniforms(range(n), 2, place), place)
-    for i in range(n):
-        for t, scene in enumerate(scenes_of(c, i, place)):
-            held = {f.kind or f.name for f in scene.findings}
-            assert held == {KINDS[k] for k in np.flatnonzero(c["severity"][i, t])}
-            assert (scene.acquisitions[0].view == "AP") == bool(c["ap"][i, t])
-
-
-def test_findings_persist_and_keep_their_place():
-    c = bulk(clinic("natural", "A"))
-    present = c["severity"] > 0
-    for kind, least in (("cardiomegaly", 0.8), ("pacemaker", 0.9), ("pleural effusion", 0.5)):
-        k = KINDS.index(kind)
-        stays = present[present[:, 0, k], 1, k].mean()
-        assert stays > least > present[:, 1, k].mean() + 0.2
-    place = clinic()
-    for visits in sample_patients(range(200), 3, place):
-        for kind in ("consolidation", "rib fracture", "mass"):
-            spots = {(f.side, f.zone, f.seed) for s in visits for f in s.findings if f.name == kind}
-            assert len(spots) <= 1
-        assert len({s.patient for s in visits}) == 1
-
-
-def test_shortcut_ties_portable_films_to_devices_and_edema():
-    def gap(shortcut, kind):
-        place = clinic("natural", "A", shortcut)
-        c = bulk(place)
-        held = c["severity"][:, 0, KINDS.index(kind)] > 0
-        return c["ap"][held, 0].mean() - c["ap"][~held, 0].mean()
-
-    for kind in ("edema", "central line"):
-        assert gap(True, kind) > 0.2 and abs(gap(False, kind)) < 0.03
-
-
-def test_rules_of_a_sensible_scene():
-    for scene in sample_scenes(600, 8):
-        kinds = [f.kind or f.name for f in scene.findings]
-        assert not {"pneumonia", "consolidation"} <= set(kinds)
-        views = [a.view for a in scene.acquisitions]
-        assert views in (["AP"], ["PA"], ["PA", "LATERAL"])
-        assert "endotracheal tube" not in kinds or views == ["AP"]
-        for f in scene.findings:
-            assert (
-                f.severity in (1, 2, 3)
-                and f.side in ("right", "left", "bilateral", "")
-                and f.zone in ("upper", "mid", "lower", "")
-            )
-            assert (f.kind in DEVICE_KINDS) == (f.name == "device")
-            assert (
-                (7 <= f.size_mm < 30)
-                if f.name == "nodule"
-                else (f.size_mm >= 31)
-                if f.name == "mass"
-                else f.size_mm == 0
-            )
-        pair = [f for f in scene.findings if f.name == "pleural effusion"]
-        assert len(pair) < 2 or (
-            {f.side for f in pair} == {"right", "left"} and abs(pair[0].severity - pair[1].severity) == 1
-        )
-
-
-def test_films_as_asked_for():
-    assert all([a.view for a in s.acquisitions] == ["AP"] for s in sample_scenes(20, 1, views=("AP",)))
-    bright = np.mean([a.exposure for s in sample_scenes(100, 1, site="B") for a in s.acquisitions])
-    assert bright > 1.15
+def test_clinics_name_every_kind_and_a_source():
+    for place in CLINICS.values():
+        assert set(place.shares) == set(KINDS) and place.source
+        assert min(place.shares.values()) > 0 and max(place.shares.values()) < 1
+        assert sum(place.visits) == pytest.approx(1)
+    assert len({place.number for place in CLINICS.values()}) == len(CLINICS)
+    assert not clinic(shortcut=False).shortcut
 
 
 def test_unknown_clinic_is_refused():

@@ -1,4 +1,4 @@
-"""Observers' rates of error; phrases that are true of what they name; absences that deny nothing seen."""
+"""Phrases that are true of what they name; absences that deny nothing seen."""
 
 from collections import Counter
 from dataclasses import replace
@@ -7,48 +7,21 @@ import numpy as np
 import pytest
 
 from medret_nb.phantom.assertions import report_fits
-from medret_nb.phantom.scenes import Acquisition, Finding, Patient, Scene
-from medret_nb.phantom.patients import sample_scenes
-from medret_nb.phantom.observer import PERFECT, Observer, Seen, film_quality, observe
-from medret_nb.phantom.sentences import Sentence, _Case, _frame, _gone, _negations, _state, noun_phrase
-from medret_nb.retrieval.embeddings import _device
 from medret_nb.phantom.dice import Dice
-
-NODULE = Finding("nodule", "left", "upper", 1, 9.0)
-
-
-def errors(scene, n=2000, **settings):
-    dprime = settings.pop("dprime", None)
-    found = [observe(scene, Dice("rates", i), dprime, Observer(**settings))[1] for i in range(n)]
-    return {k: v / n for k, v in Counter(e["error"] for one in found for e in one).items()}
-
-
-@pytest.mark.parametrize("dprime", [3.0, 10.0, 30.0, 200.0])
-def test_misses_follow_detectability(dprime):
-    expected = 1 - 0.99 / (1 + (10 / dprime) ** 1.5)
-    assert errors(Scene(Patient(1), (NODULE,)), dprime=[dprime]).get("missed", 0) == pytest.approx(expected, abs=0.035)
-
-
-def test_overcalls_grow_on_poor_films():
-    good, poor = Acquisition(photons=4000, inspiration=1), Acquisition("AP", photons=1000, inspiration=0.2)
-    rate = [errors(Scene(Patient(1), (), (a,)), n=6000, overcall=0.05)["overcall"] for a in (good, poor)]
-    assert film_quality(Scene(Patient(1), (), (good,))) == 1
-    assert rate[0] == pytest.approx(0.05, abs=0.01) and rate[1] == pytest.approx(0.05 / (0.5 * 0.6), abs=0.02)
-
-
-def test_a_perfect_observer_sees_exactly_the_scene():
-    for i, scene in enumerate(sample_scenes(80, 1)):
-        seen, wrong = observe(scene, Dice(i), [1.0] * len(scene.findings), PERFECT)
-        assert [s.finding for s in seen] == list(scene.findings) and not wrong
-
-
-def test_errors_tell_what_changed():
-    scene = Scene(Patient(1), (Finding("pleural effusion", "right", severity=2),))
-    for i in range(3000):
-        seen, wrong = observe(scene, Dice("side", i), [1e9], Observer(overcall=0, lapse=0, misside=0.3, resize=0.3))
-        f = seen[0].finding
-        assert (f.side == "left") == any(e["error"] == "side" for e in wrong)
-        assert (f.severity != 2) == any(e["error"] == "severity" for e in wrong)
+from medret_nb.phantom.observer import SeenFinding
+from medret_nb.phantom.patients import sample_scenes
+from medret_nb.phantom.scenes import Finding, Patient, Scene
+from medret_nb.phantom.sentences import (
+    ReportCase,
+    Sentence,
+    _frame,
+    _or_list,
+    denials,
+    device_sentence,
+    finding_sentence,
+    gone_sentences,
+    noun_phrase,
+)
 
 
 def every_finding():
@@ -97,9 +70,8 @@ def test_grammar_of_frames():
 
 
 def case(*findings, prior=None, site="A", i=0):
-    return _Case(
-        site, Dice("case", i), [Seen(f, n) for n, f in enumerate(findings)], prior, {"order": "", "headings": False}
-    )
+    seen = [SeenFinding(f, n) for n, f in enumerate(findings)]
+    return ReportCase(site, Dice("case", i), seen, prior, {"order": "", "headings": False})
 
 
 def test_change_is_told_as_it_was():
@@ -114,7 +86,7 @@ def test_change_is_told_as_it_was():
     for before in range(4):
         prior = Scene(Patient(1), (replace(now, severity=before),) if before else ())
         for i in range(60):
-            s = _state(case(now, prior=prior, site="AB"[i % 2], i=i), "pleural effusion")
+            s = finding_sentence(case(now, prior=prior, site="AB"[i % 2], i=i), "pleural effusion")
             if s.determined == "partly":
                 told[before] += 1
                 assert any(w in s.text for w in words[before]), (before, s.text)
@@ -125,18 +97,18 @@ def test_change_is_told_as_it_was():
 
 def test_what_is_gone_was_there():
     prior = Scene(Patient(1), (Finding("edema", "bilateral"),))
-    said = [s for i in range(200) for s in _gone(case(prior=prior, i=i))]
+    said = [s for i in range(200) for s in gone_sentences(case(prior=prior, i=i))]
     assert said and all(
         s.claims[0].finding == "edema" and not s.claims[0].present and s.determined == "partly" for s in said
     )
-    assert not any(_gone(case(Finding("edema", "bilateral"), prior=prior, i=i)) for i in range(50))
-    assert not any(_gone(case(i=i)) for i in range(50))
+    assert not any(gone_sentences(case(Finding("edema", "bilateral"), prior=prior, i=i)) for i in range(50))
+    assert not any(gone_sentences(case(i=i)) for i in range(50))
 
 
 def test_lists_of_absences_deny_nothing_seen():
     for i, scene in enumerate(sample_scenes(150, 4)):
         c = case(*scene.findings, site="AB"[i % 2], i=i)
-        for s in _negations(c, []):
+        for s in denials(c, []):
             assert report_fits([list(s.claims)], [scene]).all() and all(not a.present for a in s.claims)
             assert s.text.lower().startswith(("no ", "there is no", "negative for", "without"))
             assert len(s.claims) < 2 or " or " in s.text
@@ -146,7 +118,7 @@ def test_devices_name_their_side_and_place():
     for side, wrong in (("right", False), ("left", True)):
         for i in range(20):
             f = Finding("device", side, kind="central line", misplaced=wrong)
-            s = _device(case(f, i=i), Seen(f, 0))
+            s = device_sentence(case(f, i=i), SeenFinding(f, 0))
             assert isinstance(s, Sentence) and report_fits([list(s.claims)], [Scene(Patient(1), (f,))]).all()
             assert (side in s.text.lower()) == (s.claims[0].side == side)
             assert not report_fits([list(s.claims)], [Scene(Patient(1), (replace(f, misplaced=not wrong),))]).any()
@@ -154,8 +126,14 @@ def test_devices_name_their_side_and_place():
 
 def test_pneumonia_is_described_then_interpreted():
     f = Finding("pneumonia", "left", "lower", 2)
-    described = [_state(case(f, i=i), "pneumonia") for i in range(60)]
-    read = [_state(case(f, i=i), "pneumonia", brief=True) for i in range(60)]
+    described = [finding_sentence(case(f, i=i), "pneumonia") for i in range(60)]
+    read = [finding_sentence(case(f, i=i), "pneumonia", brief=True) for i in range(60)]
     assert not any("pneumonia" in s.text for s in described) and all("neumonia" in s.text for s in read)
     hedged = np.mean([any(a.finding == "pneumonia" and a.hedged for a in s.claims) for s in read])
     assert 0.25 < hedged < 0.75
+
+
+def test_a_list_ends_with_or():
+    assert _or_list(["a"]) == "a"
+    assert _or_list(["a", "b"]) == "a or b"
+    assert _or_list(["a", "b", "c"]) == "a, b, or c"

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medret_nb.phantom.rendering import detectability, finding_boxes, render
-from medret_nb.phantom.scenes import KINDS, Acquisition, Finding, Patient, Scene, clinic
 from medret_nb.phantom.observer import Observer
+from medret_nb.phantom.rendering import detectability, expected, finding_boxes, render
+from medret_nb.phantom.scenes import KINDS, Acquisition, Finding, Patient, Scene, clinic
 from medret_nb.phantom.truth import best_dprime, counterfactual, examine, image_ambiguity, visibility_of
 
 SCENE = Scene(
@@ -48,7 +48,7 @@ def test_dose_lowers_detectability_by_its_root():
     assert all(d[1][i] / d[0][i] == pytest.approx(0.5, abs=0.01) for i in d[0])
 
 
-def test_measure_says_what_the_two_slow_functions_say():
+def test_visibility_is_what_the_two_slow_functions_say():
     for a in (
         Acquisition("PA", seed=1),
         Acquisition("LATERAL", seed=2),
@@ -92,3 +92,14 @@ def test_image_ambiguity_rises_as_findings_fade_and_holds_the_unresolvable():
     assert bits("pneumonia", 1e6) - bits("nodule", 1e6) == pytest.approx(
         1.0, abs=0.02
     )  # equal shares: one bit that no film holds
+
+
+def test_visibility_by_its_formula():
+    """d' = sqrt(sum (l1 - l0)^2 / l0), pixel by pixel, from the expected photons of two whole scenes."""
+    a = SCENE.acquisitions[0]
+    bare = counterfactual(SCENE, 1, remove=True)
+    l1, l0 = (expected(s, a, 24)[0] for s in (bare, counterfactual(bare, 0, remove=True)))
+    total = 0.0
+    for with_it, without in zip(l1.ravel(), l0.ravel(), strict=True):
+        total += (with_it - without) ** 2 / without
+    assert visibility_of(bare, a, 24)[0][0] == pytest.approx(total**0.5, rel=1e-3)

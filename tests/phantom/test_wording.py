@@ -1,71 +1,49 @@
-"""The phrase book is complete and consistent; the keyed die is what it says."""
+"""The words for a finding are complete and consistent with what they assert."""
 
-import math
-from collections import Counter
-
-import numpy as np
+import pytest
 
 from medret_nb.data.tables import FINDINGS
-from medret_nb.phantom import wording as book
 from medret_nb.phantom.assertions import COVERS
-from medret_nb.phantom.scenes import DEVICE_KINDS, FINDING_KINDS
-from medret_nb.phantom.dice import Dice
+from medret_nb.phantom.scenes import FINDING_KINDS
+from medret_nb.phantom.wording import LABEL, NAMES, PLACES, SIZES, measured_band
 
 
 def test_every_size_word_covers_the_severity_it_is_used_for():
-    assert set(book.SIZES) == set(FINDING_KINDS) - {"device"}
-    for table in book.SIZES.values():
+    assert set(SIZES) == set(FINDING_KINDS) - {"device"}
+    for table in SIZES.values():
         for severity, words in table.items():
             assert all(low <= severity <= high for _, low, high in words)
-        assert all((word == "") == ((low, high) == (1, 3)) for words in table.values() for word, low, high in words)
+            assert all((word == "") == ((low, high) == (1, 3)) for word, low, high in words)
 
 
-def test_names_absences_and_labels_are_known():
+def test_names_and_labels_are_known():
     for site in "AB":
-        for kind, names in book.NAMES[site].items():
+        assert set(NAMES[site]) == set(FINDING_KINDS) - {"device"}
+        for kind, names in NAMES[site].items():
             for name in names:
                 asserted = name[2] if len(name) > 2 else kind
-                assert kind in COVERS[asserted] and book.LABEL[asserted] in FINDINGS
-        for kind, words in book.ABSENT[site].items():
-            assert all(kind in COVERS[finding] or set(COVERS[finding]) <= set(COVERS[kind]) for _, finding, _ in words)
-            assert all(label in FINDINGS for *_, label in words)
-        assert set(book.DEVICES[site]) == set(DEVICE_KINDS)
-        for zone, sides in book.PLACES[site].items():
+                assert kind in COVERS[asserted] and LABEL[asserted] in FINDINGS
+
+
+def test_places_name_their_side():
+    told = {"right": ("right",), "left": ("left", "lingular"), "bilateral": ("bi",)}
+    for site in "AB":
+        for sides in PLACES[site].values():
             for side, phrases in sides.items():
-                told = {"right": "right", "left": ("left", "lingular"), "bilateral": ("bi",)}[side]
-                assert all(p.startswith(told) for p in phrases)
-    assert set(book.REASONS) - {""} == set(FINDING_KINDS)
+                assert all(phrase.startswith(told[side]) for phrase in phrases)
 
 
-def test_only_site_b_has_its_marks():
-    def words(value):
-        if isinstance(value, str):
-            return [value]
-        parts = value.values() if isinstance(value, dict) else value
-        return [w for part in parts if isinstance(part, (str, dict, list, tuple)) for w in words(part)]
-
-    for table in (book.FRAMES, book.INCIDENTAL, book.CLEAR, book.HEART, book.REMARKS, book.DEVICES):
-        assert not any("XXXX" in w for w in words(table["A"])) and not any("___" in w for w in words(table["B"]))
-
-
-def test_dice_are_uniform_keyed_and_order_free():
-    u = np.array([Dice("u", i).uniform("x") for i in range(5000)])
-    counts = np.histogram(u, 10, (0, 1))[0]
-    assert ((counts - 500) ** 2 / 500).sum() < 27.9  # chi-square, 9 degrees of freedom, p = 0.001
-    a, b = Dice(1, 2), Dice(1, 2)
-    a.pick("something else", "xyz")
-    assert a.uniform("x") == b.uniform("x") != Dice(1, 3).uniform("x") and a.uniform("x") != a.uniform("y")
-    assert Dice("report", 0, 1, 2).uniform("known") == 0.3415180368824363  # the same on every machine and version
-
-
-def test_entropy_of_a_choice_is_that_of_its_distribution():
-    options, habits = ["a", "b", "c"], Dice("someone")
-    picks, bits = Counter(), 0.0
-    for i in range(6000):
-        dice = Dice("entropy", i, habits=habits, loyalty=0.4)
-        picks[dice.pick("word", options)] += 1
-        bits = dice.bits
-    shares = np.array(sorted(picks.values())) / 6000
-    assert np.allclose(shares, [0.2, 0.2, 0.6], atol=0.02)
-    assert math.isclose(bits, -(0.6 * math.log2(0.6) + 0.4 * math.log2(0.2)))
-    assert Dice(0).pick("one", ["only"]) == "only" and Dice(0).bits == 0
+@pytest.mark.parametrize(
+    "kind, size_mm, band",
+    [
+        ("nodule", 8, (1, 1)),
+        ("nodule", 12.5, (1, 2)),
+        ("nodule", 19, (2, 3)),
+        ("nodule", 30, (3, 3)),
+        ("mass", 40, (1, 1)),
+        ("mass", 50, (1, 2)),
+        ("mass", 58, (2, 3)),
+    ],
+)
+def test_a_measurement_covers_what_a_tenth_more_or_less_may_be(kind, size_mm, band):
+    assert measured_band(kind, size_mm) == band

@@ -30,7 +30,6 @@ from medret_nb.probes.grounding import (
     region_weights,
 )
 from medret_nb.probes.heat import box_mask, on_film
-from medret_nb.cli.summary import measure
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from medret_nb.data.files import DataError
 from medret_nb.data.studies import StudySet
@@ -17,13 +15,11 @@ from medret_nb.probes.location import (
     evaluate_location,
     judge,
     located_findings,
-    macro_interval,
-    macro_mean,
     mirrored,
     searchers,
 )
-from medret_nb.retrieval.points import Embeddings
 from medret_nb.retrieval.embeddings import embed
+from medret_nb.retrieval.points import Embeddings
 
 PLACES = ["right lung", "left lung", "right upper lung zone", "left lower lung zone", "mediastinum"]
 KINDS = ["effusion", "nodule", "fracture"]
@@ -121,34 +117,6 @@ def test_findings_with_another_value_or_no_place_do_not_count():
         ["s0", "effusion", "right lung"],
         ["s0", "edema", "right lung"],
     ]
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("ABC"), st.one_of(st.none(), st.floats(0, 1))), min_size=1, max_size=12))
-def test_macro_mean(rows):
-    cells, values = np.array([c for c, _ in rows]), np.array([np.nan if v is None else v for _, v in rows])
-    means = [
-        np.mean([v for c, v in rows if c == cell and v is not None])
-        for cell in "ABC"
-        if any(c == cell and v is not None for c, v in rows)
-    ]
-    np.testing.assert_allclose(macro_mean(values, cells), np.mean(means) if means else np.nan)
-
-
-def test_macro_interval_resamples_patients_together():
-    values, cells = np.array([1, 0, 1, 0, 1, 0.0] * 20), np.array(["A", "A", "A", "B", "B", "B"] * 20)
-    low, high = macro_interval(values, cells, np.arange(120))
-    assert low < macro_mean(values, cells) < high
-    assert macro_interval(values, cells, np.zeros(120)) == (macro_mean(values, cells),) * 2  # one patient: always drawn
-    rng, draws = np.random.default_rng(3), []
-    for _ in range(3000):  # the definition, one draw at a time
-        picked = rng.integers(0, 40, 40)
-        rows = np.concatenate([np.flatnonzero(np.arange(120) // 3 == p) for p in picked])
-        draws.append(macro_mean(values[rows], cells[rows]))
-    np.testing.assert_allclose(
-        macro_interval(values, cells, np.arange(120) // 3, 3000), np.percentile(draws, [2.5, 97.5]), atol=0.02
-    )
-    assert macro_interval(np.append(values, np.nan), np.append(cells, "C"), np.append(np.arange(120), 7)) == (low, high)
 
 
 def test_judging_by_hand_with_ties_and_the_own_patient():

@@ -39,6 +39,7 @@ from medret_nb.data.splits import assign_splits
 from medret_nb.evaluation.results import evaluate
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.methods.table import load_method
+from medret_nb.phantom.drawn import openi_with_drawn_films
 from medret_nb.phantom.phantom import make_phantom
 from medret_nb.retrieval.points import Embeddings
 from medret_nb.retrieval.embeddings import embed, embed_films, embed_texts
@@ -714,7 +715,7 @@ CASES = [
     ),
     (
         "films to draw of negative size",
-        lambda w: from_openi(w.archive({"1.xml": report(1)}), w.home / "new", images="drawn", size=-4),
+        lambda w: openi_with_drawn_films(w.archive({"1.xml": report(1)}), w.home / "new", size=-4),
         ("size", "-4"),
         "refused",
     ),

@@ -13,9 +13,9 @@ from hypothesis.extra import numpy as hnp
 
 from medret_nb.data.boxes import RegionTable
 from medret_nb.data.files import DataError
-from medret_nb.retrieval.points import Embeddings
 from medret_nb.retrieval.embeddings import embed, embed_films, embed_texts
 from medret_nb.retrieval.local import array_file, check_local, read_local, write_local
+from medret_nb.retrieval.points import Embeddings
 from medret_nb.retrieval.search import Index, build_index
 
 NAMES = ("right lung", "left lung", "cardiac silhouette")
@@ -217,9 +217,7 @@ def test_old_arrays_are_never_taken_for_new_ones(small_phantom, tmp_path, monkey
     embed(Regional(), small_phantom, "val", out=tmp_path, progress=False)
     other = Regional(seed=1)
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "medret_nb.retrieval.embeddings.write_parquet", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)
-        )
+        patch.setattr("medret_nb.retrieval.points.write_parquet", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             embed(other, small_phantom, "val", out=tmp_path, progress=False)
     first = Regional()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from medret_nb.data.files import DataError
 from medret_nb.retrieval.points import Embeddings
 from medret_nb.retrieval.regional import combine, region_names, region_places, regional_scores
+from medret_nb.retrieval.scoring import unit
 from medret_nb.retrieval.search import build_index
 
 NAMES = ("right lung", "left lung", "heart")
@@ -29,7 +30,10 @@ def points(n, seed=0, holes=0.3, whole=5, local=4, name="i", **meta):
 
 def by_pairs(queries, gallery, places, rho):
     "The definition, one pair at a time, in double precision."
-    unit = lambda v: v.astype(float) / np.linalg.norm(v.astype(float))
+
+    def unit(v):
+        return v.astype(float) / np.linalg.norm(v.astype(float))
+
     out = np.empty((len(queries), len(gallery)))
     for i, j in np.ndindex(out.shape):
         parts = [((1 - rho), unit(queries.mu[i]) @ unit(gallery.mu[j]))]
@@ -59,12 +63,12 @@ def test_scores_are_those_of_the_definition(seed, rho, names, holes):
 
 def test_with_every_region_there_it_is_one_inner_product():
     queries, gallery, rho = points(12, 1, 0, name="q"), points(80, 2, 0), 0.4
-    unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
 
     def long(e, weights):
-        return np.concatenate(
-            [weights[0] * unit(e.mu), *(w * unit(e.local["regions"][:, m]) for w, m in zip(weights[1:], (0, 2)))], 1
-        ).astype(np.float32)
+        parts = [weights[0] * unit(e.mu, np.float64)]
+        for weight, m in zip(weights[1:], (0, 2)):
+            parts.append(weight * unit(e.local["regions"][:, m], np.float64))
+        return np.concatenate(parts, 1).astype(np.float32)
 
     oracle = faiss.IndexFlatIP(13)
     oracle.add(long(gallery, (1, 1, 1)))
@@ -140,12 +144,12 @@ def test_combining_film_and_text():
     gallery = points(30, 3, 0)
     both = combine(films, texts)
     np.testing.assert_allclose(np.linalg.norm(both.mu, axis=1), 1, atol=1e-6)
-    unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
     want = unit(unit(films.mu) + unit(texts.mu)) @ unit(gallery.mu).T
     np.testing.assert_allclose(regional_scores(both, gallery, "heart", 0.0), want, atol=1e-6)
     films.local["regions_mask"] = np.zeros((6, 3), bool)  # only the text knows the places
     alone = combine(films, texts)
-    np.testing.assert_allclose(alone.local["regions"], unit(texts.local["regions"]), atol=1e-6)
+    only_said = texts.local["regions"] / np.linalg.norm(texts.local["regions"], axis=-1, keepdims=True)
+    np.testing.assert_allclose(alone.local["regions"], only_said, atol=1e-6)
     assert alone.local["regions_mask"].all()
 
 

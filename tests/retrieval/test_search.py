@@ -1,71 +1,22 @@
 "Search against naive loops: the same candidates in the same order, whatever the comparison, the copies and the filter."
 
 import json
-import math
 
 import numpy as np
 import pytest
-import torch
+from clouds import naive_matrix, points
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medret_nb.data.files import DataError
-from medret_nb.losses import gaussian
-from medret_nb.retrieval import search as S
 from medret_nb.retrieval.points import SIMILARITIES, Embeddings
-from medret_nb.retrieval.search import Index, build_index, pair_scores, score_matrix
-
-
-def points(n, d=5, seed=0, similarity="cosine", name="g", distinct=None):
-    rng = np.random.default_rng(seed)
-    mu, logvar = rng.normal(size=(n, d)), rng.normal(size=(n, d))
-    if distinct is not None:
-        rows = rng.integers(0, min(distinct, n), n)
-        mu, logvar = mu[rows], logvar[rows]
-    ids = [f"{name}{i}" for i in range(n)]
-    return Embeddings(ids, ids, mu, logvar, {"similarity": similarity})
-
-
-def naive(similarity, q, vq, g, vg):
-    "One score with Python's own floats, one coordinate at a time."
-    if similarity == "cosine":
-        lengths = math.sqrt(math.fsum(a * a for a in q)) * math.sqrt(math.fsum(b * b for b in g))
-        return math.fsum(a * b for a, b in zip(q, g)) / lengths if lengths else 0.0
-    terms = [((a - b) ** 2, math.exp(s), math.exp(t)) for a, b, s, t in zip(q, g, vq, vg)]
-    if similarity == "csd":
-        return -math.fsum(d + s + t for d, s, t in terms)
-    return -0.5 * math.fsum(d / (s + t) + math.log(s + t) for d, s, t in terms)
-
-
-def naive_matrix(similarity, queries, gallery):
-    def rows(e):
-        return list(zip(e.mu.astype(float).tolist(), e.logvar.astype(float).tolist()))
-
-    return np.array([[naive(similarity, *q, *g) for g in rows(gallery)] for q in rows(queries)])
+from medret_nb.retrieval.scoring import pair_scores, score_matrix
+from medret_nb.retrieval.search import Index, build_index
 
 
 def naive_search(scores, k, where):
     "Positions (Q, k): sort allowed candidates by float32 score, equals by position."
     return np.array([sorted(np.flatnonzero(where), key=lambda j: (-np.float32(row[j]), j))[:k] for row in scores])
-
-
-@pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_scores_equal_the_loop(similarity):
-    queries, gallery = points(7, 9, 1, name="q"), points(11, 9, 2, similarity)
-    expected = naive_matrix(similarity, queries, gallery)
-    for block in (1, 3, 1024):
-        np.testing.assert_allclose(score_matrix(queries, gallery, block=block), expected, rtol=2e-6, atol=2e-6)
-    np.testing.assert_allclose(
-        pair_scores(queries, gallery, np.tile(np.arange(11), (7, 1)), similarity), expected, rtol=1e-12, atol=1e-12
-    )
-    assert score_matrix(queries, gallery).dtype == np.float32
-
-
-def test_scores_equal_the_losses():
-    queries, gallery = points(6, 12, 1, name="q"), points(9, 12, 2)
-    four = [torch.from_numpy(x) for e in (queries, gallery) for x in (e.mu, e.logvar)]
-    np.testing.assert_allclose(score_matrix(queries, gallery, "csd"), -gaussian.csd(*four), rtol=1e-5)
-    np.testing.assert_allclose(score_matrix(queries, gallery, "mls"), gaussian.mls(*four), rtol=1e-5)
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
@@ -287,17 +238,3 @@ def test_save_and_load_exact_and_refuse_what_does_not_fit(tmp_path):
         (tmp_path / "b" / "index.json").write_text(json.dumps(facts))
         with pytest.raises(DataError, match="does not describe an index"):
             Index.load(tmp_path / "b")
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 10), st.integers(0, 10**6))
-def test_distinct_rows_against_a_loop(n, distinct, seed):
-    e = points(n, 2, seed, distinct=distinct)
-    e.mu = np.round(e.mu) * np.float32(1)
-    first, inverse = S.distinct_rows(e)
-    seen, expected = [], []
-    for row in np.concatenate([e.mu, e.logvar], 1).tolist():
-        if row not in seen:
-            seen.append(row)
-        expected.append(seen.index(row))
-    assert inverse.tolist() == expected and first.tolist() == [expected.index(i) for i in range(len(seen))]

@@ -13,7 +13,7 @@ from test_widget import HOSTILE, opened
 from medret_nb.data.files import DataError
 from medret_nb.figures.figures import save_figure
 from medret_nb.losses.gaussian import csd, mls
-from medret_nb.retrieval.search import score_matrix
+from medret_nb.retrieval.scoring import score_matrix
 from medret_nb.views.ellipses import (
     confusers,
     contour,

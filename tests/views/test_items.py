@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medret_nb.data.files import DataError
-from medret_nb.retrieval.search import score_matrix
+from medret_nb.retrieval.scoring import score_matrix
 from medret_nb.views.items import answers_to, best_of, from_arrays, gather
 
 

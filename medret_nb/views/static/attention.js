@@ -7,7 +7,7 @@ import { define } from "./core.js";
 import { bars, h, note, overlay, put, rectangle, replace, section } from "./elements.js";
 import { areaOf, Patches, Regions, softmax } from "./looks.js";
 
-const MOST = 8; // bars in a list
+const MOST_BARS = 8; // bars in a list
 
 function percent(value) {
   return `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %`;
@@ -15,7 +15,7 @@ function percent(value) {
 
 // The largest first.
 function largest(rows) {
-  return [...rows].sort((a, b) => b.value - a.value).slice(0, MOST);
+  return [...rows].sort((a, b) => b.value - a.value).slice(0, MOST_BARS);
 }
 
 // A film, the heat over it, and outlines of boxes.

@@ -15,11 +15,11 @@ export function areaOf([x0, y0, x1, y1]) {
   return (x1 - x0) * (y1 - y0);
 }
 
-// What two boxes share, or 0.
-function sharedArea(a, b) {
+// The sides [across, down] of what two boxes share, 0 where they lie apart.
+function sharedSides(a, b) {
   const across = Math.min(a[2], b[2]) - Math.max(a[0], b[0]);
   const down = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
-  return Math.max(0, across) * Math.max(0, down);
+  return [Math.max(0, across), Math.max(0, down)];
 }
 
 // One number of each row of a 2-D array.
@@ -60,8 +60,11 @@ export class Patches {
 
   // Share of the weights in a box.
   inside(weights, box) {
-    const cells = this.rows * this.columns;
-    return sum(weights.map((weight, i) => weight * (sharedArea(box, this.box(i)) * cells)));
+    const covered = (i) => {
+      const [across, down] = sharedSides(box, this.box(i));
+      return across * down * this.rows * this.columns;
+    };
+    return sum(weights.map((weight, i) => weight * covered(i)));
   }
 
   fill(pen, i) {
@@ -122,7 +125,9 @@ export class Regions {
     const part = (weight, i) => {
       const own = this.boxes.row(i);
       const area = areaOf(own);
-      return weight && area > 0 ? (weight * sharedArea(own, box)) / area : 0;
+      if (!weight || !(area > 0)) return 0;
+      const [across, down] = sharedSides(own, box);
+      return (weight * across * down) / area;
     };
     return sum(weights.map(part));
   }

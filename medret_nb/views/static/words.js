@@ -9,7 +9,7 @@ const LITTLE = new Set(
     "noted present identified"
   ).split(" "),
 );
-const MOST = 250_000; // pairs of words; longer texts are not compared
+const MOST_PAIRS = 250_000; // pairs of words; longer texts are not compared
 
 function wordsOf(text) {
   const strip = (word) => word.toLowerCase().replace(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, "");
@@ -74,7 +74,7 @@ function ownWords(text, other) {
   const mine = sentencesOf(text);
   const theirs = sentencesOf(other);
   const size = (sentences) => sum(sentences.map((sentence) => sentence.length));
-  if (size(mine) * size(theirs) > MOST) return null;
+  if (size(mine) * size(theirs) > MOST_PAIRS) return null;
   return mine.flatMap((sentence) => {
     const kept = sharedWith(sentence, theirs);
     return sentence.map(({ word, key }, i) => ({ word, own: !kept[i] && isTelling(key) }));

@@ -8,11 +8,11 @@ import time
 
 import numpy as np
 import pytest
-from support import child_environment
 from PIL import Image
+from support import child_environment
 
-from medret_nb.phantom.rendering import render
 from medret_nb.phantom.patients import sample_scenes
+from medret_nb.phantom.rendering import render
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ PROCESSORS = {
 
 
 def test_processors_make_the_same_tables(tmp_path):
-    """Other vector units and other matrix libraries round otherwise; tables must not notice, pixels by one grey at most."""
+    """Other vector units and matrix libraries round otherwise; tables must not notice, pixels by one grey at most."""
     tables, films = {}, {}
     for n, (name, settings) in enumerate(PROCESSORS.items()):
         out = tmp_path / str(n)
@@ -54,10 +54,10 @@ def test_processors_make_the_same_tables(tmp_path):
 
 
 def test_a_hundred_films_a_second():
-    """128 px, one core, scenes of the balanced clinic, in processor time; the best of five rounds, for machines are shared."""
+    """128 px, one core, balanced clinic, in processor time; the best of five rounds, for machines are shared."""
     pairs = [(s, a) for s in sample_scenes(40, 3) for a in s.acquisitions]
     seconds = []
-    for round_ in range(5):
+    for _ in range(5):
         begun = time.process_time()
         for scene, a in pairs:
             render(scene, a, 128)

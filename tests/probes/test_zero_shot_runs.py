@@ -1,0 +1,158 @@
+"Zero-shot classification of a split: a model all the way by loops, choices that change what they should, real labels."
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, roc_auc_score
+
+from medret_nb.data.files import DataError
+from medret_nb.data.sources import from_csv
+from medret_nb.methods.clip import CLIP
+from medret_nb.methods.medprobclip import MedProbCLIP
+from medret_nb.methods.pcmepp import PCMEPP
+from medret_nb.probes.classification import ZERO_SHOT_MEASURES, truth_table
+from medret_nb.probes.zero_shot import pooled_scores, prompt_table
+from medret_nb.probes.zero_shot_runs import ZeroShotResults, evaluate_zero_shot
+from medret_nb.retrieval.embeddings import embed, embed_texts
+
+
+@pytest.mark.parametrize("kind", [CLIP, PCMEPP, MedProbCLIP])
+def test_a_model_all_the_way(small_phantom, kind):
+    method = kind.create().eval()
+    results = evaluate_zero_shot(
+        method, small_phantom, "train", truth="scene", style="dictated", minimum=3, draws=30, verbose=False
+    )
+    json.dumps([results.report, results.rows], allow_nan=False)
+    rows = {row["finding"]: row for row in results.rows if row["task"] == "binary"}
+    part, prompts = small_phantom.split("train"), prompt_table("dictated")
+    films = embed(method, small_phantom, "train", progress=False)["image"]
+    truth, scale = truth_table(part, "scene").loc[films.study_ids], float(films.meta["logit_scale"])
+    measured = 0
+    for name, (yes, no) in prompts.items():
+        row, y = rows[name], truth[name].to_numpy()
+        assert (row["positive"], row["negative"], row["uncertain"], row["blank"]) == (
+            (y == 1).sum(),
+            (y == 0).sum(),
+            0,
+            0,
+        )
+        if min(row["positive"], row["negative"]) < 3:
+            assert "auroc" not in row and row["not_measurable"]
+            continue
+        measured += 1
+        logit = scale * (pooled_scores(films, embed_texts(method, yes)) - pooled_scores(films, embed_texts(method, no)))
+        assert row["auroc"]["value"] == pytest.approx(roc_auc_score(y, logit), abs=2e-3)
+        assert row["accuracy"]["value"] == pytest.approx(accuracy_score(y, logit >= 0), abs=0.05)
+        assert row["mean_probability"] == pytest.approx(np.mean(1 / (1 + np.exp(-logit))), abs=1e-3)
+        assert set(row) >= {m for m in ZERO_SHOT_MEASURES if not m.endswith("_fitted")}
+    assert measured >= 8 and results.report["films"] + results.report["left_out"] == len(part)
+    macro = rows["macro average"]
+    assert macro["auroc"]["findings"] == measured and macro["auroc"]["value"] == pytest.approx(
+        results.table().iloc[:-1]["value"].mean()
+    )
+    text = str(results)
+    for word in (
+        "truth: scene",
+        "chance",
+        "95 %",
+        "fingerprint",
+        "not measurable",
+        "temperature",
+        "patients resampled",
+        "threshold",
+    ):
+        assert word in text
+    again = evaluate_zero_shot(
+        method, small_phantom, "train", truth="scene", style="dictated", minimum=3, draws=30, verbose=False
+    )
+    assert again.report == results.report and again.rows == results.rows
+
+
+def test_choices_change_what_they_should(small_phantom):
+    method = CLIP.create().eval()
+
+    def run(**choice):
+        return evaluate_zero_shot(
+            method, small_phantom, "train", **{"minimum": 2, "draws": 5, "verbose": False, **choice}
+        )
+
+    plain, hot = run(), run(temperature=1.0)
+    assert (
+        plain.table()["value"].equals(hot.table()["value"]) and hot.report["temperature"] == 1
+    )  # one pair: the order is the same
+    both = zip(plain.rows, hot.rows)
+    assert any(
+        abs(a["mean_probability"] - 0.5) > 2 * abs(b["mean_probability"] - 0.5)
+        for a, b in both
+        if a.get("mean_probability")
+    )
+    mixed = [run(style="ensemble", pool="mixture", temperature=t).table()["value"] for t in (0.01, 1.0)]
+    assert not mixed[0].equals(mixed[1])  # a mixture's order depends on it
+    more = run(blank="negative")
+    assert more.rows[0]["blank"] == 0 and more.rows[0]["negative"] == plain.rows[0]["negative"] + plain.rows[0]["blank"]
+    alone = run(style="prior")
+    assert (
+        "accuracy" not in alone.rows[1]
+        and alone.rows[1]["mean_probability"] is None
+        and alone.table("auroc")["value"].equals(alone.table("auroc_positive_alone")["value"])
+    )
+    assert "not fitted" in run(fit_on="train").report["fitted_on"]
+    own = run(style={"Edema": ("Edema.", "Dry."), "Pneumothorax": ("Air.", [])})
+    assert own.report["style"] == "own" and "no prompts of" in own.report["classes"] and len(own.rows) == 3
+    with pytest.raises(DataError, match="prompts of Oedema: no study has a label of that name"):
+        run(style={"Oedema": ("wet", "dry")})
+    with pytest.raises(ValueError, match="metric: 'roc'"):
+        own.table("roc")
+    for choice, message in (
+        ({"temperature": 0}, "temperature: 0 is"),
+        ({"minimum": 0}, "minimum: 0 is"),
+        ({"pool": "sum"}, "pool: 'sum'"),
+        ({"style": "x"}, "style: 'x'"),
+        ({"truth": "x"}, "truth: 'x'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(**choice)
+    assert (
+        run(style={"No Finding": ("normal chest", "abnormal chest")}, truth="scene").rows[0]["auroc"]["value"]
+        is not None
+    )
+
+
+def test_nothing_measurable_is_said_and_is_no_number(small_phantom):
+    results = evaluate_zero_shot(CLIP.create().eval(), small_phantom, draws=5, verbose=False)
+    table = results.table()
+    assert (
+        table["value"].isna().all()
+        and str(results).count("not measurable") == 14
+        and "alone" in results.report["classes"]
+    )
+    json.dumps([results.report, results.rows], allow_nan=False)
+
+
+def test_real_labels(shared_data, tmp_path):
+    "cxr-notes: labels of its own names, never absent, so nothing is measurable until blank is called negative."
+    studies, method = from_csv(shared_data / "cxr-notes", tmp_path / "set"), CLIP.create().eval()
+    style = {"COVID-19": ("COVID-19 pneumonia.", "Normal chest."), "Pneumonia": ("pneumonia", "no pneumonia")}
+    strict, filled = (
+        evaluate_zero_shot(method, studies, "train", style=style, blank=blank, draws=20, minimum=3, verbose=False)
+        for blank in ("exclude", "negative")
+    )
+    held = studies.split("train").studies.set_index("study_id")["labels"]
+    assert [row["not_measurable"] for row in strict.rows[:2]] == ["0 negative"] * 2 and strict.rows[2][
+        "not_measurable"
+    ] == "no finding is"
+    for row in filled.rows[:2]:
+        assert (
+            row["positive"] <= sum(labels.get(row["finding"]) == 1 for labels in held)
+            and row["positive"] + row["negative"] == filled.report["films"]
+        )
+        assert 0 <= row["auroc"]["low"] <= row["auroc"]["value"] <= row["auroc"]["high"] <= 1
+    with pytest.raises(DataError, match="only a phantom has a truth"):
+        evaluate_zero_shot(method, studies, "train", truth="scene", style=style)
+
+
+def test_saving(small_phantom, tmp_path):
+    results = evaluate_zero_shot(CLIP.create().eval(), small_phantom, "train", minimum=2, draws=5, verbose=False)
+    results.save(tmp_path)
+    assert ZeroShotResults.read_report(tmp_path) == json.loads(json.dumps(results.report | {"rows": results.rows}))
