@@ -108,7 +108,7 @@ def run_figures(run: Path, results: dict, direction: str = "image-to-text") -> d
     from medret_nb.evaluation.reliability import calibration_curve, ece
     from medret_nb.figures.scores import loss_figure, rank_histogram, recall_figure
     from medret_nb.figures.paper import calibration_figure, risk_coverage_figure
-    from medret_nb.training.loop import read_log
+    from medret_nb.data.runs import Run
 
     figures = {}
     for protocol, found in results.items():
@@ -147,7 +147,7 @@ def run_figures(run: Path, results: dict, direction: str = "image-to-text") -> d
                 f"{ece(correct, stated):.3f} (15 equal-mass bins), which depends "
                 f"on the gallery's size. {base}",
             )
-    log = read_log(run)
+    log = Run(run).log
     if len(log) and "loss" in log:
         figures["training"] = (
             lambda width: loss_figure(log, ["loss"], [c for c in ("val_recall",) if c in log], width),

@@ -46,7 +46,8 @@ from ..phantom.phantom import make_phantom
 from ..retrieval.points import Embeddings
 from ..retrieval.embeddings import embed
 from ..training.compare import Arm, Budget, Comparison, compare
-from ..training.loop import Run, TrainConfig, fit
+from ..data.runs import Run
+from ..training.loop import TrainConfig, fit
 
 # %% ../../nbs/cli/955_tour.ipynb #2ec3de08
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Levels', 'Answers', 'film_levels', 'text_levels', 'sentence_numbers', 'Prototypes', 'level_spread', 'joint_vector',
            'vector_parts', 'confidence_among', 'bank_confidence', 'first_seen', 'once_each', 'doubt',
-           'best_temperature', 'PECMConfig', 'listed_scores', 'PrototypeTowers', 'PECM']
+           'best_temperature', 'PECMConfig', 'listed_scores', 'PrototypeTowers', 'ConfidentTowers', 'PECM']
 
 # %% ../../nbs/methods/615_pecm.ipynb #44ea7001
 from collections.abc import Iterable, Sequence
@@ -84,7 +84,8 @@ class Prototypes(nn.Module):
 
     def forward(self, levels: Levels) -> tuple[list[Tensor], list[Tensor]]:
         "Per level the prototypes (B, K, d), unit vectors, and what they look at (B, K, N)."
-        prototypes, weights = [], []
+        prototypes = []
+        weights = []
         for (parts, mask), project, queries in zip(levels, self.maps, self.queries, strict=True):
             found, looked = pool_prototypes(project(parts), queries, mask, temperature=1.0)
             prototypes.append(found)
@@ -220,7 +221,7 @@ Answers = tuple[Tensor, list[Tensor], list[Tensor]]  # z, prototypes by level, w
 
 
 class PrototypeTowers(TwoTowers):
-    "Global vectors and prototypes at three levels, with the bank that says how confident they are, in one vector."
+    "Two towers that also answer learned questions: global vectors, and prototypes at three levels."
 
     def __init__(self, config: PECMConfig, tokenizer):
         super().__init__(config, tokenizer)
@@ -230,15 +231,11 @@ class PrototypeTowers(TwoTowers):
         self.level_logits = nn.Parameter(torch.zeros(3))
         self.prototype_log_scale = nn.Parameter(torch.tensor(float(config.init_scale)).log())
         self.log_temperature = nn.Parameter(torch.tensor(float(config.init_temperature)).log())
-        self.register_buffer("bank_image", torch.zeros(config.bank, sum(self.counts) * config.prototype_dim))
-        self.register_buffer("bank_text", torch.zeros_like(self.bank_image))
-        self.register_buffer("bank_count", torch.tensor(0))
-        self.register_buffer("bank_temperature", torch.tensor(float(config.init_temperature)))
         self.stop = tokenizer.convert_tokens_to_ids(".")
         self.edges = tokenizer.cls_token_id, tokenizer.sep_token_id
 
     def answers_of_film(self, pixels: Tensor) -> Answers:
-        "Films (B, 1, H, W): z (B, D), prototypes (B, K, d) by level, and where the finer two look, (B, K, rows, columns)."
+        "Films (B, 1, H, W): z (B, D), prototypes (B, K, d) by level, and where in a grid the finer two look."
         pooled, patches = self.image_encoder(pixels)
         prototypes, weights = self.image_prototypes(film_levels(patches, self.config.grid))
         fine = weights[0].unflatten(2, patches.shape[1:3])
@@ -255,6 +252,22 @@ class PrototypeTowers(TwoTowers):
     def vector(self, prototypes: Sequence[Tensor]) -> Tensor:
         "Prototypes by level, (B, K_l, d) each, to one unit vector p (B, d * sum of K_l), w_l = softmax(level_logits)."
         return prototype_vector(list(prototypes), self.level_logits.softmax(0))
+
+# %% ../../nbs/methods/615_pecm.ipynb #8cf9a030
+class ConfidentTowers(PrototypeTowers):
+    "Vectors that hold the full score of a pair: global, and prototypes by how clearly they point at a bank of studies."
+
+    bank_image: Tensor  # prototype vectors (N, P) of the films of training studies, zeros where there are none yet
+    bank_text: Tensor  # and of their reports
+    bank_count: Tensor  # how many places of the bank are filled
+    bank_temperature: Tensor
+
+    def __init__(self, config: PECMConfig, tokenizer):
+        super().__init__(config, tokenizer)
+        self.register_buffer("bank_image", torch.zeros(config.bank, sum(self.counts) * config.prototype_dim))
+        self.register_buffer("bank_text", torch.zeros_like(self.bank_image))
+        self.register_buffer("bank_count", torch.tensor(0))
+        self.register_buffer("bank_temperature", torch.tensor(float(config.init_temperature)))
 
     def _embedding(self, answers: Answers, bank: Tensor, film: bool) -> Embedding:
         z, prototypes, (fine, coarse) = answers
@@ -280,8 +293,40 @@ class PrototypeTowers(TwoTowers):
         "z (B, D), the weighted prototypes sqrt(lambda c) p, and the confidence (B,), read from mu."
         return vector_parts(embedding.mu, self.config.dim, self.config.prototype_share)
 
+    def batch_doubt(self, s_global: Tensor, s_prototype: Tensor, groups: Tensor) -> Tensor:
+        "L_conf of a batch, which stands for the bank: each report's group in it once."
+        once = once_each(groups)
+        films = confidence_among(s_prototype, once, self.log_temperature.exp(), self.config.top)
+        reports = confidence_among(s_prototype.T, once, self.log_temperature.exp(), self.config.top)
+        return doubt(s_global, s_prototype, films, reports, groups, self.config.prototype_share)
+
+    def fill_bank(self, image: Tensor, text: Tensor) -> None:
+        "Put prototype vectors (N, P) of films and their reports into the bank, and fit its temperature to them."
+        self.bank_image.zero_()[: len(image)] = image
+        self.bank_text.zero_()[: len(text)] = text
+        self.bank_count.fill_(len(image))
+        scores = self.bank_image[: len(image)] @ self.bank_text[: len(text)].T
+        self.bank_temperature.copy_(best_temperature(scores, self.config.top))
+
+    def shortlist(self, queries: Embedding, gallery: Embedding, size: int = 100) -> Tensor:
+        "The `size` candidates (Q, size) with the best global score, best first: the paper's first stage."
+        return (self.parts(queries)[0] @ self.parts(gallery)[0].T).topk(min(size, len(gallery)), dim=1).indices
+
+    def rerank(self, queries: Embedding, gallery: Embedding, shortlist: Tensor) -> tuple[Tensor, Tensor]:
+        """The paper's second stage: global score plus confidence-weighted prototype score, of the shortlist alone.
+
+        Returns scores (Q, M) as `score` gives them, and (Q,) the confidence of the pair that comes first,
+        sqrt(c_q c_g).
+        """
+        z_q, p_q, c_q = self.parts(queries)
+        z_g, p_g, c_g = self.parts(gallery)
+        both = listed_scores(z_q, z_g, shortlist) + listed_scores(p_q, p_g, shortlist)
+        scores = self.logit_scale * both / (1 + self.config.prototype_share)
+        best = shortlist.gather(1, scores.argmax(1, keepdim=True))[:, 0]
+        return scores, (c_q * c_g[best]).clamp_min(0).sqrt()
+
 # %% ../../nbs/methods/615_pecm.ipynb #1d78395e
-class PECM(PrototypeTowers):
+class PECM(ConfidentTowers):
     """Global vectors, prototypes at three levels, and a confidence that says how much the prototypes may say.
 
     After Gowda et al. 2025 (arXiv 2508.03494), a reconstruction: only the abstract is public.
@@ -308,26 +353,21 @@ class PECM(PrototypeTowers):
         L = InfoNCE(S_g) + eta InfoNCE(S_p) + confidence_weight L_conf + diversity_weight L_div.
         """
         c = self.config
-        z_image, z_text = encoded["image"], encoded["text"]
+        z_image = encoded["image"]
+        z_text = encoded["text"]
         groups = encoded["text_group"] if c.group_texts else torch.arange(len(z_image), device=z_image.device)
         image = encoded["image_prototypes"].split(self.counts, 1)
         text = encoded["text_prototypes"].split(self.counts, 1)
-        p_image, p_text = self.vector(image), self.vector(text)
+        p_image = self.vector(image)
+        p_text = self.vector(text)
         scale = self.prototype_log_scale.exp().clamp(max=c.max_scale)
         spread = level_spread(image, text)
         return {
             "contrast": info_nce(z_image, z_text, self.logit_scale, groups),
             "prototypes": c.match_weight * info_nce(p_image, p_text, scale, groups),
-            "confidence": c.confidence_weight * self._doubt(z_image @ z_text.T, p_image @ p_text.T, groups),
+            "confidence": c.confidence_weight * self.batch_doubt(z_image @ z_text.T, p_image @ p_text.T, groups),
             "diversity": c.diversity_weight * spread,
         }
-
-    def _doubt(self, s_global: Tensor, s_prototype: Tensor, groups: Tensor) -> Tensor:
-        "L_conf of a batch, which stands for the bank: each report's group in it once."
-        once = once_each(groups)
-        films = confidence_among(s_prototype, once, self.log_temperature.exp(), self.config.top)
-        reports = confidence_among(s_prototype.T, once, self.log_temperature.exp(), self.config.top)
-        return doubt(s_global, s_prototype, films, reports, groups, self.config.prototype_share)
 
     @torch.no_grad()
     def finish(self, batches: Iterable) -> None:
@@ -336,17 +376,13 @@ class PECM(PrototypeTowers):
         The temperature is fitted to the bank by `best_temperature`.
         """
         image, text = self._distinct(batches, len(self.bank_image))
-        count = len(image)
-        self.bank_image.zero_()[:count] = image
-        self.bank_text.zero_()[:count] = text
-        self.bank_count.fill_(count)
-        scores = self.bank_image[:count] @ self.bank_text[:count].T
-        self.bank_temperature.copy_(best_temperature(scores, self.config.top))
+        self.fill_bank(image, text)
 
     def _distinct(self, batches: Iterable, most: int) -> tuple[Tensor, Tensor]:
         "Prototype vectors (N, P) of films and reports of the first `most` studies with different reports."
         seen: set[int] = set()
-        image, text = [], []
+        image = []
+        text = []
         for batch in batches:
             new = first_seen(batch.text_group.tolist(), seen)
             encoded = self.encode_batch(batch)
@@ -355,20 +391,3 @@ class PECM(PrototypeTowers):
             if len(seen) >= most:
                 break
         return torch.cat(image)[:most].float(), torch.cat(text)[:most].float()
-
-    def shortlist(self, queries: Embedding, gallery: Embedding, size: int = 100) -> Tensor:
-        "The `size` candidates (Q, size) with the best global score, best first: the paper's first stage."
-        return (self.parts(queries)[0] @ self.parts(gallery)[0].T).topk(min(size, len(gallery)), dim=1).indices
-
-    def rerank(self, queries: Embedding, gallery: Embedding, shortlist: Tensor) -> tuple[Tensor, Tensor]:
-        """The paper's second stage: global score plus confidence-weighted prototype score, of the shortlist alone.
-
-        Returns scores (Q, M) as `score` gives them, and (Q,) the confidence of the pair that comes first,
-        sqrt(c_q c_g).
-        """
-        z_q, p_q, c_q = self.parts(queries)
-        z_g, p_g, c_g = self.parts(gallery)
-        both = listed_scores(z_q, z_g, shortlist) + listed_scores(p_q, p_g, shortlist)
-        scores = self.logit_scale * both / (1 + self.config.prototype_share)
-        best = shortlist.gather(1, scores.argmax(1, keepdim=True))[:, 0]
-        return scores, (c_q * c_g[best]).clamp_min(0).sqrt()

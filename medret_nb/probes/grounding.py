@@ -25,7 +25,6 @@ from ..data.splits import connected_groups
 from ..evaluation.intervals import bootstrap_interval
 from ..phantom.wording import NAMES, PLACES, PLEURAL_PLACES
 from .heat import RAW, box_mask, film_grid, on_film
-from ..cli.summary import measure
 from .location import macro_interval, macro_mean
 from ..retrieval.embeddings import method_hash
 

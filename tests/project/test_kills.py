@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from medret_nb.data.studies import StudySet
 from medret_nb.methods.clip import CLIP, CLIPConfig
-from medret_nb.training.loop import read_log
+from medret_nb.data.runs import Run
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked and killed")
 SCRIPT, ROOT = Path(__file__).with_name("killed_jobs.py"), Path(__file__).parents[2]
@@ -204,7 +204,7 @@ def test_embedding(run, inputs, tmp_path):
 def test_a_training_killed_five_times_ends_in_the_same_weights(run, inputs, tmp_path):
     told = run("train", 5, 1, seed=6)
     assert sum(killed == signal.SIGKILL for _, killed, _ in told["ends"]) >= 5
-    whole, log = tree(tmp_path / "whole"), read_log(tmp_path / "whole")
+    whole, log = tree(tmp_path / "whole"), Run(tmp_path / "whole").log
     timeless = [column for column in log if column not in ("pairs_per_second", "loader_share")]
     for number, end in enumerate(told["ends"]):
         again = tree(tmp_path / str(number))
@@ -217,7 +217,7 @@ def test_a_training_killed_five_times_ends_in_the_same_weights(run, inputs, tmp_
             {k: v for k, v in json.loads(files["fingerprint.json"]).items() if k != "code"} for files in (whole, again)
         ]
         assert marks[0] == marks[1]  # the package's own hash may change under a developer's hands
-        assert read_log(tmp_path / str(number))[timeless].equals(log[timeless]), end
+        assert Run(tmp_path / str(number)).log[timeless].equals(log[timeless]), end
         killed = tmp_path / f"{number}-killed"
         assert all(
             is_whole(path)

@@ -10,8 +10,7 @@ from medret_nb.data.files import DataError
 from medret_nb.data.images import letterbox, read_image
 from medret_nb.data.reports import section_text
 from medret_nb.data.studies import choose_image
-from medret_nb.retrieval import points
-from medret_nb.retrieval.points import SIMILARITIES, Embeddings
+from medret_nb.retrieval import embeddings, points
 from medret_nb.retrieval.embeddings import embed, embed_films, embed_texts, method_hash
 
 
@@ -197,4 +196,4 @@ def test_half_precision_methods_give_float32():
 
 
 def test_the_container_can_be_imported_from_here_too():
-    assert Embeddings is points.Embeddings and SIMILARITIES is points.SIMILARITIES
+    assert embeddings.Embeddings is points.Embeddings and embeddings.SIMILARITIES is points.SIMILARITIES

@@ -11,7 +11,9 @@ from medret_nb.data.batches import BatchMaker
 from medret_nb.data.files import DataError, read_json
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.methods.table import load_method
-from medret_nb.training.loop import LossCurve, TrainConfig, fit, learning_rate, make_optimiser, read_log
+from medret_nb.training.curve import LossCurve
+from medret_nb.training.loop import TrainConfig, fit, learning_rate, make_optimiser
+from medret_nb.data.runs import Run
 
 
 def new(seed=0):
@@ -115,7 +117,7 @@ def test_an_interrupted_run_ends_in_the_same_weights(run, small_phantom, tmp_pat
 
 def test_a_log_line_that_was_cut_off_is_left_out(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
-    assert read_log(tmp_path)["step"].tolist() == [1] and read_log(tmp_path / "nothing").empty
+    assert Run(tmp_path).log["step"].tolist() == [1] and Run(tmp_path / "nothing").log.empty
 
 
 def test_early_stopping(small_phantom, tmp_path):

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from medret_nb.data.batches import BatchMaker
 from medret_nb.data.studies import StudySet
 from medret_nb.methods.table import METHODS
-from medret_nb.training.loop import gather_across
+from medret_nb.training.processes import gather_across
 
 data, out = sys.argv[1:3]
 world = int(os.environ.get("WORLD_SIZE", 1))

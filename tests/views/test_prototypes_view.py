@@ -11,16 +11,8 @@ from medret_nb.data.files import DataError
 from medret_nb.figures.figures import save_figure
 from medret_nb.views.items import from_arrays
 from medret_nb.views.maps import maps_of
-from medret_nb.views.prototypes import (
-    common_sentences,
-    gathered,
-    level_of,
-    level_of_answers,
-    levels_of,
-    prototypes_figure,
-    prototypes_view,
-    use_of,
-)
+from medret_nb.views.prototypes import common_sentences, levels_of, prototypes_figure, prototypes_view
+from medret_nb.views.levels import gathered, level_of, level_of_answers, use_of
 from medret_nb.views.widget import view_html
 
 
