@@ -1,22 +1,26 @@
-"""Does detectability mean something? A small classifier, trained on truth, against d': python benchmarks/detectability.py
+"""Does detectability mean something?
 
-Draws fresh simulated patients (one PA film each), fine-tunes the shipped film encoder to name what each scene holds and
-where, and asks on other patients how well it finds each finding among the films without it: the area under the ROC curve
-in each fifth of the finding's detectability d' (64-pixel counts, as visibility.parquet has it). If d' means something the
-area rises with it. Pneumonia and consolidation share one picture by intent, so they count as one finding here. Prints the
-table, the rank correlation of fifth and area for each finding, its mean, and the smallest area in a highest fifth; with
-`--out` writes it all as json.
+A small classifier, trained on truth, against d': python benchmarks/detectability.py
 
-At full contrast the classifier finds most things always, however low their d', and there is nothing left to rise. So every
-second finding is faded, as in studies of human observers: of what it adds to the line integral only a share is drawn, from
-`--faintest` up to all of it, evenly in the logarithm, and its d' is that of what is drawn. `--faintest 1` leaves all as they are.
+Draws fresh simulated patients (one PA film each), fine-tunes the shipped film encoder to name what each scene holds
+and where, and asks on other patients how well it finds each finding among the films without it: the area under the
+ROC curve in each fifth of the finding's detectability d' (64-pixel counts, as visibility.parquet has it). If d' means
+something the area rises with it. Pneumonia and consolidation share one picture by intent, so they count as one
+finding here. Prints the table, the rank correlation of fifth and area for each finding, its mean, and the smallest
+area in a highest fifth; with `--out` writes it all as json.
 
-Small things are hard to learn from few examples, and the question is what can be seen, not what can be learned from few. So the
-classifier also trains on `--lesions` films, none faded, of patients who have nodules and rib fractures more often (the test
-patients do not), and names places on a fine grid (a feature pyramid, Lin et al. 2017, with the focal loss of Lin et al.
-2017b, each finding with equal weight).
+At full contrast the classifier finds most things always, however low their d', and there is nothing left to rise. So
+every second finding is faded, as in studies of human observers: of what it adds to the line integral only a share is
+drawn, from `--faintest` up to all of it, evenly in the logarithm, and its d' is that of what is drawn. `--faintest 1`
+leaves all as they are.
 
-About a quarter of an hour of two cores (`--workers 2`), half of it to train. The same seed and threads give the same table.
+Small things are hard to learn from few examples, and the question is what can be seen, not what can be learned from
+few. So the classifier also trains on `--lesions` films, none faded, of patients who have nodules and rib fractures
+more often (the test patients do not), and names places on a fine grid (a feature pyramid, Lin et al. 2017, with the
+focal loss of Lin et al. 2017b, each finding with equal weight).
+
+About a quarter of an hour of two cores (`--workers 2`), half of it to train. The same seed and threads give the same
+table.
 """
 
 import argparse
@@ -38,10 +42,10 @@ from tqdm import tqdm
 from medret_nb.data.files import write_json
 from medret_nb.methods.encoders import ImageEncoder, load_backbone
 from medret_nb.phantom.exposure import expected_photons, line_integral, scatter_field
+from medret_nb.phantom.patients import sample_patients
 from medret_nb.phantom.regions import mask_box
 from medret_nb.phantom.rendering import compose, develop, surroundings
 from medret_nb.phantom.scenes import KINDS, clinic
-from medret_nb.phantom.patients import sample_patients
 from medret_nb.phantom.truth import READING_SIZE
 
 NAMES = [k for k in KINDS if k != "pneumonia"]
@@ -54,9 +58,11 @@ def finding_index(f):
 
 
 def examine(job):
-    """One film uint8 (size, size), d' of every finding (nan where it is absent), and up to two boxes of each (findings, 2, 4).
+    """One film uint8 (size, size), d' of every finding (nan where it is absent), and up to two boxes of each
+    (findings, 2, 4).
 
-    job: the scene, its contrasts (findings,): the share that is drawn of what each adds to the line integral, and the size.
+    job: the scene, its contrasts (findings,): the share that is drawn of what each adds to the line integral, and
+    the size.
     """
     scene, contrast, size = job
     a, known = scene.acquisitions[0], {}
@@ -97,7 +103,8 @@ def draw(n, seed, size, workers, often=(), faintest=1.0):
 
 
 class Namer(nn.Module):
-    """The shipped film encoder; a map of scores for each finding on a grid of a quarter of the film's side, and one score of the film.
+    """The shipped film encoder; a map of scores for each finding on a grid of a quarter of the film's side, and
+    one score of the film.
 
     The film's score adds what the whole says (mean and maximum of the last grid) and the best place of the map.
     """
@@ -130,14 +137,20 @@ class Namer(nn.Module):
 
 
 def focal(places, where, usual, gamma=2.0):
-    """Focal loss of a map (B, findings, S, S) against 0/1: for each finding the sum over cells, by the cells usually covered, `usual` (findings,)."""
+    """Focal loss of a map (B, findings, S, S) against 0/1:
+
+    for each finding the sum over cells, by the cells usually covered, `usual` (findings,).
+    """
     p, loss = places.sigmoid(), F.binary_cross_entropy_with_logits(places, where, reduction="none")
     loss = loss * torch.where(where > 0, 1 - p, p) ** gamma
     return (loss.sum((2, 3)).mean(0) / usual).mean()
 
 
 def shifted(films, boxes, generator, reach=6):
-    """Films moved by up to `reach` pixels each way, edges repeated, a little brighter or darker; boxes (fractions) move along."""
+    """Films moved by up to `reach` pixels each way, edges repeated, a little brighter or darker;
+
+    boxes (fractions) move along.
+    """
     size = films.shape[-1]
     padded = F.pad(films[:, None].float(), (reach,) * 4, mode="replicate")[:, 0]
     moves = torch.randint(0, 2 * reach + 1, (len(films), 2), generator=generator)
@@ -194,7 +207,10 @@ def train(films, truth, boxes, epochs, seed, lr=2e-3, batch=48):
 
 
 def by_fifths(scores, dprime, parts=5):
-    """One row for each finding: median d' and area under the ROC curve in each fifth of d', and their rank correlation."""
+    """One row for each finding:
+
+    median d' and area under the ROC curve in each fifth of d', and their rank correlation.
+    """
     rows = []
     for k, name in enumerate(NAMES):
         there = np.flatnonzero(~np.isnan(dprime[:, k]))
@@ -233,16 +249,17 @@ def main():
         torch.from_numpy(films), torch.from_numpy(~np.isnan(dprime)).float(), torch.from_numpy(boxes), o.epochs, o.seed
     )
     print(
-        f"drawing {drawing:.0f} s on {o.workers} processes, training {time.perf_counter() - start:.0f} s on {torch.get_num_threads()} threads"
+        f"drawing {drawing:.0f} s on {o.workers} processes, "
+        f"training {time.perf_counter() - start:.0f} s on {torch.get_num_threads()} threads"
     )
     with torch.inference_mode():
         scores = torch.cat([model(part)[0] for part in torch.from_numpy(test_films).split(200)]).numpy()
     rows = by_fifths(scores, test_dprime)
     print(f"{'finding':22s} films  median d' of each fifth             area under the ROC curve       rank correlation")
     for r in rows:
-        print(
-            f"{r['finding']:22s} {r['films']:5d}  {' '.join(f'{d:6.0f}' for d in r['dprime'])}   {' '.join(f'{a:5.3f}' for a in r['area'])}   {r['rank_correlation']:6.2f}"
-        )
+        dprimes = " ".join(f"{d:6.0f}" for d in r["dprime"])
+        areas = " ".join(f"{a:5.3f}" for a in r["area"])
+        print(f"{r['finding']:22s} {r['films']:5d}  {dprimes}   {areas}   {r['rank_correlation']:6.2f}")
     mean, least = np.nanmean([r["rank_correlation"] for r in rows]), min(rows, key=lambda r: r["area"][-1])
     print(f"rank correlation, mean of {len(rows)} findings: {mean:.3f}")
     print(f"smallest area in the highest fifth: {least['area'][-1]:.3f} ({least['finding']})")

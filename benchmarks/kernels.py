@@ -1,8 +1,8 @@
 """Our kernels against the form in which they are usually written, in one run: python benchmarks/kernels.py [NAME ...]
 
-Each pair is warmed up, then timed in turns (A, B, A, B ...), and the best of `--rounds` is taken, so that a machine that
-slows down or is shared hurts both alike. What counts is the ratio. Before timing, both forms must agree. Pairs whose names
-contain a NAME are run, all of them without one. `--threads` sets torch's threads.
+Each pair is warmed up, then timed in turns (A, B, A, B ...), and the best of `--rounds` is taken, so that a machine
+that slows down or is shared hurts both alike. What counts is the ratio. Before timing, both forms must agree. Pairs
+whose names contain a NAME are run, all of them without one. `--threads` sets torch's threads.
 """
 
 import argparse
@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from medret_nb.data.files import shipped_data
 from medret_nb.data.images import letterbox, read_image
 from medret_nb.data.tokens import load_tokenizer
-from medret_nb.data.files import shipped_data
 from medret_nb.evaluation.ranking import ranks
 from medret_nb.losses.contrastive import info_nce
 from medret_nb.losses.gaussian import matching_loss, mls
@@ -62,7 +62,9 @@ def csd_loss(n=512, d=512):
         spread = (x[1].exp()[:, None] + y[1].exp()[None]).sum(-1)
         return F.binary_cross_entropy_with_logits(5 - 0.05 * (square + spread), torch.eye(n))
 
-    tiles = lambda: matching_loss(*x, *y, 0.05, 5.0)
+    def tiles():
+        return matching_loss(*x, *y, 0.05, 5.0)
+
     yield (
         f"csd loss, forward + backward, N={n} D={d}",
         100,
@@ -78,7 +80,9 @@ def mls_scores(n=128, d=512):
         variance = x[1].exp()[:, None] + y[1].exp()[None]
         return -0.5 * ((x[0][:, None] - y[0][None]) ** 2 / variance + variance.log()).sum(-1)
 
-    blocks = lambda: mls(*x, *y)
+    def blocks():
+        return mls(*x, *y)
+
     yield f"mls, forward, N={n} D={d}", 5, without_gradient(broadcast), without_gradient(blocks)
     yield f"mls, forward + backward, N={n} D={d}", 5, with_gradient(broadcast, x + y), with_gradient(blocks, x + y)
 
@@ -91,7 +95,9 @@ def contrastive_loss(n=2048, d=128):
         own = torch.arange(n)
         return 0.5 * (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own))
 
-    tiles = lambda: info_nce(*leaves, 10.0)
+    def tiles():
+        return info_nce(*leaves, 10.0)
+
     yield (
         f"info_nce, forward + backward, N={n} D={d} (tiles save memory)",
         None,
@@ -101,7 +107,10 @@ def contrastive_loss(n=2048, d=128):
 
 
 def gloria_loop(films, reports, lengths, attention=4.0, pool=5.0):
-    "GLoRIA's formulation: channels first, one report at a time, copied for every film. films (B, D, R), reports (B, D, W)."
+    """GLoRIA's formulation:
+
+    channels first, one report at a time, copied for every film. films (B, D, R), reports (B, D, W).
+    """
     columns, count = [], len(films)
     for report, length in zip(reports, lengths):
         word = report[None, :, :length].contiguous().repeat(count, 1, 1)  # (B, D, W)
@@ -122,7 +131,13 @@ def region_words(b=16, regions=361, words=725, d=768):
         (0.1 * torch.randn(b, max(lengths), d)).requires_grad_(),
     ]
     channels_first = [x.detach().transpose(1, 2).contiguous().requires_grad_() for x in leaves]
-    loop, pairs = lambda: gloria_loop(*channels_first, lengths), lambda: region_word_scores(*leaves, mask)
+
+    def loop():
+        return gloria_loop(*channels_first, lengths)
+
+    def pairs():
+        return region_word_scores(*leaves, mask)
+
     title = f"B={b}, {regions} regions, {words} words, D={d}"
     yield f"region-word scores, forward, {title}", 4, without_gradient(loop), without_gradient(pairs)
     yield (
@@ -134,8 +149,12 @@ def region_words(b=16, regions=361, words=725, d=768):
 
 
 def all_ranks(n=5000):
-    scores, own = np.random.default_rng(0).standard_normal((n, n)).astype(np.float32), np.arange(n)
-    place = lambda s: (np.argsort(-s, axis=1) == own[:, None]).argmax(1) + 1.0
+    scores = np.random.default_rng(0).standard_normal((n, n)).astype(np.float32)
+    own = np.arange(n)
+
+    def place(s):
+        return (np.argsort(-s, axis=1) == own[:, None]).argmax(1) + 1.0
+
     yield (
         f"ranks, both directions, N={n}",
         50,
@@ -205,7 +224,10 @@ def masked_inputs(b=8, width=192, words=64):
             method = MCR(
                 MCRConfig(size=128, inputs=inputs, hidden_patches=ratio, hidden_words=0.5, **backbones), tokenizer
             )
-            step = lambda method=method: sum(method(batch).values())
+
+            def step(method=method):
+                return sum(method(batch).values())
+
             held.append(held_bytes(step, method.parameters())[0] / 2**20)
             steps.append(with_gradient(step, list(method.parameters())))
         yield (
@@ -224,7 +246,10 @@ def feeding(count=32, size=512):
         np.save(folder / "pixels.npy", films)
         cache = np.load(folder / "pixels.npy", mmap_mode="r", allow_pickle=False)
         order = np.random.default_rng(1).permutation(count)
-        decode = lambda: np.stack([letterbox(read_image(folder / f"{k}.png"), size)[0] for k in order])
+
+        def decode():
+            return np.stack([letterbox(read_image(folder / f"{k}.png"), size)[0] for k in order])
+
         yield f"feeding {count} films of {size} px", None, decode, lambda: np.asarray(cache[order])
 
 
@@ -275,10 +300,9 @@ def main():
             if not name.startswith("masked"):
                 np.testing.assert_allclose(np.asarray(ours()), np.asarray(naive()), rtol=1e-3, atol=1e-3)
             slow, fast = race(naive, ours, options.rounds)
-            print(
-                f"{1e3 * slow:9.1f} {1e3 * fast:9.1f} {slow / fast:7.1f} {'' if target is None else target:>7}  {title}",
-                flush=True,
-            )
+            wanted = "" if target is None else target
+            times = f"{1e3 * slow:9.1f} {1e3 * fast:9.1f} {slow / fast:7.1f}"
+            print(f"{times} {wanted:>7}  {title}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """What the simulated reports say against what was published: python benchmarks/shares.py [--studies N] [--site A|B]
 
-Draws patients of the `natural` clinic, measures how visible every finding of theirs is on every film (without drawing the
-films), has the reports dictated as `medret data phantom --prevalence natural` would, and prints for each label the share of
-reports that assert it, the published share, and their difference in points with its standard error (patients are what is
-drawn, so studies of one patient count together). Below it the forms of the reports, and the share of identical texts
-among the first 3,955 reports, the size of the collection whose figure is published. The numbers that are compared stand in
-`medret_nb.phantom.scenes.CLINICS` and `medret_nb.phantom.dictation.FORMS`, with their sources.
+Draws patients of the `natural` clinic, measures how visible every finding of theirs is on every film (without drawing
+the films), has the reports dictated as `medret data phantom --prevalence natural` would, and prints for each label
+the share of reports that assert it, the published share, and their difference in points with its standard error
+(patients are what is drawn, so studies of one patient count together). Below it the forms of the reports, and the
+share of identical texts among the first 3,955 reports, the size of the collection whose figure is published. The
+numbers that are compared stand in `medret_nb.phantom.scenes.CLINICS` and `medret_nb.phantom.dictation.FORMS`, with
+their sources.
 
 Two minutes for 6,000 studies on one core.
 """
@@ -18,8 +19,8 @@ from tqdm import tqdm
 
 from medret_nb.data.reports import normalise_text
 from medret_nb.phantom.dictation import FORMS, dictate
-from medret_nb.phantom.scenes import clinic
 from medret_nb.phantom.patients import sample_patients
+from medret_nb.phantom.scenes import clinic
 from medret_nb.phantom.truth import best_dprime, visibility_of
 
 
@@ -82,12 +83,13 @@ def main():
     rows += [(name, np.array([bool(rule(r)) for r in reports], float), share) for name, (rule, share) in whole.items()]
     print(f"{'share of reports, %':28s} here published  points  standard error")
     for name, values, share in rows:
-        print(
-            f"{name:28s} {100 * values.mean():5.1f}     {100 * share:5.1f}   {100 * (values.mean() - share):+5.1f}            {100 * error(values, patients):5.2f}"
-        )
-    print(
-        f"{'identical, of 3,955':28s} {100 * identical(reports[:3955]):5.1f}     {100 * forms.identical:5.1f}   {100 * (identical(reports[:3955]) - forms.identical):+5.1f}     ({forms.source})"
-    )
+        here = 100 * values.mean()
+        there = 100 * share
+        spread = 100 * error(values, patients)
+        print(f"{name:28s} {here:5.1f}     {there:5.1f}   {here - there:+5.1f}            {spread:5.2f}")
+    here = 100 * identical(reports[:3955])
+    there = 100 * forms.identical
+    print(f"{'identical, of 3,955':28s} {here:5.1f}     {there:5.1f}   {here - there:+5.1f}     ({forms.source})")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """CLIP on the simulated clinic: trained at one site, tested at both: python benchmarks/two_sites.py OUT [--train A B]
 
-Makes 2,400 training studies (and 200 to choose the epoch by) of balanced site A, and 400 test studies, one per patient, of
-each of four places: balanced A and B, natural A and B. Site B has other words, exposure and prevalence; `natural` has the
-prevalence of published collections. Trains CLIP on the shipped tiny pair for 10 epochs and prints recall in both
-directions with 95 % intervals (patients drawn) and chance. `--train A B` trains at B too, which tells how much of what is
-lost between sites is the site and how much the other set's difficulty. What is made stays in OUT and is not made twice.
+Makes 2,400 training studies (and 200 to choose the epoch by) of balanced site A, and 400 test studies, one per
+patient, of each of four places: balanced A and B, natural A and B. Site B has other words, exposure and prevalence;
+`natural` has the prevalence of published collections. Trains CLIP on the shipped tiny pair for 10 epochs and prints
+recall in both directions with 95 % intervals (patients drawn) and chance. `--train A B` trains at B too, which tells
+how much of what is lost between sites is the site and how much the other set's difficulty. What is made stays in OUT
+and is not made twice.
 
 About four minutes on two cores for one site, alone on the machine.
 """

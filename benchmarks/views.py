@@ -1,22 +1,24 @@
 """Time the views in headless Chromium, without a network: python benchmarks/views.py [N ...]
 
-For each view and N studies (default 1000, 10000 and 100000): seconds to compute the view and to write its page, the page's size, seconds from
-opening the file until it is drawn, the slowest of eight moves of the pointer until what lies under it is named, and of five clicks until the
-answer stands there. What a view is made of is prepared before, untimed: points of 64 dimensions, random; up to 10,000 studies have thumbnails
-and texts.
+For each view and N studies (default 1000, 10000 and 100000): seconds to compute the view and to write its page, the
+page's size, seconds from opening the file until it is drawn, the slowest of eight moves of the pointer until what
+lies under it is named, and of five clicks until the answer stands there. What a view is made of is prepared before,
+untimed: points of 64 dimensions, random; up to 10,000 studies have thumbnails and texts.
 
 points      the bare map: the pointer over points, a key on one of them
 explorer    map, table, answers to 5,000 queries each way: a click on a row of the table
 ellipses    clouds
 prototypes  sixteen of them
-failures    N queries each way, evaluated under `text`, with films of 64 pixels on disk; computing reads the reports of all failed ones, the page
-            shows 2,000. It has nothing to point at; a click is one on a row, until query, truth and five compared reports stand there. Not beyond
-            10,000: the evaluation before it compares all pairs, and keeps 100 candidates of each query
-attention   the films that it shows, 24 by default, whatever N is; and 100. Each has 80 words and 14 x 14 patches of 64 dimensions, ten regions and a film of
-            224 pixels. The pointer goes over words until the note below says where each looks; a click takes another film
+failures    N queries each way, evaluated under `text`, with films of 64 pixels on disk; computing reads the reports
+            of all failed ones, the page shows 2,000. It has nothing to point at; a click is one on a row, until
+            query, truth and five compared reports stand there. Not beyond 10,000: the evaluation before it compares
+            all pairs, and keeps 100 candidates of each query
+attention   the films that it shows, 24 by default, whatever N is; and 100. Each has 80 words and 14 x 14 patches of
+            64 dimensions, ten regions and a film of 224 pixels. The pointer goes over words until the note below says
+            where each looks; a click takes another film
 
-Last, what the kernel needs for a question of the explorer at two of ten regions (`Desk.ask`): the first, which makes the index, and the slowest of
-five others, in ms.
+Last, what the kernel needs for a question of the explorer at two of ten regions (`Desk.ask`): the first, which makes
+the index, and the slowest of five others, in ms.
 """
 
 import sys
@@ -66,7 +68,8 @@ def made(n: int, clouds: bool = False):
         films=some_films(n, 96, rng) if n <= 10_000 else None,
         findings=[[f"finding {k}"] for k in kinds],
         texts=[
-            f"Study {i}. Moderate right pleural effusion with adjacent atelectasis. Heart size is normal. No pneumothorax."
+            f"Study {i}. Moderate right pleural effusion with adjacent atelectasis. "
+            "Heart size is normal. No pneumothorax."
             for i in range(n)
         ],
     )
@@ -143,7 +146,8 @@ def failures(n: int, folder: Path):
     return partial(failures_view, results, studies=studies)
 
 
-# name -> what to prepare for n studies (a function that makes the view), and the sizes that make sense among those that are wanted
+# name -> what to prepare for n studies (a function that makes the view), and the sizes that make sense among those
+# that are wanted
 VIEWS = {
     "points": (
         lambda n, _: partial(
@@ -208,7 +212,9 @@ def click(page, name: str, k: int) -> None:
 
 
 def measure(browser, path: Path, name: str) -> tuple[float, float, float]:
-    "Seconds until a page is drawn, of the slowest move of the pointer (NaN where there is nothing to point at) and of the slowest click."
+    """Seconds until a page is drawn, of the slowest move of the pointer (NaN where there is nothing to point at) and
+    of the slowest click.
+    """
     page = browser.new_context(offline=True, viewport={"width": 1280, "height": 1000}).new_page()
     seen, hover = set(), {"attention": over_words, "failures": None}.get(name, over_points)
     begun = time.perf_counter()
@@ -254,7 +260,8 @@ def asking(n: int) -> tuple[float, float]:
 
 def main(sizes: list[int]):
     print(
-        f"{'view':12s}{'N':>8s}{'compute s':>11s}{'write s':>9s}{'page MB':>9s}{'paint s':>9s}{'hover ms':>10s}{'click ms':>10s}"
+        f"{'view':12s}{'N':>8s}{'compute s':>11s}{'write s':>9s}{'page MB':>9s}"
+        f"{'paint s':>9s}{'hover ms':>10s}{'click ms':>10s}"
     )
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
@@ -270,7 +277,8 @@ def main(sizes: list[int]):
                 paint, hover, answer = measure(browser, path, name)
                 pointed = f"{1000 * hover:10.0f}" if np.isfinite(hover) else f"{'':>10s}"
                 print(
-                    f"{name:12s}{n:8,d}{computed:11.1f}{written:9.2f}{size:9.2f}{paint:9.2f}{pointed}{1000 * answer:10.0f}",
+                    f"{name:12s}{n:8,d}{computed:11.1f}{written:9.2f}{size:9.2f}"
+                    f"{paint:9.2f}{pointed}{1000 * answer:10.0f}",
                     flush=True,
                 )
     for n in sizes:

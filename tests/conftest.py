@@ -252,7 +252,9 @@ def start_run_all(page) -> None:
     page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
 
 
-FAILED = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"], .jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
+FAILED = ", ".join(
+    f'.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in ("error", "stderr")
+)
 TRACEBACK = (
     "Traceback (most recent call last)"  # JupyterLab 4.6 shows errors as stderr, where warnings and bars stand too
 )
@@ -264,7 +266,8 @@ def wait_until_run(page, notebook: str, seconds: int) -> None:
     while time.monotonic() < until:
         page.wait_for_timeout(500)
         left = page.evaluate(
-            """([failed, words]) => [...document.querySelectorAll(failed)].some(e => e.textContent.includes(words)) ? 0 :
+            """([failed, words]) =>
+                [...document.querySelectorAll(failed)].some(e => e.textContent.includes(words)) ? 0 :
                 [...document.querySelectorAll('.jp-CodeCell')].filter(cell =>
                     !/\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').innerText)).length""",
             [FAILED, TRACEBACK],

@@ -1,4 +1,7 @@
-"""What tests share beside fixtures: where the checkout lies, the environment of child processes, the notebooks' cells."""
+"""What tests share beside fixtures:
+
+where the checkout lies, the environment of child processes, the notebooks' cells.
+"""
 
 import ast
 import json
@@ -13,7 +16,10 @@ PACKAGE = "medret_nb"
 
 
 def child_environment(**extra) -> dict:
-    """The environment for child processes: this Python first in PATH, the checkout importable, no network for models."""
+    """The environment for child processes:
+
+    this Python first in PATH, the checkout importable, no network for models.
+    """
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return {
         **os.environ,
@@ -53,7 +59,8 @@ def exported_name(file: Path) -> str | None:
 
 
 def imported(tree: ast.AST, module: str, modules: set[str]) -> Iterator[str]:
-    """The absolute names that a module or a cell imports, wherever in it; `from package import module` counts as that module.
+    """The absolute names that a module or a cell imports, wherever in it; `from package import module` counts as that
+    module.
 
     module : the module whose tree it is (`data.studies`), for relative imports; modules : all modules of the package.
     """

@@ -231,7 +231,8 @@ def view_figures(run: Path, studies, results: dict, split: str, show: bool = Fal
 def _single_figures(items, method, made, base: str) -> dict:
     "Figures that show a film or texts of single studies: the answers to the first one; attention on the first one with a box."
     from medret_nb.data.studies import NOT_FOR_SHARING
-    from medret_nb.views.attention import Looker, attention_figure
+    from medret_nb.views.looks import Looker
+    from medret_nb.views.attention import attention_figure
     from medret_nb.views.explorer import explorer_figure
 
     if items.restricted:
@@ -316,7 +317,8 @@ def write_figures(
 def look_inside(run: Path, studies, results: dict, points: dict, method, split: str) -> list:
     """The views that have something to say about a run: always the explorer and, where queries failed, the failures; ellipses
     where points have variances, prototypes and attention where the method has prototypes and regions."""
-    from medret_nb.views.attention import Looker, attention_view
+    from medret_nb.views.looks import Looker
+    from medret_nb.views.attention import attention_view
     from medret_nb.views.ellipses import ellipses_view
     from medret_nb.views.explorer import explorer_view
     from medret_nb.views.failures import failures_view

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['hit_probability', 'chance_at_k', 'FirstRelevant', 'first_in_block', 'first_relevant', 'ranks', 'median_rank',
-           'mean_over_queries', 'recall_at_k', 'rsum', 'TieBlocks', 'sort_within', 'places_of', 'tie_blocks',
+           'mean_over_queries', 'recall_at_k', 'rsum', 'TieBlocks', 'sort_within', 'scored_below', 'tie_blocks',
            'over_blocks', 'precision_at_k', 'r_precision', 'mean_average_precision', 'discounted', 'expected_top_gains',
            'ndcg_of_rows', 'ndcg', 'ndcg_chance', 'bootstrap_interval']
 
@@ -226,7 +226,7 @@ def sort_within(values: np.ndarray, ends: np.ndarray, count: np.ndarray) -> None
         values[part] = np.sort(values[part])[::-1]
 
 
-def places_of(block: np.ndarray, query: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def scored_below(block: np.ndarray, query: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each level (blocks,) of a query: candidates scored lower, and those scored lower or equal -> two int64."""
     start = np.searchsorted(query, np.arange(len(block) + 1))
     lower = np.empty(len(level), dtype=np.int64)
@@ -249,7 +249,7 @@ def tie_blocks(block: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> TieB
     new[1:] = (np.diff(rows) != 0) | (value[1:] != value[:-1])
     heads = np.flatnonzero(new)
     query = rows[heads]
-    lower, up_to = places_of(block, query, value[heads])
+    lower, up_to = scored_below(block, query, value[heads])
     return TieBlocks(
         query=query,
         ahead=block.shape[1] - up_to,

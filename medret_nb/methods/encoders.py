@@ -164,6 +164,11 @@ class TextEncoder(nn.Module):
         self.pool = pool
         self.width: int = backbone.config.hidden_size
 
+    @property
+    def table(self) -> Tensor:
+        "The word vectors (V, C), one for each word piece that the backbone knows."
+        return self.backbone.get_input_embeddings().weight
+
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode `tokens (B, W)` with `mask (B, W)`, True where there is something.
 

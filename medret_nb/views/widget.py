@@ -112,7 +112,7 @@ def thumbnails(films: Sequence[np.ndarray | None], size: int = 96, quality: int 
     return Pictures(b"".join(pieces), ends)
 
 # %% ../../nbs/views/820_widget.ipynb #9f269ffe
-_IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w-]+\.js)";\n', re.M)
+_IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w-]+\.js)";\n', re.M)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const|let)\b)", re.M)
 _LOCAL = re.compile(r"^(?:import\b|export (?!default )).*", re.M)
 _NAME = re.compile(r"^(?:async )?(?:function\*?|class|const|let) ([\w$]+)", re.M)
@@ -120,6 +120,9 @@ _NAME = re.compile(r"^(?:async )?(?:function\*?|class|const|let) ([\w$]+)", re.M
 
 def _stripped(file: str, source: str) -> str:
     "A module without its imports and the word `export`. ValueError for one that does this in another form."
+    for names, _ in _IMPORT.findall(source):
+        if " as " in names:
+            raise ValueError(f"{file}: cannot join what is imported under another name, {names.strip()}")
     code = _EXPORT.sub("", _IMPORT.sub("", source))
     if left := _LOCAL.search(code):
         raise ValueError(f"{file}: cannot join {left[0]!r}")
@@ -137,7 +140,7 @@ def _after_imports(sources: dict[str, str]) -> list[str]:
             raise ValueError(f"{path[-1]}: imports from {file}, which is not there")
         if file in order:
             return
-        for other in _IMPORT.findall(sources[file]):
+        for _, other in _IMPORT.findall(sources[file]):
             place(other, (*path, file))
         order.append(file)
 

@@ -10,11 +10,11 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from support import child_environment
 from PIL import Image
+from support import child_environment
 
-from medret_nb.cli.main import COMMANDS, main, one_line, overview, read_arguments, split_command
 from medret_nb.cli.evaluate import Evaluate
+from medret_nb.cli.main import COMMANDS, main, one_line, overview, read_arguments, split_command
 from medret_nb.cli.search import printable
 from medret_nb.data.files import DataError
 

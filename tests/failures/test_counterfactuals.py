@@ -7,9 +7,9 @@ from medret_nb.data.files import DataError
 from medret_nb.data.reports import section_text, text_groups
 from medret_nb.failures.counterfactuals import Asker, film_changes, finding_changes, smallest, text_changes
 from medret_nb.methods.clip import CLIP, CLIPConfig
-from medret_nb.phantom.truth_tables import load_truth
 from medret_nb.phantom.rendering import render
 from medret_nb.phantom.scenes import Acquisition, Finding, Patient, Scene
+from medret_nb.phantom.truth_tables import load_truth
 from medret_nb.retrieval.embeddings import embed
 
 

@@ -17,9 +17,9 @@ from medret_nb.failures.relations import (
     weight,
 )
 from medret_nb.phantom.assertions import report_fits
-from medret_nb.phantom.truth_tables import load_truth
-from medret_nb.phantom.reading import read_claims
 from medret_nb.phantom.patients import sample_scenes
+from medret_nb.phantom.reading import read_claims
+from medret_nb.phantom.truth_tables import load_truth
 
 
 def says(text):

@@ -11,8 +11,8 @@ from medret_nb.losses.contrastive import section_targets
 from medret_nb.methods.clip import CLIP
 from medret_nb.methods.cxr_clip import CXRCLIP, CXRCLIPConfig
 from medret_nb.retrieval.embeddings import embed
-from medret_nb.retrieval.search import build_index
 from medret_nb.retrieval.scoring import score_matrix
+from medret_nb.retrieval.search import build_index
 
 
 def made(studies, config=None, rows=range(12), seed=0, augmentation=0):

@@ -15,8 +15,8 @@ from medret_nb.losses.masked import keyed_noise
 from medret_nb.methods.mcr import MCR, Aggregator, MCRConfig
 from medret_nb.methods.table import load_method
 from medret_nb.retrieval.embeddings import embed
-from medret_nb.retrieval.search import build_index
 from medret_nb.retrieval.scoring import score_matrix
+from medret_nb.retrieval.search import build_index
 
 
 def fresh(seed=0, **settings):

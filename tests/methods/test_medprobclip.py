@@ -10,8 +10,8 @@ from medret_nb.methods.clip import CLIP
 from medret_nb.methods.medprobclip import MedProbCLIP, MedProbCLIPConfig
 from medret_nb.methods.method import Embedding
 from medret_nb.retrieval.embeddings import embed
-from medret_nb.retrieval.search import build_index
 from medret_nb.retrieval.scoring import score_matrix
+from medret_nb.retrieval.search import build_index
 
 SWITCHES = [(d, l) for d in ("mls", "csd") for l in ("softmax", "bce")]
 

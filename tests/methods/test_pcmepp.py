@@ -11,8 +11,8 @@ from medret_nb.methods.clip import CLIP
 from medret_nb.methods.method import Embedding
 from medret_nb.methods.pcmepp import PCMEPP, PCMEPPConfig, mixed_targets
 from medret_nb.retrieval.embeddings import embed
-from medret_nb.retrieval.search import build_index
 from medret_nb.retrieval.scoring import score_matrix
+from medret_nb.retrieval.search import build_index
 
 
 def made(studies, config=None, rows=range(12), seed=0, augmentation=0):

@@ -13,8 +13,8 @@ from medret_nb.data.tables import FINDINGS
 from medret_nb.methods.clip import CLIP
 from medret_nb.methods.rra_vl import REGIONS, RRAVL, RRAVLConfig, graded_relevance, place_labels
 from medret_nb.retrieval.embeddings import embed
-from medret_nb.retrieval.search import build_index
 from medret_nb.retrieval.scoring import score_matrix
+from medret_nb.retrieval.search import build_index
 
 
 @pytest.fixture(scope="module")

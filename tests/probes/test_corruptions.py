@@ -10,10 +10,10 @@ from PIL import Image
 
 from medret_nb.data.images import letterbox, read_image
 from medret_nb.data.studies import StudySet
-from medret_nb.phantom.truth_tables import load_truth
 from medret_nb.phantom.rendering import render
 from medret_nb.phantom.scenes import Acquisition
 from medret_nb.phantom.truth import visibility_of
+from medret_nb.phantom.truth_tables import load_truth
 from medret_nb.probes.corruptions import (
     CORRUPTIONS,
     FAULTS,

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from medret_nb.probes.falsified_runs import FalsifiedResults, evaluate_falsified
 
 from medret_nb.data.files import DataError
 from medret_nb.data.reports import section_text
@@ -15,6 +14,7 @@ from medret_nb.probes.falsified import (
     falsifications,
     preferences,
 )
+from medret_nb.probes.falsified_runs import FalsifiedResults, evaluate_falsified
 from medret_nb.retrieval.embeddings import embed_films, embed_texts
 from medret_nb.retrieval.scoring import score_matrix
 

@@ -1,6 +1,4 @@
-"Grounding: questions from boxes, wording, maps of methods by loops, judging by hand, controls, real boxes."
-
-import json
+"Grounding: questions from boxes, wording, mean boxes, maps of methods by loops."
 
 import numpy as np
 import pandas as pd
@@ -13,23 +11,17 @@ from medret_nb.data.sources import from_csv
 from medret_nb.data.studies import StudySet
 from medret_nb.losses.region_word import region_word_scores
 from medret_nb.methods.clip import CLIP
-from medret_nb.methods.pecm import PECM
 from medret_nb.methods.rra_vl import RRAVL
-from medret_nb.probes import grounding as G
 from medret_nb.probes.grounding import (
-    METRICS,
     MeanBoxes,
-    Questions,
     ask_phrases,
     centre_map,
-    evaluate_grounding,
-    judge_maps,
     painted,
     phrase_maps,
     phrase_of,
     region_weights,
 )
-from medret_nb.probes.heat import box_mask, on_film
+from medret_nb.probes.heat import box_mask
 
 
 @pytest.mark.parametrize(
@@ -196,240 +188,8 @@ def test_region_maps_by_a_loop():
     np.testing.assert_allclose(painted(boxes, weight, 10)[0].numpy(), wanted, atol=1e-6)
 
 
-def known_maps(asked, cells=32, seed=0, noise=0.2):
-    rng = np.random.default_rng(seed)
-    return np.stack([box_mask(b, cells, cells) for b in asked.boxes]) + noise * rng.normal(
-        size=(len(asked), cells, cells)
-    )
-
-
-def test_judged_maps_are_the_means_of_single_ones(odd_films):
-    asked = ask_phrases(odd_films, odd_films.pixels(64))
-    maps = known_maps(asked)
-    results = judge_maps(maps, asked, grid=40, draws=50)
-    singles = []
-    for heat, boxes, content in zip(maps, asked.boxes, asked.content):
-        w, h = content[2] - content[0], content[3] - content[1]
-        ny, nx = round(40 * h / max(w, h)), round(40 * w / max(w, h))
-        (cnr, pointing, area), ious = measure(on_film(heat, np.array([0, 0, 1, 1]), ny, nx), box_mask(boxes, ny, nx))
-        singles.append([cnr, abs(cnr), pointing, ious.mean(), np.nan, area, box_mask(boxes, ny, nx).mean()])
-    singles = pd.DataFrame(singles, columns=[*METRICS, "area"])
-    for average, mean in (("micro", singles.mean()), ("macro", singles.groupby(asked.table["finding"]).mean().mean())):
-        for metric in METRICS:
-            row = results.table(metric, average).set_index("map")
-            if metric == "mIoU fitted":
-                assert row["value"].isna().all()
-                continue
-            assert row.loc["maps", "value"] == pytest.approx(mean[metric])
-            if metric in ("pointing game", "AUPRC", "mIoU"):
-                assert row.loc["maps", "chance"] == pytest.approx(mean["area"]) and row.loc[
-                    "whole film", "value"
-                ] == pytest.approx(mean["area"])
-    inverted = results.table("CNR").set_index("map")["value"]
-    assert inverted["maps, inverted"] == pytest.approx(-inverted["maps"]) and inverted["whole film"] == 0
-    absolute = results.table("|CNR|").set_index("map")["value"]
-    assert absolute["maps, inverted"] == pytest.approx(absolute["maps"]) and absolute["maps"] > 1  # the fooled one
-    by = results.by_finding("AUPRC")
-    assert sum(by.index.get_level_values("phrases")) == len(asked) and by["maps"].mean() == pytest.approx(
-        results.table("AUPRC")["value"][0]
-    )
-
-
-def test_the_threshold_is_fitted_elsewhere(odd_films):
-    asked = ask_phrases(odd_films, odd_films.pixels(64))
-    maps = 50 * known_maps(asked, noise=0.05)
-    none, fitted = (
-        judge_maps(maps, asked, grid=40, draws=20),
-        judge_maps(maps, asked, val=(maps, asked), train=asked, grid=40, draws=20),
-    )
-    chosen = fitted.report["thresholds"]["maps"]
-    grid = np.linspace(-np.abs(maps).max(), np.abs(maps).max(), 201)
-    curves = []
-    for heat, boxes, content in zip(maps, asked.boxes, asked.content):
-        ny, nx = G.film_grid(content, 40)
-        curves.append(measure(on_film(heat, np.array([0, 0, 1, 1]), ny, nx), box_mask(boxes, ny, nx), grid)[1])
-    macro = pd.DataFrame(curves).groupby(asked.table["finding"].to_numpy()).mean().mean()
-    assert macro.max() == pytest.approx(macro[np.argmin(np.abs(grid - chosen))], abs=1e-6)
-    value = fitted.table("mIoU fitted").set_index("map")["value"]
-    assert (
-        value["maps"] == pytest.approx(macro.max(), abs=1e-4)
-        and value["maps"] > fitted.table("mIoU").set_index("map")["value"]["maps"]
-    )
-    assert none.report["thresholds"] == {} and "no validation split" in str(none) and value["whole film"] > 0
-    beyond = next(r for r in fitted.rows if r["map"] == "maps")["beyond words"]["AUPRC"]
-    table = fitted.table("AUPRC").set_index("map")["value"]
-    assert (
-        beyond["value"] == pytest.approx(table["maps"] - table[G.WORDS_ALONE])
-        and beyond["low"] <= beyond["value"] <= beyond["high"]
-    )
-
-
-def test_bad_maps_are_refused_in_one_line(odd_films):
-    asked = ask_phrases(odd_films, odd_films.pixels(64))
-    maps = known_maps(asked)
-    with pytest.raises(ValueError, match=r"maps: must be \(5, h, w\), one map per question, got \(4, 32, 32\)"):
-        judge_maps(maps[:4], asked)
-    with pytest.raises(ValueError, match=r"got \(5, 32\)"):
-        judge_maps(maps[:, 0], asked)
-    with pytest.raises(ValueError, match="maps: map 2 has values that are not finite"):
-        judge_maps(np.where(np.arange(5)[:, None, None] == 2, np.nan, maps), asked)
-    with pytest.raises(ValueError, match="over: 'paper' is neither"):
-        judge_maps(maps, asked, over="paper")
-    with pytest.raises(ValueError, match="grid: 4"):
-        judge_maps(maps, asked, grid=4)
-
-
-def test_patients_are_resampled_together():
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame(
-        {
-            "image_id": [f"i{i}" for i in range(60)],
-            "study_id": "s",
-            "finding": "x",
-            "phrase": "x",
-            "made": True,
-            "plain": "x",
-            "group": np.arange(60) // 20,
-        }
-    )
-    boxes = [np.array([[x, y, x + 0.3, y + 0.3]]) for x, y in rng.uniform(0, 0.6, (60, 2))]
-    content = np.tile([0, 0, 1, 1.0], (60, 1))
-    maps = rng.normal(size=(60, 8, 8)) + 3 * (np.arange(60) < 20)[:, None, None] * np.stack(
-        [box_mask(b, 8, 8) for b in boxes]
-    )
-    three = judge_maps(maps, Questions(table, boxes, content), grid=16, draws=400).table("AUPRC")
-    sixty = judge_maps(maps, Questions(table.assign(group=np.arange(60)), boxes, content), grid=16, draws=400).table(
-        "AUPRC"
-    )
-    assert (
-        three["value"][0] == sixty["value"][0]
-        and (three["high"] - three["low"])[0] > 1.5 * (sixty["high"] - sixty["low"])[0]
-    )
-
-
-def test_the_other_film_is_of_another_patient(small_phantom):
-    asked = ask_phrases(small_phantom, small_phantom.pixels(64))
-    group, other = asked.table.set_index("image_id")["group"], G._partners(asked)
-    group = group[~group.index.duplicated()]
-    assert (group[asked.table["image_id"]].to_numpy() != group[other].to_numpy()).all() and len(set(other)) > 10
-    assert all(len(set(part)) == 1 for _, part in pd.Series(other).groupby(asked.table["image_id"].to_numpy()))
-    alone = asked.table["group"] == asked.table["group"][0]
-    assert (
-        G._partners(Questions(asked.table[alone], [b for b, a in zip(asked.boxes, alone) if a], asked.content[alone]))
-        is None
-    )
-
-
-def test_methods_all_the_way(small_phantom):
-    results = evaluate_grounding(RRAVL.create(), small_phantom, "train", grid=32, batch=16, draws=20, verbose=False)
-    assert results.table()["map"].tolist() == [
-        "patches",
-        "patches, inverted",
-        "patches, another film",
-        "region-word, own boxes",
-        "region-word, own boxes, another film",
-        "location, own boxes",
-        "location, own boxes, another film",
-        "region-word, true boxes",
-        "location, true boxes",
-        "centre",
-        "whole film",
-    ]  # train is judged: no mean boxes
-    clip = CLIP.create()
-    results = evaluate_grounding(clip, small_phantom, "test", grid=32, draws=20, verbose=False)
-    assert results.table()["map"].tolist() == [
-        "patches",
-        "patches, inverted",
-        "patches, another film",
-        "centre",
-        "mean box of the finding",
-        "mean box of finding and place",
-        "whole film",
-    ]
-    again = evaluate_grounding(clip, small_phantom, "test", grid=32, batch=5, draws=20, verbose=False)
-    for metric in METRICS:
-        np.testing.assert_allclose(
-            results.table(metric)["value"].astype(float), again.table(metric)["value"].astype(float), atol=1e-4
-        )
-    report = json.loads(json.dumps({"report": results.report, "rows": results.rows}, allow_nan=False))
-    assert report["rows"] == results.rows and report["report"]["thresholds"]["patches"] <= 1
-    pixels = small_phantom.pixels(64)  # the same maps as a user's arrays, over the square
-    asked, val, train = (ask_phrases(small_phantom.split(name), pixels) for name in ("test", "val", "train"))
-    arrays = [
-        np.concatenate(
-            [
-                phrase_maps(clip, pixels.take([i]), [p], np.zeros(1, int))["patches"]
-                for i, p in zip(q.table["image_id"], q.table["phrase"])
-            ]
-        )
-        for q in (asked, val)
-    ]
-    given = judge_maps(arrays[0], asked, train=train, over="square", grid=32, draws=20)
-    for metric in ("CNR", "pointing game", "mIoU", "AUPRC"):
-        wanted = results.table(metric).query("map != 'patches, another film'")["value"]
-        np.testing.assert_allclose(given.table(metric)["value"].astype(float), wanted.astype(float), atol=1e-4)
-    other = phrase_maps(clip, pixels.take(G._partners(asked)), asked.table["phrase"].tolist(), np.arange(len(asked)))[
-        "patches"
-    ]
-    strange, row = judge_maps(other, asked, over="square", grid=32, draws=20), results.rows[0]
-    for metric in ("CNR", "pointing game", "AUPRC"):
-        value = results.table(metric).set_index("map")["value"]
-        assert strange.table(metric)["value"][0] == pytest.approx(value["patches, another film"], abs=1e-4)
-        assert row["beyond another film"][metric]["value"] == pytest.approx(
-            value["patches"] - value["patches, another film"], abs=1e-6
-        )
-    for word in (
-        "macro",
-        "chance",
-        "95 %",
-        "fingerprint",
-        "ties by expectation",
-        "patients resampled",
-        "Paired difference to the words alone",
-        "another patient's film",
-        "in our own words",
-        "0.1, 0.2",
-        "val",
-    ):
-        assert word in str(results)
-    with pytest.raises(DataError, match="grounding: pecm has no vectors for patches"):
-        evaluate_grounding(PECM.create(), small_phantom)
-    bare = StudySet(small_phantom.studies, small_phantom.images, None, small_phantom.info, small_phantom.folder)
-    with pytest.raises(DataError, match="no finding has a box"):
-        evaluate_grounding(clip, bare)
-
-
-def test_real_boxes(shared_data, tmp_path):
-    "cxr-notes: films of all shapes with two boxes of lesions and boxes of lungs, which stand in for findings here."
-    folder = shared_data / "cxr-notes"
-    regions = pd.read_csv(folder / "regions.csv")
-    studies = from_csv(folder, tmp_path / "set")
-    pixels = studies.pixels(64)
-    two = ask_phrases(studies, pixels)
-    assert sorted(two.table["finding"]) == ["consolidation", "effusion"]
-    lungs = studies.regions.assign(kind="finding", label="aerated lung")
-    every = ask_phrases(
-        StudySet(
-            studies.studies, studies.images, lungs[studies.regions["kind"] == "anatomy"], studies.info, studies.folder
-        ),
-        pixels,
-        every_image=True,
-    )
-    assert len(every) == (regions["kind"] == "anatomy").sum()
-    shapes = np.array([(c[3] - c[1]) / (c[2] - c[0]) for c in every.content])
-    assert (np.abs(shapes - 1) > 0.1).sum() > 50  # many are not square
-    sizes = studies.images.set_index("image_id").loc[every.table["image_id"]]
-    for i in range(0, len(every), 37):  # the mask covers what the box covers on the original film
-        h, w = sizes["height"].iloc[i], sizes["width"].iloc[i]
-        if not h or not w or np.isnan(h):
-            continue
-        ny, nx = G.film_grid(every.content[i], 128)
-        assert ny / nx == pytest.approx(h / w, rel=0.06)
-        x0, y0, x1, y1 = every.boxes[i][0]
-        assert box_mask(every.boxes[i], ny, nx).mean() == pytest.approx((x1 - x0) * (y1 - y0), rel=0.06)
-    results = judge_maps(known_maps(every, 16), every, train=every, grid=32, draws=20)
-    table = results.table("AUPRC").set_index("map")["value"]
-    assert (
-        table["maps"] > 0.8 > table["whole film"]
-        and table[G.WORDS_ALONE] > table["mean box of the finding"] > table["whole film"]
-    )
+def test_the_blob_is_a_bell():
+    for cells, spread in ((5, 0.25), (8, 0.4)):
+        middles = [(i + 0.5) / cells - 0.5 for i in range(cells)]
+        wanted = [[np.exp(-(x * x + y * y) / (2 * spread**2)) for x in middles] for y in middles]
+        np.testing.assert_allclose(centre_map(cells, spread), wanted)

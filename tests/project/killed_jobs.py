@@ -1,8 +1,9 @@
 """Jobs that are killed. It reads lines `[job, input, out, times, renames, seed]` (JSON) and answers each with one line.
 
-A job is first run to its end in out/whole. Then, for so many random moments and random renames of a file (just before or
-just after it), a process that does the same job in a folder of its own is killed with signal 9; the state is copied to
-out/<n>-killed, and the job is run once more in out/<n>. Each is a process of its own, forked from this one, which has the libraries loaded.
+A job is first run to its end in out/whole. Then, for so many random moments and random renames of a file (just before
+or just after it), a process that does the same job in a folder of its own is killed with signal 9; the state is
+copied to out/<n>-killed, and the job is run once more in out/<n>. Each is a process of its own, forked from this one,
+which has the libraries loaded.
 """
 
 import json

@@ -1,9 +1,11 @@
-"""Bad input: one table of cases, each refused with one line that says what and where, or counted in a line, and nothing lost.
+"""Bad input is refused in one line, or counted, and nothing is lost.
 
-A case is (name, how it is made and called, words of the one line, what must happen): `refused` raises in process, `counted`
-goes on and says how many, `read` is unusual and fine, `typed` is a command in a shell that ends with exit code 2, and
-`typed, counted` one that ends well and says how many. Every case begins with an older StudySet in `w.out`, which must
-survive a refusal as it was.
+One table of cases, each refused with one line that says what and where, or counted in a line.
+
+A case is (name, how it is made and called, words of the one line, what must happen): `refused` raises in process,
+`counted` goes on and says how many, `read` is unusual and fine, `typed` is a command in a shell that ends with exit
+code 2, and `typed, counted` one that ends well and says how many. Every case begins with an older StudySet in
+`w.out`, which must survive a refusal as it was.
 """
 
 import contextlib
@@ -32,17 +34,17 @@ from medret_nb.data.dicom import from_dicom
 from medret_nb.data.dicom_film import read_dicom
 from medret_nb.data.files import DataError, read_json, write_json
 from medret_nb.data.images import read_image
-from medret_nb.data.tokens import save_tokenizer, train_tokenizer
 from medret_nb.data.sources import from_csv, from_openi
-from medret_nb.data.studies import StudySet
 from medret_nb.data.splits import assign_splits
+from medret_nb.data.studies import StudySet
+from medret_nb.data.tokens import save_tokenizer, train_tokenizer
 from medret_nb.evaluation.results import evaluate
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.methods.table import load_method
 from medret_nb.phantom.drawn import openi_with_drawn_films
 from medret_nb.phantom.phantom import make_phantom
-from medret_nb.retrieval.points import Embeddings
 from medret_nb.retrieval.embeddings import embed, embed_films, embed_texts
+from medret_nb.retrieval.points import Embeddings
 from medret_nb.retrieval.search import Index, build_index
 from medret_nb.training.loop import TrainConfig, fit
 

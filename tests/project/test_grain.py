@@ -1,4 +1,4 @@
-"""The grain of the code: lines, functions, docstrings and return types, so that a page can be read without unpacking it."""
+"""Lines, functions, docstrings and return types: a page of code can be read without unpacking it."""
 
 import ast
 import re
@@ -58,10 +58,17 @@ def test_functions_fit_a_screen(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_statements_are_not_packed(name):
-    """No tuple of values is assigned to a tuple of names, save a swap; no lambda has a name; no ternary stands in another."""
+    """No tuple of values is assigned to a tuple of names, save a swap;
+
+    no lambda has a name; no ternary stands in another.
+    """
     wrong = []
     for node in ast.walk(tree_of(MODULES[name])):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple) and isinstance(node.targets[0], ast.Tuple):
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Tuple)
+            and isinstance(node.targets[0], ast.Tuple)
+        ):
             names = {ast.unparse(target) for target in node.targets[0].elts}
             if names != {ast.unparse(value) for value in node.value.elts}:
                 wrong.append(f"line {node.lineno}: several assignments in one")

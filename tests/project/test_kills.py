@@ -1,4 +1,4 @@
-"Killed with signal 9 at random moments and started again: the same files, bit for bit, none half-written, nothing left over."
+"""Killed at random moments and started again: the same files, bit for bit, none half-written, nothing left over."""
 
 import json
 import os
@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from medret_nb.data.runs import Run
 from medret_nb.data.studies import StudySet
 from medret_nb.methods.clip import CLIP, CLIPConfig
-from medret_nb.data.runs import Run
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked and killed")
 SCRIPT, ROOT = Path(__file__).with_name("killed_jobs.py"), Path(__file__).parents[2]
@@ -92,7 +92,10 @@ def workers(tmp_path_factory):
 
 @pytest.fixture
 def run(workers, inputs, tmp_path):
-    "run(job, times, renames, seed): what killed_jobs says. At least half of the processes must have died in the middle."
+    """run(job, times, renames, seed):
+
+    what killed_jobs says. At least half of the processes must have died in the middle.
+    """
 
     def ask(name, times, renames, seed):
         workers.stdin.write(json.dumps([name, str(inputs[name]), str(tmp_path), times, renames, seed]) + "\n")
@@ -140,7 +143,9 @@ def is_whole(path):
 
 
 def compare(out, told, half_done=()):
-    "Each folder equals `whole`, and no killed one held a visible file that is not whole and, if it is in `whole`, the same."
+    """Each folder equals `whole`, and no killed one held a visible file that is not whole and, if it is in `whole`,
+    the same.
+    """
     whole = tree(out / "whole")
     assert not any(map(hidden, whole))
     for number, _ in enumerate(told["ends"]):

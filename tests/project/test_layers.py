@@ -21,7 +21,15 @@ LAYERS = [
     ("views",),
     ("cli",),
 ]
-SHARED_METHODS = {"methods.encoders", "methods.method", "methods.table"}
+SHARED_METHODS = {
+    "methods.encoders",
+    "methods.settings",
+    "methods.saving",
+    "methods.building",
+    "methods.method",
+    "methods.towers",
+    "methods.table",
+}
 NUMPY_ALONE = {"evaluation.ranking", "evaluation.intervals", "evaluation.reliability"}
 NEVER = {"fastcore", "nbdev", "torchvision", "pickle"}
 NUMBERED = [f for f in notebooks() if f.name != "index.ipynb"]

@@ -9,7 +9,15 @@ from support import library
 
 MODULES = library()
 OWNERS = {
-    "data.runs": ["config.json", "model.safetensors", "log.jsonl", "fingerprint.json", "checkpoints", "embeddings", "evaluation"],
+    "data.runs": [
+        "config.json",
+        "model.safetensors",
+        "log.jsonl",
+        "fingerprint.json",
+        "checkpoints",
+        "embeddings",
+        "evaluation",
+    ],
     "data.tokens": ["tokenizer.json"],
     "data.studies": ["studies.parquet", "images.parquet", "regions.parquet", "dataset.json"],
     "evaluation.measured": ["metrics.json"],
@@ -52,7 +60,9 @@ def strings(module: str) -> set[str]:
     """The string constants of a module's code, docstrings left out."""
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     documented = (ast.Module, ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)
-    told = {id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, documented) and ast.get_docstring(node)}
+    told = {
+        id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, documented) and ast.get_docstring(node)
+    }
     return {
         node.value
         for node in ast.walk(tree)
@@ -85,5 +95,7 @@ def test_the_truth_is_named_in_the_clinic_alone():
                 if spelt(text, name):
                     homes[name].add(module)
     assert set(homes) == set(PHANTOM_FILES)
-    wrong = {name: modules for name, modules in homes.items() if len(modules) > 1 or not min(modules).startswith("phantom.")}
+    wrong = {
+        name: modules for name, modules in homes.items() if len(modules) > 1 or not min(modules).startswith("phantom.")
+    }
     assert not wrong, wrong

@@ -10,22 +10,33 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT, child_environment
+from support import PACKAGE, ROOT, cells, child_environment, library, notebooks
 
-PACKAGE = "medret_nb"
-NOTEBOOKS = sorted(f for f in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in f.parts)
-LESSONS = [f for f in NOTEBOOKS if f.name != "index.ipynb"]
-MODULES = sorted(f for f in (ROOT / PACKAGE).rglob("*.py") if f.name not in ("__init__.py", "_modidx.py"))
+INDEX = ROOT / "nbs" / "index.ipynb"
+NOTEBOOKS = notebooks()
+NUMBERED = [file for file in NOTEBOOKS if file != INDEX]
+MODULES = list(library().values())
+
+
+def listed() -> dict[str, list[Path]]:
+    """The notebooks that the index names, under `Lessons` and under `Workshops`, in its order."""
+    prose = "\n".join(source for kind, source in cells(INDEX) if kind == "markdown")
+    found = {}
+    for kind in ("Lessons", "Workshops"):
+        section = re.search(rf"^## {kind}\b.*?(?=^## |\Z)", prose, re.M | re.S)
+        assert section, f"the index has no section {kind}"
+        links = re.findall(r"\]\(([^)]+\.ipynb)\)", section[0])
+        found[kind] = [ROOT / "nbs" / link for link in dict.fromkeys(links)]
+    return found
+
+
+LESSONS = listed()["Lessons"]
+WORKSHOPS = listed()["Workshops"]
 
 
 def name(file: Path) -> str:
     """A file's path in the repository, for the test's name."""
     return file.relative_to(ROOT).as_posix()
-
-
-def cells(file: Path) -> list[tuple[str, str]]:
-    """(cell type, source) of every cell."""
-    return [(c["cell_type"], "".join(c["source"])) for c in json.loads(file.read_text(encoding="utf-8"))["cells"]]
 
 
 def only_imports(source: str) -> bool:
@@ -63,15 +74,33 @@ def test_notebook_opens_with_title_and_aim(notebook):
     kind, source = cells(notebook)[0]
     lines = [line for line in source.splitlines() if line.strip()]
     assert kind == "markdown" and lines[0].startswith("# ") and len(lines) > 1 and lines[1].startswith("> "), (
-        "the first cell starts with '# Title' and '> what you will be able to do'"
+        "the first cell starts with '# Title' and '> what the module is for'"
     )
 
 
+def prose_of(notebook: Path) -> str:
+    """All prose of a notebook."""
+    return "\n".join(source for kind, source in cells(notebook) if kind == "markdown")
+
+
 @pytest.mark.parametrize("notebook", LESSONS, ids=name)
-def test_notebook_is_a_lesson(notebook):
-    prose = "\n".join(source for kind, source in cells(notebook) if kind == "markdown")
+def test_a_lesson_says_what_it_teaches(notebook):
+    prose = prose_of(notebook)
+    assert "You will be able to" in cells(notebook)[0][1], "no aim in the first cell"
     assert re.search(r"^#+ Summary", prose, re.M), "no Summary"
     assert re.search(r"^#+ Exercises?\b", prose, re.M), "no Exercises"
+
+
+@pytest.mark.parametrize("notebook", WORKSHOPS, ids=name)
+def test_a_workshop_says_what_to_know_before_changing_it(notebook):
+    head = "\n".join(source for kind, source in cells(notebook)[:4] if kind == "markdown")
+    assert "**Before you change it**" in head
+    assert "You will be able to" not in head, "a workshop promises nothing"
+    assert not re.search(r"^#+ Exercises?\b", prose_of(notebook), re.M), "a workshop has no exercises"
+
+
+@pytest.mark.parametrize("notebook", NUMBERED, ids=name)
+def test_prose_comes_before_code(notebook):
     told = [source for kind, source in cells(notebook) if kind == "markdown"]
     code = [source for kind, source in cells(notebook) if kind == "code" and not only_imports(source)]
     assert len(told) >= len(code), f"{len(code)} code cells beside imports, but only {len(told)} of prose"
@@ -112,8 +141,12 @@ def test_export_is_in_step(tmp_path):
     assert not [f for f in made if made[f] != kept[f]], "run nbdev_export"
 
 
-def test_index_leads_to_every_notebook():
-    prose = "\n".join(source for kind, source in cells(ROOT / "nbs" / "index.ipynb") if kind == "markdown")
-    linked = set(re.findall(r"\]\(([^)]+\.ipynb)\)", prose))
-    there = {f.relative_to(ROOT / "nbs").as_posix() for f in LESSONS}
+def test_the_index_lists_every_notebook_once():
+    """As a lesson or as a workshop, in the order of reading."""
+    assert not set(LESSONS) & set(WORKSHOPS)
+    there = set(NUMBERED)
+    linked = {*LESSONS, *WORKSHOPS}
     assert linked == there, f"not in the index: {sorted(there - linked)}; not there: {sorted(linked - there)}"
+    for kind in (LESSONS, WORKSHOPS):
+        numbers = [int(file.name[:3]) for file in kind]
+        assert numbers == sorted(numbers), "the index follows the numbers"

@@ -1,4 +1,7 @@
-"Data that may not be passed on: of a restricted set no report text, no pixel and no identifying tag is in any exported file."
+"""Data that may not be passed on:
+
+of a restricted set no report text, no pixel and no identifying tag is in any exported file.
+"""
 
 import base64
 import io
@@ -18,9 +21,9 @@ from medret_nb.cli.page import write_page
 from medret_nb.cli.summary import ask_with_films, ask_with_sentences, results_table, save_table
 from medret_nb.cli.tour import QUICK, draw_figures, report_sections
 from medret_nb.data.dicom import from_dicom
+from medret_nb.data.overview import overview_text
 from medret_nb.data.sources import from_csv
 from medret_nb.data.studies import NOT_FOR_SHARING, StudySet
-from medret_nb.data.overview import overview_text
 from medret_nb.evaluation.results import evaluate
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.retrieval.embeddings import embed
@@ -108,7 +111,10 @@ def from_films(home):
 
 
 def export_all(studies: StudySet, out, show: bool | None = None):
-    "Everything that the package writes beside the StudySet itself: run, points, rankings, index, tables, figures, page."
+    """Everything that the package writes beside the StudySet itself:
+
+    run, points, rankings, index, tables, figures, page.
+    """
     training = TrainConfig(epochs=1, batch_size=8)
     method = CLIP.create(CLIPConfig(dim=16, size=SIZE, max_words=32))
     run = fit(method, studies, training, out / "run", progress=False)
@@ -180,7 +186,10 @@ def everything(folder):
 
 
 def holds(folder, needles: dict[str, bytes]) -> list[tuple[str, str]]:
-    "(file, needle) for each needle that is found, whatever its case; a date must stand alone, for longer numbers hold any digits by chance."
+    """(file, needle) for each needle that is found, whatever its case;
+
+    a date must stand alone, for longer numbers hold any digits by chance.
+    """
     wanted = {
         name: re.compile(rb"(?<![\d.])" + needle + rb"(?!\d)" if needle.isdigit() else re.escape(needle.lower()))
         for name, needle in needles.items()
@@ -203,7 +212,9 @@ def text_needles() -> dict[str, bytes]:
 
 
 def pixel_needles(studies: StudySet) -> dict[str, bytes]:
-    "Runs of 12 grey values of each film, as it is in the file and as the model sees it, as bytes and as float32 fractions."
+    """Runs of 12 grey values of each film, as it is in the file and as the model sees it, as bytes and as float32
+    fractions.
+    """
     rows = {}
     for k, image in enumerate(studies.images["image_id"]):
         for name, pixels in (("file", film(k)), ("square", studies.pixels(SIZE).take([image])[0])):

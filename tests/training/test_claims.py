@@ -11,17 +11,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from medret_nb.data.files import DataError
+from medret_nb.data.files import DataError, shipped_data
 from medret_nb.data.studies import StudySet
-from medret_nb.data.files import shipped_data
-from medret_nb.evaluation.intervals import paired_bootstrap
+from medret_nb.evaluation.intervals import paired_bootstrap, seed_interval
 from medret_nb.methods.clip import CLIP
 from medret_nb.methods.pcmepp import PCMEPP
 from medret_nb.methods.rra_vl import RRAVL
 from medret_nb.phantom.phantom import make_phantom
 from medret_nb.training import claims
-from medret_nb.training.claims import MEASURES, VERDICTS, Board, Claim, ambiguity_rows, board_figure, claims_board, load_claims, location_effect, row_effect, smallest_detectable, verdict
-from medret_nb.evaluation.intervals import seed_interval
+from medret_nb.training.claims import (
+    MEASURES,
+    VERDICTS,
+    Board,
+    Claim,
+    ambiguity_rows,
+    board_figure,
+    claims_board,
+    load_claims,
+    location_effect,
+    row_effect,
+    smallest_detectable,
+    verdict,
+)
 
 finite = st.floats(-1, 1)
 

@@ -7,12 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from medret_nb.data.files import DataError
-from medret_nb.data.files import shipped_data
-from medret_nb.evaluation.intervals import bootstrap_interval, holm, paired_bootstrap
+from medret_nb.data.files import DataError, shipped_data
+from medret_nb.evaluation.intervals import bootstrap_interval, holm, paired_bootstrap, seed_interval
 from medret_nb.evaluation.results import Results
 from medret_nb.methods.table import METHODS
-from medret_nb.evaluation.intervals import seed_interval
 from medret_nb.training.compare import (
     Arm,
     Budget,

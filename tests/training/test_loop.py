@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 
 from medret_nb.data.batches import BatchMaker
 from medret_nb.data.files import DataError, read_json
+from medret_nb.data.runs import Run
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.methods.table import load_method
 from medret_nb.training.curve import LossCurve
 from medret_nb.training.loop import TrainConfig, fit, learning_rate, make_optimiser
-from medret_nb.data.runs import Run
 
 
 def new(seed=0):

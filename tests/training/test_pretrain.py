@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from medret_nb.data.files import DataError, read_json
-from medret_nb.data.files import shipped_data
+from medret_nb.data.files import DataError, read_json, shipped_data
 from medret_nb.methods.encoders import TINY_SIZE, load_backbone
-from medret_nb.phantom.scenes import Finding, Patient, Scene
 from medret_nb.phantom.patients import sample_scenes
+from medret_nb.phantom.scenes import Finding, Patient, Scene
 from medret_nb.training import pretrain as module
 from medret_nb.training.pretrain import PretrainConfig, answers, draw_films, pretrain, questions_of, write_texts
 

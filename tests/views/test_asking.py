@@ -1,7 +1,5 @@
 """Questions to a kernel: which region a box means, films in pieces, and answers that are those of the command line."""
 
-import base64
-import json
 import re
 from io import BytesIO
 
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import alive
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -20,8 +19,7 @@ from medret_nb.retrieval.embeddings import embed_films, embed_texts
 from medret_nb.retrieval.search import build_index
 from medret_nb.views.asking import AskedFilm, Desk, Pieces, check_box, known_regions, overlap, redrawn, region_meant
 from medret_nb.views.explorer import explorer_view
-from medret_nb.views.items import from_arrays, gather
-from medret_nb.views.widget import _as_text, safe_json, script, style
+from medret_nb.views.items import from_arrays, items_from
 
 SIDE = st.floats(0, 1, width=32)
 
@@ -129,7 +127,7 @@ def run(small_phantom, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def desk(run):
-    return Desk(gather(run, split="train", progress=False), k=5)
+    return Desk(items_from(run, split="train", progress=False), k=5)
 
 
 def bring(desk, film, name="mine.png", **options):
@@ -267,7 +265,7 @@ def test_files_that_are_no_film_leave_all_as_it_was(desk, data, word):
 
 def test_without_regions_there_is_no_asking_at_a_place(small_phantom, tmp_path):
     CLIP.create(CLIPConfig(dim=8, data=str(small_phantom.folder))).save_pretrained(tmp_path)
-    desk = Desk(gather(tmp_path, split="train", progress=False), k=3)
+    desk = Desk(items_from(tmp_path, split="train", progress=False), k=3)
     assert desk.regions == [] and sorted(desk.answers()) == ["ask", "film", "sentence"]
     number, _ = bring(desk, desk.items.films[4])
     same(
@@ -285,43 +283,9 @@ def test_without_regions_there_is_no_asking_at_a_place(small_phantom, tmp_path):
     )
 
 
-MODEL = """
-const listeners = {}, fire = key => [...(listeners["change:" + key] ?? [])].forEach(call => call()), state = JSON.parse(document.getElementById("start").textContent);
-const text = (_, v) => v instanceof DataView ? btoa(Array.from(new Uint8Array(v.buffer), b => String.fromCharCode(b)).join("")) : v;
-let changed = new Set();
-const model = { get: key => state[key], set(key, value) { state[key] = value; changed.add(key); fire(key); }, on(name, call) { (listeners[name] ??= []).push(call); }, off() {},
-  async save_changes() { const keys = changed; changed = new Set(); for (const key of keys) for (const answer of await window.kernel(key, JSON.stringify(state[key], text))) { state.answer = answer; fire("answer"); } } };
-widget.render({ model, el: document.getElementById("view") });
-"""
-
-
-def alive(page, view, folder, width=1200):
-    "A view open in a page whose kernel is this process, as a notebook's widget would be."
-    answers, code = [], script().replace("export default", "const widget =") + MODEL
-    view.observe(lambda change: answers.append(_as_text(change["new"])) if change["new"].get("id") else None, "answer")
-
-    def kernel(key, value):
-        value = json.loads(value)
-        if isinstance(value.get("data"), str):
-            value["data"] = base64.b64decode(value["data"])
-        setattr(view, key, value)
-        return [answers.pop(0)] if answers else []
-
-    page.expose_function("kernel", kernel)
-    start = safe_json({"payload": _as_text(view.payload), "state": view.state})
-    (folder / "alive.html").write_text(
-        f'<!doctype html><meta charset="utf-8"><style>{style()}</style><body class="medret-page"><main id="view"></main><script id="start" type="application/json">{start}</script>'
-        f'<script type="module">{code}</script>',
-        encoding="utf-8",
-    )
-    page.set_viewport_size({"width": width, "height": 1000})
-    page.goto((folder / "alive.html").as_uri())
-    page.wait_for_selector("#view[data-ready]")
-
-
 @pytest.mark.browser
 def test_controls_follow_the_state_and_the_state_the_controls(run, page, tmp_path):
-    items = gather(run, split="train", progress=False)
+    items = items_from(run, split="train", progress=False)
     view = explorer_view(items, k=4, state={"chosen": 2, "find": "films", "regions": ["left lung"], "rho": 0.8})
     alive(page, view, tmp_path, 420)
 

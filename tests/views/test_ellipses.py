@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import HOSTILE, opened
 from playwright.sync_api import expect
-from test_widget import HOSTILE, opened
 
 from medret_nb.data.files import DataError
 from medret_nb.figures.figures import save_figure

@@ -1,23 +1,18 @@
-"""The explorer: payload, requests without a kernel's browser, the page in a browser without a network, hostile texts."""
+"""The explorer: payload, requests without a browser, the page in a browser without a network, hostile texts."""
 
 import re
 
 import numpy as np
 import pytest
+from pages import HOSTILE, array_of, opened
 from playwright.sync_api import expect
-from test_widget import HOSTILE, opened
 
 from medret_nb.data.files import DataError
 from medret_nb.figures.figures import save_figure
 from medret_nb.retrieval.search import build_index
 from medret_nb.views.explorer import explorer_figure, explorer_view, rarest
-from medret_nb.views.items import answers_to, from_arrays, gather
+from medret_nb.views.items import answers_to, from_arrays, items_from
 from medret_nb.views.widget import view_html
-
-
-def array_of(packed):
-    "A packed array, unpacked."
-    return np.frombuffer(packed["data"], packed["$array"]).reshape(packed["shape"])
 
 
 def some_items(n=40, seed=0, texts=None, **more):
@@ -65,7 +60,7 @@ def test_a_sentence_is_answered(small_phantom, tmp_path):
     view = explorer_view(tmp_path, split="train", progress=False, k=3)
     own = view.payload["private"]["texts"][0]
     view.request = {"id": 1, "kind": "sentence", "text": own}
-    items = gather(tmp_path, split="train", progress=False)
+    items = items_from(tmp_path, split="train", progress=False)
     np.testing.assert_array_equal(
         array_of(view.answer["positions"]), answers_to(items, "text-to-image", [0], 3).positions[0]
     )
@@ -102,7 +97,7 @@ def placed(small_phantom, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("placed")
     RRAVL.create(RRAVLConfig(dim=8, data=str(small_phantom.folder))).save_pretrained(folder)
-    return gather(folder, split="train", progress=False)
+    return items_from(folder, split="train", progress=False)
 
 
 def test_a_place_is_asked_for_by_name_by_box_and_on_a_new_film(placed):

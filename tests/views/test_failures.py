@@ -1,12 +1,12 @@
-"""The failures view: its rows against the evaluation, notes, a second method, the page in a browser without a network."""
+"""The failures view: rows against the evaluation, notes, a second method, the page in a browser without a network."""
 
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from pages import HOSTILE, array_of, opened
 from playwright.sync_api import expect
-from test_widget import HOSTILE, opened
 
 from medret_nb.data.files import DataError
 from medret_nb.data.studies import StudySet, choose_image
@@ -17,10 +17,6 @@ from medret_nb.figures.figures import save_figure
 from medret_nb.retrieval.points import Embeddings
 from medret_nb.views.failures import failures_figure, failures_view
 from medret_nb.views.widget import view_html
-
-
-def array_of(packed):
-    return np.frombuffer(packed["data"], packed["$array"]).reshape(packed["shape"])
 
 
 def judged(studies, mu=None, seed=0, noise=1.0, **more):

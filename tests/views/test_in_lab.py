@@ -1,4 +1,4 @@
-"""The views in JupyterLab, in a browser without a network: they open, answer to controls, ask the kernel, follow the theme."""
+"""The views in JupyterLab, without a network: they open, answer to controls, ask the kernel, follow the theme."""
 
 import re
 
@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from medret_nb.data.studies import StudySet, choose_image
 from medret_nb.data.files import shipped_data
+from medret_nb.data.studies import StudySet, choose_image
 
 
 def view_of(page, kind):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from medret_nb.data.files import DataError
 from medret_nb.retrieval.scoring import score_matrix
-from medret_nb.views.items import answers_to, best_of, from_arrays, gather
+from medret_nb.views.items import answers_to, best_of, from_arrays, items_from
 
 
 def naive_ranks(scores, groups):
@@ -69,14 +69,14 @@ def test_rows_with_nan_are_left_out_and_named():
 )
 def test_arrays_that_do_not_fit_are_refused(given, word):
     with pytest.raises(ValueError, match=word):
-        gather(**{"image": np.zeros((2, 3)), "text": np.zeros((2, 3)), **given})
+        items_from(**{"image": np.zeros((2, 3)), "text": np.zeros((2, 3)), **given})
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(DataError, match="no run"):
-        gather(tmp_path)
+        items_from(tmp_path)
     items = from_arrays(np.eye(2), np.eye(2))
-    assert gather(items) is items
+    assert items_from(items) is items
     with pytest.raises(ValueError, match="direction"):
         items.sides("sideways")
 
@@ -85,8 +85,8 @@ def test_a_run_gives_its_studies(small_phantom, tmp_path):
     from medret_nb.methods.clip import CLIP, CLIPConfig
 
     CLIP.create(CLIPConfig(dim=8, data=str(small_phantom.folder))).save_pretrained(tmp_path)
-    items = gather(tmp_path, split="train", progress=False)
+    items = items_from(tmp_path, split="train", progress=False)
     assert len(items) and len(items.texts) == len(items.films) == len(items.findings) == len(items)
     assert items.image.study_ids.tolist() == items.text.study_ids.tolist() and items.films[0].shape == (64, 64)
-    again = gather(tmp_path, split="train", progress=False)
+    again = items_from(tmp_path, split="train", progress=False)
     np.testing.assert_array_equal(again.image.mu, items.image.mu)

@@ -1,6 +1,7 @@
 """The machinery of the views: what is packed arrives, hostile texts stay texts, pages need no network and no kernel."""
 
 import base64
+import hashlib
 import json
 import re
 import shutil
@@ -12,14 +13,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import HOSTILE, opened
 from playwright.sync_api import expect
 
 from medret_nb.data.files import DataError
 from medret_nb.data.studies import NOT_FOR_SHARING
 from medret_nb.views.widget import (
+    STATIC,
     Pictures,
     View,
     colour_codes,
+    join_modules,
     make_view,
     pack,
     points_view,
@@ -29,17 +33,6 @@ from medret_nb.views.widget import (
     thumbnails,
     view_html,
 )
-
-HOSTILE = [
-    "</script><script>document.title='caught'</script>",
-    "<img src=http://127.0.0.1:9/x onerror=\"document.title='caught'\">",
-    "\"'`&amp;&lt;b&gt;",
-    "\u202eright to left\u2066\u200f",
-    "<!--<script>",
-    "\ud800 half a pair",
-    "word " * 2000,
-    "{{constructor}} ${1} \\u003cscript\\u003e",
-]
 
 
 def payload_of(path) -> dict:
@@ -181,12 +174,91 @@ def test_a_page_is_the_same_each_time(tmp_path):
     assert first == second
 
 
+HARMFUL = [
+    "innerHTML",
+    "outerHTML",
+    "insertAdjacentHTML",
+    r"document\.write",
+    r"\beval\(",
+    "new Function",
+    "DOMParser",
+    r"fetch\(",
+    "XMLHttpRequest",
+    r"https?://(?!www\.w3\.org/2000/svg)",
+    "</script",
+]
+
+
 def test_the_script_sets_texts_as_texts_only():
-    assert not re.search(
-        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|fetch\(|XMLHttpRequest|https?://(?!www\.w3\.org/2000/svg)|</script",
-        script(),
-    )
+    assert not re.search("|".join(HARMFUL), script())
     assert "url(" not in style() and "@import" not in style()
+
+
+def test_modules_are_joined_behind_those_that_they_import_from():
+    sources = {
+        "a.js": 'import { twice } from "./c.js";\nimport {\n  half,\n  none,\n} from "./b.js";\n\n'
+        "export default twice(half);\n",
+        "b.js": "export const half = 0.5;\nexport async function none() {}\n",
+        "c.js": "// export function old\nexport class Two {}\nexport function twice(x) {\n  return x * 2;\n}\n",
+    }
+    joined = join_modules(sources)
+    assert joined == join_modules(dict(reversed(sources.items())))
+    assert joined.index("class Two") < joined.index("const half") < joined.index("export default twice(half);")
+    assert "import" not in joined and joined.count("export") == 2  # a comment, and the default
+    assert join_modules({}) == ""
+
+
+@pytest.mark.parametrize(
+    "sources, word",
+    [
+        ({"a.js": 'import { x } from "./b.js";\n'}, "a.js: imports from b.js, which is not there"),
+        ({"a.js": 'import { x as y } from "./b.js"; //\n', "b.js": ""}, "a.js: cannot join 'import"),
+        ({"a.js": 'import * as b from "./b.js";\n', "b.js": ""}, "cannot join"),
+        ({"a.js": 'import "./b.js";\n', "b.js": ""}, "cannot join"),
+        ({"a.js": "const x = 1;\nexport { x };\n"}, "a.js: cannot join 'export { x };'"),
+        ({"a.js": 'export * from "./b.js";\n', "b.js": ""}, "cannot join"),
+        ({"a.js": "const x = 1;\n", "b.js": "function x() {}\n"}, "b.js: x is a name at the top of a.js too"),
+        (
+            {"a.js": 'import { x } from "./b.js";\n', "b.js": 'import { y } from "./a.js";\nexport const x = y;\n'},
+            "a.js: imports itself by way of b.js",
+        ),
+    ],
+)
+def test_modules_that_cannot_be_joined_are_refused(sources, word):
+    with pytest.raises(ValueError, match=re.escape(word)):
+        join_modules(sources)
+
+
+def test_names_that_are_imported_under_another_are_refused():
+    with pytest.raises(ValueError, match="another name"):
+        join_modules({"a.js": 'import { x as y } from "./b.js";\n', "b.js": "export const x = 1;\n"})
+
+
+def test_a_page_names_its_script_by_its_hash(tmp_path):
+    page = view_html(points_view([0, 1], [0, 1]), tmp_path / "p.html").read_text(encoding="utf-8")
+    code = re.search(r'<script type="module">(.*?)</script>', page, re.S)[1]
+    mark = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    assert f"script-src 'sha256-{mark}'" in page and code.endswith("\nbootstrap();\n")
+
+
+@pytest.mark.browser
+def test_each_file_is_a_module_on_its_own(page):
+    "The browser loads them by their own imports, unjoined."
+    address = "http://127.0.0.1:9/"
+    views = sorted(path.name for path in STATIC.glob("*.js"))
+
+    def serve(route):
+        name = route.request.url.removeprefix(address)
+        if name in views:
+            return route.fulfill(body=(STATIC / name).read_text(encoding="utf-8"), content_type="text/javascript")
+        return route.fulfill(body="<!doctype html><title>modules</title>", content_type="text/html")
+
+    page.route(f"{address}**", serve)
+    page.goto(address)
+    load = "names => Promise.all(names.map(name => import('/' + name))).then(() => import('/core.js'))"
+    registered = page.evaluate(f"names => ({load})(names).then(core => Object.keys(core.VIEWS).sort())", views)
+    assert registered == ["attention", "ellipses", "explorer", "failures", "points", "prototypes"]
+    assert not page.errors, page.errors
 
 
 @pytest.mark.slow
@@ -203,14 +275,6 @@ def test_a_wheel_holds_the_static_files(root, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     names = zipfile.ZipFile(next((tmp_path / "made").glob("*.whl"))).namelist()
     assert {f"medret_nb/views/static/{p.name}" for p in (root / "medret_nb/views/static").iterdir()} <= set(names)
-
-
-def opened(page, path, width=1200, scheme="light"):
-    "Open a page from disk and wait until its map has been drawn."
-    page.emulate_media(color_scheme=scheme)
-    page.set_viewport_size({"width": width, "height": 900})
-    page.goto(path.as_uri())
-    page.wait_for_selector("#medret-view[data-ready]")
 
 
 @pytest.mark.browser
