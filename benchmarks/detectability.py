@@ -137,9 +137,9 @@ class Namer(nn.Module):
 
 
 def focal(places, where, usual, gamma=2.0):
-    """Focal loss of a map (B, findings, S, S) against 0/1:
+    """Focal loss of a map (B, findings, S, S) against 0/1.
 
-    for each finding the sum over cells, by the cells usually covered, `usual` (findings,).
+    For each finding the sum over cells, by the cells usually covered, `usual` (findings,).
     """
     p, loss = places.sigmoid(), F.binary_cross_entropy_with_logits(places, where, reduction="none")
     loss = loss * torch.where(where > 0, 1 - p, p) ** gamma
@@ -147,9 +147,9 @@ def focal(places, where, usual, gamma=2.0):
 
 
 def shifted(films, boxes, generator, reach=6):
-    """Films moved by up to `reach` pixels each way, edges repeated, a little brighter or darker;
+    """Films moved by up to `reach` pixels each way, edges repeated, a little brighter or darker.
 
-    boxes (fractions) move along.
+    Boxes (fractions) move along.
     """
     size = films.shape[-1]
     padded = F.pad(films[:, None].float(), (reach,) * 4, mode="replicate")[:, 0]
@@ -207,9 +207,9 @@ def train(films, truth, boxes, epochs, seed, lr=2e-3, batch=48):
 
 
 def by_fifths(scores, dprime, parts=5):
-    """One row for each finding:
+    """One row for each finding.
 
-    median d' and area under the ROC curve in each fifth of d', and their rank correlation.
+    Median d' and area under the ROC curve in each fifth of d', and their rank correlation.
     """
     rows = []
     for k, name in enumerate(NAMES):

@@ -107,9 +107,9 @@ def contrastive_loss(n=2048, d=128):
 
 
 def gloria_loop(films, reports, lengths, attention=4.0, pool=5.0):
-    """GLoRIA's formulation:
+    """GLoRIA's formulation.
 
-    channels first, one report at a time, copied for every film. films (B, D, R), reports (B, D, W).
+    Channels first, one report at a time, copied for every film. films (B, D, R), reports (B, D, W).
     """
     columns, count = [], len(films)
     for report, length in zip(reports, lengths):

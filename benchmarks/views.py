@@ -37,7 +37,8 @@ from medret_nb.data.tables import FINDINGS
 from medret_nb.evaluation.results import evaluate
 from medret_nb.retrieval.points import Embeddings
 from medret_nb.views.asking import Desk
-from medret_nb.views.attention import attention_view, look_at
+from medret_nb.views.attention import attention_view
+from medret_nb.views.looks import look_at
 from medret_nb.views.ellipses import ellipses_view
 from medret_nb.views.explorer import explorer_view
 from medret_nb.views.failures import failures_view

@@ -1,6 +1,6 @@
-"""What tests share beside fixtures:
+"""What tests share beside fixtures.
 
-where the checkout lies, the environment of child processes, the notebooks' cells.
+Where the checkout lies, the environment of child processes, the notebooks' cells.
 """
 
 import ast
@@ -16,9 +16,9 @@ PACKAGE = "medret_nb"
 
 
 def child_environment(**extra) -> dict:
-    """The environment for child processes:
+    """The environment for child processes.
 
-    this Python first in PATH, the checkout importable, no network for models.
+    This Python first in PATH, the checkout importable, no network for models.
     """
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return {

@@ -34,6 +34,7 @@ class Claims(Command):
     "Bootstrap draws of patients."
 
     def run(self) -> None:
+        "Ask each claim; print the board, and write it with its figure."
         from medret_nb.data.studies import StudySet
         from medret_nb.data.files import shipped_data
         from medret_nb.figures.figures import save_figure

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from .commands import OfRun, run_points
+from .commands import OfRun, run_points, studies_of_split
 from ..data.files import DataError
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 # %% ../../nbs/cli/925_evaluate.ipynb #494bc140
 OF_A_MODEL = {
     "location": ("location", "evaluate_location"),
-    "zero-shot": ("zero_shot", "evaluate_zero_shot"),
-    "grounding": ("grounding", "evaluate_grounding"),
-    "corruptions": ("robustness", "evaluate_robustness"),
-    "falsified": ("falsified", "evaluate_falsified"),
+    "zero-shot": ("zero_shot_runs", "evaluate_zero_shot"),
+    "grounding": ("grounding_runs", "evaluate_grounding"),
+    "corruptions": ("robustness_runs", "evaluate_robustness"),
+    "falsified": ("falsified_runs", "evaluate_falsified"),
 }
 
 
@@ -52,11 +52,10 @@ def show_difference(other: Path, found: "Results", protocol: str, split: str) ->
     if not Results.there(place):
         raise DataError(f"{other}: is not measured on {split} under {protocol} yet; run medret evaluate on it first")
     table = compare_results(Results.load(place), found)
-    print(
-        f"\nthis run minus {other}, on the same queries ({table['queries'].iloc[0]}), 95 % interval by patient, p "
-        f"after Holm over these rows"
-    )
-    for row in table.to_dict("records"):
+    rows = table.to_dict("records")
+    asked = f"on the same queries ({rows[0]['queries']})"
+    print(f"\nthis run minus {other}, {asked}, 95 % interval by patient, p after Holm over these rows")
+    for row in rows:
         bracket = f"[{row['low']:+.3f}, {row['high']:+.3f}]"
         print(f"{row['direction']:15s}{row['metric']:13s}{row['difference']:+.3f}  {bracket}  p {row['p_holm']:.3f}")
 
@@ -97,15 +96,20 @@ class Evaluate(OfRun):
 
     def run(self) -> None:
         "Measure under each protocol in turn, print and write the numbers."
-        from medret_nb.cli.summary import measure_points
         from medret_nb.data.runs import Run
 
         unpaired = [protocol for protocol in self.protocol if protocol in OF_A_MODEL]
         if self.against and unpaired:
             raise DataError(f"against: there is no paired difference of {unpaired[0]}; leave one of them out")
         run = Run(self.run_folder)
-        studies = run.studies(self.data)
-        part = studies if self.split == "all" else studies.split(self.split)
+        self.measure_all(run.studies(self.data), run.evaluation_folder)
+        print(f"\nwritten to {run.evaluation_folder}")
+
+    def measure_all(self, studies: "StudySet", out: Path) -> None:
+        "Measure `studies` under each protocol in turn into the folder `out`; points are made when first needed."
+        from medret_nb.cli.summary import measure_points
+
+        part = studies_of_split(studies, self.split)
         points = None
         for protocol in dict.fromkeys(self.protocol):
             print()
@@ -113,7 +117,6 @@ class Evaluate(OfRun):
                 measure_model(self.run_folder, studies, self.split, protocol)
                 continue
             points = points or run_points(self.run_folder, studies, self.split)
-            found = measure_points(points, part, protocol, self.k, run.evaluation_folder)
+            found = measure_points(points, part, protocol, self.k, out)
             if self.against:
                 show_difference(self.against, found, protocol, self.split)
-        print(f"\nwritten to {run.evaluation_folder}")

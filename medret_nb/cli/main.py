@@ -29,7 +29,8 @@ from .embed import Embed
 from .evaluate import Evaluate
 from .compare import compare_command
 from .pretrain import pretrain_command
-from .report import Figures, Report
+from .figures import Figures
+from .report import Report
 from .search import Search, printable
 from ..data.files import DataError
 

@@ -29,6 +29,7 @@ def pretrain_command() -> type[Command]:
         config: tyro.conf.OmitArgPrefixes[PretrainConfig] = field(default_factory=PretrainConfig)
 
         def run(self) -> None:
+            "Pretrain, and say the final losses."
             from medret_nb.training.pretrain import pretrain
 
             made = pretrain(self.out, self.config)

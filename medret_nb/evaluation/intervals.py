@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['cluster_codes', 'cluster_sums', 'drawn_weights', 'bootstrap_draws', 'interval', 'resampled_rows',
-           'bootstrap_interval', 'statistic_interval', 'seed_interval', 'macro_mean', 'multinomial_weights',
-           'macro_interval', 'patient_weights', 'Difference', 'paired_bootstrap', 'holm']
+           'bootstrap_interval', 'statistic_interval', 'seed_interval', 'drawn_rows', 'macro_mean',
+           'multinomial_weights', 'macro_interval', 'patient_weights', 'Difference', 'paired_bootstrap', 'holm']
 
 # %% ../../nbs/evaluation/500_intervals.ipynb #04a45fd1
 from collections.abc import Callable, Iterator
@@ -128,6 +128,16 @@ def seed_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]
         return float("nan"), float("nan")
     half = stats.t.ppf(0.5 + level / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
+
+# %% ../../nbs/evaluation/500_intervals.ipynb #b49ef795
+def drawn_rows(clusters: ArrayLike | None, count: int, n: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """As `resampled_rows`, the same draws, but cluster by cluster in the order of drawing."""
+    code, size = cluster_codes(clusters, count)
+    ends = np.cumsum(np.bincount(code, minlength=size))
+    members = np.split(np.argsort(code, kind="stable"), ends[:-1])
+    rng = np.random.default_rng(seed)
+    for _ in range(n if size else 0):
+        yield np.concatenate([members[cluster] for cluster in rng.integers(0, size, size)])
 
 # %% ../../nbs/evaluation/500_intervals.ipynb #0e01f21b
 def _cell_sums(values: np.ndarray, cell: np.ndarray, size: int) -> np.ndarray:

@@ -86,7 +86,8 @@ def said_by(claims: Iterable[Assertion]) -> Said:
     groups = {"there": [], "absent": [], "maybe": []}
     for claim in claims:
         groups[_group(claim)] += _things(COVERS[claim.finding], claim.side, claim.zone, claim.low, claim.high)
-    return Said(**{name: tuple(dict.fromkeys(things)) for name, things in groups.items()})
+    once = {name: tuple(dict.fromkeys(things)) for name, things in groups.items()}
+    return Said(once["there"], once["absent"], once["maybe"])
 
 
 def shown_by(scene: Scene) -> Said:
@@ -161,10 +162,8 @@ def _denied(thing: Thing, absent: Sequence[Thing]) -> bool:
 
 def _mentioned(thing: Thing, said: Said) -> bool:
     """Whether a report speaks of something of that kind on that side, firmly or not."""
-    for claim in said.there + said.maybe:
-        if thing.kinds & claim.kinds and _alike(claim.side, thing.side, False):
-            return True
-    return False
+    claims = said.there + said.maybe
+    return any(thing.kinds & claim.kinds and _alike(claim.side, thing.side, False) for claim in claims)
 
 
 def _passed_over(thing: Thing, report: Said) -> bool:
@@ -176,6 +175,11 @@ def _passed_over(thing: Thing, report: Said) -> bool:
 def _right_about(claim: Thing, things: Sequence[Thing], exact: bool) -> bool:
     """Whether a claim meets one of these things."""
     return any(meets(claim, thing, exact) for thing in things)
+
+
+def _rightly_told(thing: Thing, claims: Sequence[Thing], exact: bool) -> bool:
+    """Whether one of these claims meets a thing."""
+    return any(meets(claim, thing, exact) for claim in claims)
 
 
 def holds(report: Said, film: Said) -> bool:
@@ -247,7 +251,7 @@ def differences(report: Said, film: Said) -> tuple[list[Mismatch], int]:
     stated = merged(report.there)
     shown, seen = _seen(film)
     wrong = [claim for claim in stated if not _right_about(claim, seen, film.exact)]
-    free = [thing for thing in shown if not any(meets(claim, thing, film.exact) for claim in stated)]
+    free = [thing for thing in shown if not _rightly_told(thing, stated, film.exact)]
     found = _mistold(wrong, free)
     shared = len(stated) - sum(mismatch.kind == "absent" for mismatch in found)
     told = {mismatch.thing for mismatch in found}

@@ -179,22 +179,23 @@ class MCRConfig(MethodConfig):
 
 # %% ../../nbs/methods/620_mcr.ipynb #7b62b414
 def masked_inputs(
-    batch: Any, patches: int, hidden_patches: float, hidden_words: float, mask_token: int
+    batch: Any, patches: int, config: MCRConfig, mask_token: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What this epoch shows of the first film and the first text of each study of a `Batch`.
 
     Of N patches the K = N - round(r_v N) with the smallest noise u_n(key) stay. Of a text's T words the
     max(round(r_t T), 1) with the smallest noise u_w(~key) are hidden, all pieces of them.
 
-    patches : N. hidden_patches : r_v. hidden_words : r_t; 0 hides none. mask_token : what stands for a hidden piece.
+    patches : N. config : its hidden_patches is r_v, its hidden_words r_t; 0 hides none. mask_token : what stands for a
+    hidden piece.
 
     Returns keep (B, K), the hidden patches (B, N), tokens (B, W), and the hidden pieces (B, W).
     """
     key = batch.key[:, 0]
     tokens = batch.tokens[:, 0]
-    keep, gone = keep_patches(keyed_noise(key, patches), hidden_patches)
+    keep, gone = keep_patches(keyed_noise(key, patches), config.hidden_patches)
     noise = keyed_noise(~key, tokens.shape[1])  # another key: words are drawn apart from patches
-    shown, silent = mask_words(tokens, batch.word_ids[:, 0], noise, hidden_words, mask_token)
+    shown, silent = mask_words(tokens, batch.word_ids[:, 0], noise, config.hidden_words, mask_token)
     return keep, gone, shown, silent
 
 # %% ../../nbs/methods/620_mcr.ipynb #032da38a
@@ -247,8 +248,7 @@ class MCR(Method):
 
     def hide(self, batch: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         "What this epoch shows of each study: keep (B, K), hidden patches (B, N), tokens (B, W), hidden pieces (B, W)."
-        c = self.config
-        return masked_inputs(batch, self.patches, c.hidden_patches, c.hidden_words, self.tokenizer.mask_token_id)
+        return masked_inputs(batch, self.patches, self.config, self.tokenizer.mask_token_id)
 
     def encode_batch(self, batch: Any) -> dict[str, Tensor]:
         "Vectors of each study's masked film and text, and what their reconstruction costs: sums and counts."

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -114,7 +115,7 @@ def _boxed(studies: StudySet) -> pd.DataFrame:
 def _annotations(rows: pd.DataFrame) -> dict[tuple, list]:
     "Rows of one film that belong together: by annotation_id, or lacking it by phrase, or alone."
     found = {}
-    for row in rows.itertuples():
+    for row in cast(Iterable[Any], rows.itertuples()):
         own = ("row", row.Index)
         if row.annotation_id:
             own = ("annotation", row.annotation_id)
@@ -147,12 +148,12 @@ def ask_phrases(studies: StudySet, pixels: Pixels, every_image: bool = False) ->
     finding has a box.
     """
     rows = _boxed(studies)
-    boxed = studies.images[studies.images["image_id"].isin(rows["image_id"])]
+    boxed = pd.DataFrame(studies.images[studies.images["image_id"].isin(rows["image_id"])])
     readable = pd.DataFrame(boxed[boxed["image_id"].isin(list(pixels.rows))])
     if not len(readable):
         raise DataError("grounding: no finding has a box on a film that can be read")
     films = readable if every_image else choose_image(readable)
-    seen = rows[rows["image_id"].isin(readable["image_id"])]
+    seen = pd.DataFrame(rows[rows["image_id"].isin(readable["image_id"])])
     kept = pd.DataFrame(seen[seen["image_id"].isin(films["image_id"])])
     table = _questions(_annotations(kept)).merge(films[["image_id", "study_id"]], on="image_id")
     group = pd.Series(connected_groups(studies.studies), index=studies.studies["study_id"])

@@ -57,7 +57,7 @@ def restore_generators(tensors: dict[str, Tensor]) -> None:
         torch.cuda.set_rng_state(cuda)
 
 # %% ../../nbs/training/540_checkpoints.ipynb #e8b552b1
-WEIGHTS = "model.safetensors"
+WEIGHTS = Run.weights_name
 OPTIMISER = "optimiser.safetensors"
 STATE = "state.json"
 
@@ -76,7 +76,7 @@ def write_checkpoint(place: Path, method: Method, optimiser: torch.optim.Optimiz
 
 
 def save_checkpoint(folder: Path, method: Method, optimiser: torch.optim.Optimizer, state: dict) -> None:
-    "Write `checkpoints/step-<step>` of a run atomically, then remove older ones. `DataError` where it cannot be written."
+    "Write `checkpoints/step-<step>` of a run atomically, then remove older ones. `DataError` where that fails."
     place = Run(folder).checkpoints_folder
     temporary = place / f".{uuid.uuid4().hex[:8]}"
     temporary.mkdir(parents=True)

@@ -7,7 +7,7 @@ __all__ = ['empty_curve', 'LossCurve']
 
 # %% ../../nbs/training/544_curve.ipynb #fdfee9d5
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from plotly.graph_objects import FigureWidget
@@ -55,7 +55,7 @@ class LossCurve:
 
     def _extend(self, trace: int, points: Sequence[tuple[int, float]]) -> None:
         "Add points (step, value) to the first or the second line."
-        line = self.figure.data[trace]
+        line: Any = self.figure.data[trace]
         with self.figure.batch_update():
             line.x = [*(line.x if line.x is not None else ()), *[x for x, _ in points]]
             line.y = [*(line.y if line.y is not None else ()), *[y for _, y in points]]

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medret_nb.cli.page import answers, facts, figure_uri, film_uri, inside, picture, prose, shown, table, write_page
+from medret_nb.cli.page import answers, figure_uri, film_uri, inside, picture, prose, table, write_page
+from medret_nb.phantom.assertions import facts
+from medret_nb.evaluation.measured import shown
 from medret_nb.cli.page import page as make_page
 from medret_nb.data.studies import NOT_FOR_SHARING
 from medret_nb.figures.scores import curve_figure

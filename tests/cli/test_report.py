@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from medret_nb.cli.report import CONFIDENCES, _telling, trust_table, write_figures, write_report
+from medret_nb.cli.trust import CONFIDENCES, trust_table
+from medret_nb.cli.figures import _telling, write_figures
+from medret_nb.cli.report import write_report
 from medret_nb.data.files import DataError
 from medret_nb.data.studies import NOT_FOR_SHARING, StudySet
 from medret_nb.evaluation.reliability import auroc

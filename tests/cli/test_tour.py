@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from medret_nb.cli.summary import markdown
-from medret_nb.cli.tour import QUICK_NOTE, Clock, Plan, shuffled
+from medret_nb.cli.tour import QUICK_NOTE, shuffled
+from medret_nb.cli.plan import Clock, Plan
 from medret_nb.methods.table import METHODS
 from medret_nb.retrieval.points import Embeddings
 

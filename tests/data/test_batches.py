@@ -65,13 +65,15 @@ def test_an_epoch_visits_every_study_once_and_can_start_late(small_phantom, toke
 def test_one_view_is_the_film_that_evaluation_uses(small_phantom, tokenizer):
     made = maker(small_phantom, tokenizer)
     rule = dict(zip(*choose_image(small_phantom.images)[["study_id", "image_id"]].to_numpy().T))
-    assert all(made.films(i, epoch) == [rule[study]] for epoch in (0, 1) for i, study in enumerate(made.study_ids))
+    assert all(
+        made.draws.films(i, epoch) == [rule[study]] for epoch in (0, 1) for i, study in enumerate(made.study_ids)
+    )
 
 
 def test_two_views_differ_where_the_study_has_two(small_phantom, tokenizer):
     made = maker(small_phantom, tokenizer, views=2)
     batch = made.batch(range(len(made)))
-    several = torch.tensor([len(made.images[s]) > 1 for s in made.study_ids])
+    several = torch.tensor([len(made.draws.usable.images[s]) > 1 for s in made.study_ids])
     assert several.any() and not several.all()
     assert torch.equal(batch.view_mask[:, 1], several) and batch.view_mask[:, 0].all()
     assert not torch.equal(batch.pixels[~several][:, 0], batch.pixels[~several][:, 1])  # the same film, varied apart
@@ -79,8 +81,8 @@ def test_two_views_differ_where_the_study_has_two(small_phantom, tokenizer):
 
 def test_two_sections_and_the_missing_one(small_phantom, tokenizer):
     made = maker(small_phantom, tokenizer, sections=2)
-    for i, parts in enumerate(made.parts):
-        first, second = made.words(i, 0)
+    for i, parts in enumerate(made.draws.usable.parts):
+        first, second = made.draws.words(i, 0)
         if len(parts) == 2:
             assert [first, second] == parts
         else:

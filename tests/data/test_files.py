@@ -131,6 +131,13 @@ def test_hashes_tell_contents_apart(tmp_path):
     assert folder_hash(tmp_path) != one
 
 
+def test_the_order_of_a_tables_rows_is_part_of_its_content():
+    table = pd.DataFrame({"study_id": ["s1", "s2", "s3"], "findings": ["clear", "", "edema"]})
+    turned = table.iloc[::-1].reset_index(drop=True)
+    assert hash_of(turned) != hash_of(table)
+    assert hash_of(turned.sort_values("study_id").reset_index(drop=True)) == hash_of(table)
+
+
 @pytest.mark.parametrize("kill_at", range(5))
 def test_files_that_belong_together_are_never_mixed(tmp_path, kill_at):
     def both(word):

@@ -27,6 +27,20 @@ def test_sections_codes_and_images_of_one_report():
     assert one.major == ("Pleural Effusion/left",) and one.automatic == () and one.images == ("CXR7_IM-0001-1001",)
 
 
+def test_of_two_sections_with_one_label_the_last_stands():
+    once = '<AbstractText Label="FINDINGS">Small effusion.</AbstractText>'
+    report = openi_report(1, "Small effusion.")
+    assert report.count(once) == 1
+    twice = report.replace(once, once + once.replace("Small", "Large"))
+    assert parse_report(twice, "twice.xml").findings == "Large effusion."
+
+
+def test_reports_of_equal_codes_have_one_number():
+    codes = ["Pleural Effusion/left", "normal", "Pleural Effusion/left", "normal"]
+    reports = [parse_report(openi_report(k, "Clear.", code), "here") for k, code in enumerate(codes)]
+    assert code_sets(reports).tolist() == [0, 1, 0, 1]
+
+
 @pytest.mark.parametrize(
     "text, words",
     [

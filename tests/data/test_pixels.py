@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from medret_nb.data import pixels as module
+from medret_nb.data.checksums import cache_folder
 from medret_nb.data.files import DataError
 from medret_nb.data.images import letterbox, read_image
-from medret_nb.data.pixels import cache_folder, open_pixels, pixels_key
+from medret_nb.data.pixels import open_pixels, pixels_key
 
 KILLED = """
 import json, os, signal, sys, time
@@ -188,3 +189,17 @@ def test_the_key_follows_ids_files_and_size_but_not_the_place(films, tmp_path):
     moved = tmp_path.with_name(tmp_path.name + "-moved")
     tmp_path.rename(moved)
     assert before == pixels_key(ids, [moved / path.name for path in paths], 24, moved)
+
+
+def test_the_key_knows_what_the_file_system_knows_and_no_more(films, tmp_path):
+    """A film changed without another size or time goes unnoticed: to hash all bytes would cost what is to be saved."""
+    ids, paths = films[0][:4], films[1][:4]
+    key = pixels_key(ids, paths, 24, tmp_path)
+    facts = paths[3].stat()
+    content = bytearray(paths[3].read_bytes())
+    content[-40] ^= 1
+    paths[3].write_bytes(content)
+    os.utime(paths[3], ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert pixels_key(ids, paths, 24, tmp_path) == key
+    os.utime(paths[3])
+    assert pixels_key(ids, paths, 24, tmp_path) != key

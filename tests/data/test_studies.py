@@ -26,6 +26,13 @@ def test_a_set_saved_and_loaded_is_the_same(tmp_path):
     assert not [path for path in (tmp_path / "a").iterdir() if ".tmp" in path.name]
 
 
+def test_two_tables_that_pandas_wrote_are_a_study_set(tmp_path):
+    pd.DataFrame({"study_id": ["s1"], "findings": ["Clear lungs."]}).to_parquet(tmp_path / "studies.parquet")
+    pd.DataFrame({"image_id": [], "study_id": [], "path": []}).to_parquet(tmp_path / "images.parquet")
+    least = StudySet.load(tmp_path)
+    assert len(least) == 1 and least.notes == ["1 studies have no image"]
+
+
 def test_paths_stay_true_when_the_set_is_saved_elsewhere_or_moved(tmp_path):
     first = collection(tmp_path / "a").save(tmp_path / "a")
     assert first.images["path"].tolist() == [f"{i}.png" for i in range(6)]

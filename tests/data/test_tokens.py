@@ -83,6 +83,11 @@ def test_same_pieces_in_another_process(tok):
     assert json.loads(out) == tok.get_vocab()
 
 
+def test_a_word_that_is_frequent_takes_fewer_pieces(tok):
+    told = train_tokenizer(CORPUS + ["Pleuritis."] * 10, size=200)
+    assert len(told.tokenize("pleuritis")) < len(tok.tokenize("pleuritis"))
+
+
 def test_training_needs_words_and_room():
     with pytest.raises(DataError, match="hold no word"):
         train_tokenizer(["", "  "])

@@ -166,3 +166,16 @@ def test_macro_interval_resamples_patients_together():
         low,
         high,
     )
+
+
+def test_drawn_rows_come_patient_by_patient_in_the_order_of_drawing():
+    patients = np.array(["b", "a", "b", "c", "a"])
+    rng = np.random.default_rng(3)
+    for rows in intervals.drawn_rows(patients, 5, 20, seed=3):
+        drawn = np.array(["a", "b", "c"])[rng.integers(0, 3, 3)]
+        slow = [row for name in drawn for row in range(5) if patients[row] == name]
+        assert rows.tolist() == slow
+    assert not list(intervals.drawn_rows([], 0, 5))
+    assert [sorted(rows) for rows in intervals.drawn_rows(patients, 5, 4)] == [
+        rows.tolist() for rows in intervals.resampled_rows(patients, 5, 4)
+    ]

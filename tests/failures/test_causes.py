@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from medret_nb.data.files import DataError
 from medret_nb.data.reports import section_text
-from medret_nb.data.studies import StudySet
+from medret_nb.data.studies import StudySet, choose_image
 from medret_nb.evaluation.results import evaluate
 from medret_nb.failures.causes import (
     BLAME,
@@ -21,7 +21,8 @@ from medret_nb.failures.causes import (
     hubness,
     k_occurrence,
 )
-from medret_nb.failures.relations import RELATIONS, WEIGHTS, Difference, Thing, relate, said_by, shown_by
+from medret_nb.failures.relations import RELATIONS, WEIGHTS, Mismatch, Said, Thing, relate, said_by, shown_by
+from medret_nb.phantom.assertions import Assertion
 from medret_nb.phantom.truth_tables import load_truth
 from medret_nb.retrieval.points import Embeddings
 
@@ -37,29 +38,24 @@ def test_occurrences_and_skewness_are_those_of_a_loop(lists):
     assert hubness([]) == 0
 
 
-def points(studies, seed=0, noise=1.0, ids=None):
+def points(studies, seed=0, noise=1.0):
     "Two sides of random points, an image near its text."
-    rng, n = np.random.default_rng(seed), len(studies.studies)
-    mu, names = rng.normal(size=(n, 8)).astype(np.float32), studies.studies["study_id"].to_numpy(object)
-    from medret_nb.data.studies import choose_image
-
+    rng = np.random.default_rng(seed)
+    names = studies.studies["study_id"].to_numpy(object)
+    mu = rng.normal(size=(len(names), 8)).astype(np.float32)
     films = choose_image(studies.images).set_index("study_id").loc[list(names), "image_id"].to_numpy(object)
     meta = {"similarity": "cosine", "split": "all", "policy": "both"}
+    near = mu + noise * rng.normal(size=mu.shape).astype(np.float32)
     return (
-        Embeddings(
-            films, names, mu + noise * rng.normal(size=mu.shape).astype(np.float32), None, meta | {"modality": "image"}
-        ),
+        Embeddings(films, names, near, None, meta | {"modality": "image"}),
         Embeddings(names, names, mu, None, meta | {"modality": "text"}),
     )
 
 
 @pytest.fixture(scope="module")
 def explained(small_phantom):
-    part = small_phantom.select(
-        small_phantom.studies["study_id"].to_numpy(object)[
-            [bool(t.strip()) for t in section_text(small_phantom, "both")]
-        ]
-    )
+    told = [bool(text.strip()) for text in section_text(small_phantom, "both")]
+    part = small_phantom.select(small_phantom.studies["study_id"].to_numpy(object)[told])
     results = evaluate(*points(part), part, "text", draws=20, verbose=False)
     return part, results, explain(results, part, k=5)
 
@@ -70,14 +66,11 @@ def test_every_failed_query_has_a_row(explained):
         results.queries[["query", "direction", "relevant"]], on=["query", "direction"]
     )
     wanted = {(r.direction, r.query) for r in first.itertuples() if r.relevant > 0 and r.relevance < 1}
-    assert {(r.direction, r.query) for r in why.failures.itertuples()} == wanted and len(wanted) == len(
-        why.failures
-    ) > 10
-    assert (
-        set(why.failures["relation"]) <= set(RELATIONS)
-        and set(why.failures["weight"]) <= set(WEIGHTS)
-        and set(why.failures["blame"]) <= set(BLAME)
-    )
+    assert {(r.direction, r.query) for r in why.failures.itertuples()} == wanted
+    assert len(wanted) == len(why.failures) > 10
+    assert set(why.failures["relation"]) <= set(RELATIONS)
+    assert set(why.failures["weight"]) <= set(WEIGHTS)
+    assert set(why.failures["blame"]) <= set(BLAME)
     assert {c for entry in why.failures["circumstances"] for c in entry.split("; ") if c} <= set(CIRCUMSTANCES)
     assert why.confusion().to_numpy().sum() == len(why.failures) and why.table()["failures"].sum() == len(why.failures)
     assert "by text (rows)" in str(why) and (why.failures["rank"] > 1).any()
@@ -127,29 +120,20 @@ def test_without_a_truth_the_text_decides(explained, small_phantom):
     part, results, why = explained
     bare = StudySet(part.studies, part.images)
     told = explain(results, bare)
-    assert (
-        not told.phantom
-        and (told.failures["by_truth"] == "").all()
-        and (told.failures["relation"] == told.failures["by_text"]).all()
-    )
+    assert not told.phantom and (told.failures["by_truth"] == "").all()
+    assert (told.failures["relation"] == told.failures["by_text"]).all()
     both = why.failures.merge(told.failures, on=["direction", "query"])
     assert (both["by_text_x"] == both["by_text_y"]).mean() > 0.9  # the rules read what the phantom wrote
     with pytest.raises(DataError, match="phantom"):
         told.confusion()
-    lost = set(part.studies["study_id"][:3])
+    kept = part.select(part.studies["study_id"].to_numpy(object)[3:])
     with pytest.raises(DataError, match="3 studies of the evaluation are not in the data"):
-        explain(results, part.select(np.array([s for s in part.studies["study_id"] if s not in lost], dtype=object)))
+        explain(results, kept)
 
 
 def test_blame_by_hand():
-    left, right = (
-        Thing(frozenset({"pneumothorax"}), "left", "", 1, 1),
-        Thing(frozenset({"pneumothorax"}), "right", "", 1, 1),
-    )
-    said = {"left": said_by([]), "none": said_by([])}
-    from medret_nb.failures.relations import Said
-    from medret_nb.phantom.assertions import Assertion
-
+    left = Thing(frozenset({"pneumothorax"}), "left", "", 1, 1)
+    right = Thing(frozenset({"pneumothorax"}), "right", "", 1, 1)
     own = Case(
         "left",
         said_by([Assertion("pneumothorax", "left")]),
@@ -166,7 +150,7 @@ def test_blame_by_hand():
     assert explain_pair(other, own, own, "image-to-text")["blame"] == BLAME[2]
     assert explain_pair(other, faint, faint, "image-to-text")["blame"] == BLAME[1]
     assert explain_pair(own, own, own, "image-to-text")["blame"] == BLAME[0]
-    wrong = Case("nothing", said["none"], own.shown, own.visible)  # its doctor overlooked it
+    wrong = Case("nothing", said_by([]), own.shown, own.visible)  # its doctor overlooked it
     assert explain_pair(other, wrong, wrong, "image-to-text")["blame"] == BLAME[0]
     assert explain_pair(other, own, own, "image-to-text") == {
         "by_text": "wrong side",
@@ -176,9 +160,10 @@ def test_blame_by_hand():
         "weight": "critical",
         "blame": BLAME[2],
     }
-    assert (
-        blame(other, faint, faint, "missed finding", [Difference("absent", right)]) == BLAME[2]
-    )  # plain to see on the film that has it
+    # plain to see on the film that has it
+    assert blame(other, faint, faint, "missed finding", [Mismatch("absent", right)]) == BLAME[2]
+    with pytest.raises(ValueError, match="phantom"):
+        blame(other, faint, Case("left", own.said), "missed finding", [Mismatch("absent", right)])
 
 
 def test_circumstances_of_texts():
@@ -198,6 +183,5 @@ def test_circumstances_of_texts():
         {"image_id": list("xyz"), "study_id": list("abc"), "view": ["LATERAL", "PA", "PA"], "path": ["x.png"] * 3}
     )
     cases = cases_of(StudySet(table, images), "findings", rare=0.5)
-    assert set(cases["a"].facts) == {"poor film", "LATERAL only", "text about priors", "rare finding"} and cases[
-        "b"
-    ].facts == ("vague report",)
+    assert set(cases["a"].facts) == {"poor film", "LATERAL only", "text about priors", "rare finding"}
+    assert cases["b"].facts == ("vague report",)

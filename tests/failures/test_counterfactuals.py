@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medret_nb.data.files import DataError
 from medret_nb.data.reports import section_text, text_groups
@@ -31,41 +32,33 @@ def test_each_change_changes_one_fact():
         (Acquisition("PA", 2000.0, 3.0, 0.5), Acquisition("LATERAL", 2000.0)),
     )
     changes = {c.name: c for c in film_changes(scene, "PA")}
-    assert all(len(c.scene.acquisitions) == 1 for c in changes.values()) and changes["as it is"].size == 0
+    assert all(len(c.scene.acquisitions) == 1 for c in changes.values())
+    assert changes["as it is"].size == 0
     assert changes["right pleural effusion: on the left"].scene.findings == (
         Finding("pleural effusion", "left", "", 2),
         *scene.findings[1:],
     )
-    assert (
-        changes["right pleural effusion: severe, not moderate"].size == 1
-        and "left nodule: severe, not mild" not in changes
-    )
-    assert (
-        changes["without the gastric tube"].scene.findings == scene.findings[:2]
-        and changes["not rotated"].scene.acquisitions[0].rotation == 0
-    )
-    assert (
-        changes["four times the dose"].scene.acquisitions[0].photons == 8000
-        and changes["LATERAL view"].size == 2
-        and "PA view" not in changes
-    )
+    assert changes["right pleural effusion: severe, not moderate"].size == 1
+    assert "left nodule: severe, not mild" not in changes
+    assert changes["without the gastric tube"].scene.findings == scene.findings[:2]
+    assert changes["not rotated"].scene.acquisitions[0].rotation == 0
+    assert changes["four times the dose"].scene.acquisitions[0].photons == 8000
+    assert changes["LATERAL view"].size == 2 and "PA view" not in changes
     first = scene.acquisitions[0]
     for name, c in changes.items():
         a = c.scene.acquisitions[0]
-        facts = sum(getattr(a, k) != getattr(first, k) for k in a.__dataclass_fields__) + (
-            c.scene.findings != scene.findings
-        )
-        assert facts == (name != "as it is"), name
+        on_film = sum(getattr(a, field) != getattr(first, field) for field in a.__dataclass_fields__)
+        in_scene = c.scene.findings != scene.findings
+        assert on_film + in_scene == (name != "as it is"), name
 
 
 def test_unchanged_films_are_the_stored_ones(asker, small_phantom):
     pixels = small_phantom.pixels(64)
+    films = asker.gallery["text-to-image"]
     for row in range(4):
-        study, image = asker.gallery["text-to-image"].study_ids[row], asker.gallery["text-to-image"].ids[row]
-        scene = film_changes(asker.truth.scenes[row], asker.views[study])[0].scene
-        np.testing.assert_array_equal(
-            render(scene, scene.acquisitions[0], asker.truth.config["size"]), pixels.take([image])[0]
-        )
+        scene = film_changes(asker.truth.scenes[row], asker.views[films.study_ids[row]])[0].scene
+        again = render(scene, scene.acquisitions[0], asker.truth.config["size"])
+        np.testing.assert_array_equal(again, pixels.take([films.ids[row]])[0])
 
 
 @pytest.mark.parametrize("direction", ["image-to-text", "text-to-image"])
@@ -76,14 +69,14 @@ def test_ranks_are_those_of_a_loop(asker, direction):
     other = "text-to-image" if direction == "image-to-text" else "image-to-text"
     mine = points[other].mu[list(points[other].study_ids).index(study)]
     scores = points[direction].mu @ mine
-    groups = text_groups(section_text(asker.table, asker.policy))[[asker.place[s] for s in points[direction].study_ids]]
-    right = groups == text_groups(section_text(asker.table, asker.policy))[asker.place[study]]
-    assert asked[0]["name"] == "as it is" and asked[0]["rank"] == pytest.approx(
-        1 + (scores > scores[right].max() + 1e-6).sum(), abs=0.51
-    )
-    assert len({a["name"] for a in asked}) > 3 and all(
-        1 <= a["rank"] <= len(scores) and a["first"] in asker.place for a in asked
-    )
+    groups = text_groups(section_text(asker.table, asker.policy))
+    places = [asker.place[one] for one in points[direction].study_ids]
+    right = groups[places] == groups[asker.place[study]]
+    above = (scores > scores[right].max() + 1e-6).sum()
+    assert asked[0]["name"] == "as it is"
+    assert asked[0]["rank"] == pytest.approx(1 + above, abs=0.51)
+    assert len({a["name"] for a in asked}) > 3
+    assert all(1 <= a["rank"] <= len(scores) and a["first"] in asker.place for a in asked)
     with pytest.raises(DataError, match="study nobody"):
         asker.ask("nobody", direction)
 
@@ -91,7 +84,8 @@ def test_ranks_are_those_of_a_loop(asker, direction):
 def test_a_sentence_left_out_is_left_out(small_phantom):
     truth, table = load_truth(small_phantom), small_phantom.studies
     for row in range(6):
-        changes, own = text_changes(truth, row, table.iloc[row], "both"), section_text(table.iloc[[row]], "both")[0]
+        changes = text_changes(truth, row, table.iloc[row], "both")
+        own = section_text(table.iloc[[row]], "both")[0]
         for c in (c for c in changes if c.name.startswith("without “")):
             gone = c.name[len("without “") : -1]
             assert gone in own and len(c.text.split()) == len(own.split()) - len(gone.split())
@@ -104,18 +98,15 @@ def test_the_smallest_that_helps():
     def case(*pairs):
         return [{"name": f"{c}{r}", "cost": c, "rank": r} for c, r in pairs]
 
-    assert (
-        smallest(case((0, 14), (3, 1), (1, 1), (2, 1)))["cost"] == 1
-        and smallest(case((0, 1), (1, 3))) is None
-        and smallest([]) is None
-    )
+    assert smallest(case((0, 14), (3, 1), (1, 1), (2, 1)))["cost"] == 1
+    assert smallest(case((0, 1), (1, 3))) is None
+    assert smallest([]) is None
 
 
 def test_a_film_of_an_older_renderer_is_told(asker, tmp_path):
-    from PIL import Image
-
     study = asker.gallery["text-to-image"].study_ids[0]
-    image, kept = asker.shown[study], dict(asker.paths)
+    image = asker.shown[study]
+    kept = dict(asker.paths)
     old = np.asarray(Image.open(kept[image])).copy()
     old[0, 0] ^= 1
     Image.fromarray(old).save(tmp_path / "old.png")

@@ -1,77 +1,16 @@
-"""Relations: planted cases, the phantom's own relevance as the judge, both directions."""
+"""Relations: cases by hand, the phantom's own relevance as the judge."""
 
 import numpy as np
 import pytest
 
-from medret_nb.data.reports import normalise_text
-from medret_nb.failures.relations import (
-    RELATIONS,
-    Said,
-    differences,
-    holds,
-    merged,
-    plant,
-    relate,
-    said_by,
-    shown_by,
-    weight,
-)
+from medret_nb.failures.relations import Said, differences, holds, merged, relate, said_by, shown_by, weight
 from medret_nb.phantom.assertions import report_fits
-from medret_nb.phantom.patients import sample_scenes
 from medret_nb.phantom.reading import read_claims
 from medret_nb.phantom.truth_tables import load_truth
 
 
 def says(text):
     return said_by(read_claims(text))
-
-
-def text_of(report):
-    return f"{report.findings} {report.impression}".strip()
-
-
-@pytest.fixture(scope="module")
-def planted():
-    "(relation, scene, own report, other report), 25 of each relation."
-    pool, rng, out = sample_scenes(900, seed=77), np.random.default_rng(4), []
-    for relation in RELATIONS:
-        found = (
-            (relation, scene, *pair) for k, scene in enumerate(pool) if (pair := plant(scene, relation, (9, k, 0), rng))
-        )
-        out += [case for case, _ in zip(found, range(25))]
-    assert len(out) == 25 * len(RELATIONS)
-    return out
-
-
-def test_by_truth_the_relation_named_is_the_one_planted(planted):
-    def same(a, b):
-        return normalise_text(text_of(a)) == normalise_text(text_of(b))
-
-    right = [
-        relate(said_by(other.assertions), shown_by(scene), same_words=same(own, other))[0] == relation
-        for relation, scene, own, other in planted
-    ]
-    assert np.mean(right) >= 0.95
-
-
-def test_by_text_the_relation_named_is_the_one_planted(planted):
-    def same(a, b):
-        return normalise_text(text_of(a)) == normalise_text(text_of(b))
-
-    right = [
-        relate(says(text_of(other)), says(text_of(own)), same_words=same(own, other))[0] == relation
-        for relation, _, own, other in planted
-    ]
-    assert np.mean(right) >= 0.95
-
-
-def test_turned_round_missed_becomes_invented(planted):
-    turn = {"missed finding": "invented finding", "invented finding": "missed finding"}
-    for relation, scene, _, other in planted:
-        there, back = (
-            relate(said_by(other.assertions), shown_by(scene), d)[0] for d in ("image-to-text", "text-to-image")
-        )
-        assert back == turn.get(there, there) or {there, back} == set(turn), (relation, there, back)
 
 
 def test_fitting_is_the_phantoms_closed_reading(small_phantom):

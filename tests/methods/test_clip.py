@@ -40,7 +40,9 @@ def test_it_learns_32_studies_by_heart(small_phantom):
     method.train()
     for _ in range(60):
         loss = sum(method(batch).values())
-        optimiser.zero_grad(), loss.backward(), optimiser.step()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
     method.eval()
     with torch.no_grad():
         scores = method.score(

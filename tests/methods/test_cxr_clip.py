@@ -1,4 +1,4 @@
-"CXR-CLIP: its objective against the formulas read naively, what counts as true, learning by heart, order, meta device, saving."
+"CXR-CLIP: its objective read naively, what counts as true, learning by heart, order, meta device, saving."
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from medret_nb.data.batches import BatchMaker
 from medret_nb.data.files import DataError
 from medret_nb.losses.contrastive import section_targets
 from medret_nb.methods.clip import CLIP
-from medret_nb.methods.cxr_clip import CXRCLIP, CXRCLIPConfig
+from medret_nb.methods.cxr_clip import CXRCLIP, CXRCLIPConfig, agreement
 from medret_nb.retrieval.embeddings import embed
 from medret_nb.retrieval.scoring import score_matrix
 from medret_nb.retrieval.search import build_index
@@ -102,7 +102,9 @@ def test_it_learns_32_studies_by_heart(small_phantom):
     method.train()
     for _ in range(60):
         loss = sum(method(batch).values())
-        optimiser.zero_grad(), loss.backward(), optimiser.step()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
     method.eval()
     with torch.no_grad():
         films = [method.encode_image(batch.pixels[:, v]) for v in range(2)]
@@ -147,3 +149,21 @@ def test_saved_loaded_and_searched_it_scores_the_same(small_phantom, tmp_path):
     assert np.allclose(np.take_along_axis(scores, hits.positions, 1), hits.scores, atol=1e-6)
     cosines = F.normalize(torch.from_numpy(a["image"].mu), dim=1) @ F.normalize(torch.from_numpy(a["text"].mu), dim=1).T
     assert np.allclose(scores, cosines.numpy(), atol=1e-6)
+
+
+def test_an_agreement_is_its_formula():
+    torch.manual_seed(0)
+    a, b = F.normalize(torch.randn(5, 4), dim=1), F.normalize(torch.randn(5, 4), dim=1)
+    true = torch.eye(5)
+    true[0, 3] = true[1, 2] = true[4, 2] = 1
+
+    def one_way(a, b, m):
+        total = 0.0
+        for i in range(5):
+            scores = torch.stack([7.0 * a[i] @ b[k] for k in range(5)])
+            for j in range(5):
+                total += m[i, j] / m[i].sum() * (scores.exp().sum().log() - scores[j]) / 5
+        return total
+
+    expected = (one_way(a, b, true) + one_way(b, a, true.T)) / 2
+    assert agreement(a, b, 7.0, true).item() == pytest.approx(expected.item(), abs=1e-5)

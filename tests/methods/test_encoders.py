@@ -21,7 +21,20 @@ from transformers import (
 )
 
 from medret_nb.data.files import DataError
-from medret_nb.methods.encoders import ImageEncoder, TextEncoder, backbone_from_config, load_backbone
+from medret_nb.methods.encoders import (
+    ImageEncoder,
+    TextEncoder,
+    backbone_from_config,
+    drop_tokens,
+    feature_width,
+    last_piece,
+    load_backbone,
+    position_options,
+    quiet_transformers,
+    token_grid,
+    token_pixels,
+    vit_layers,
+)
 
 SMALL = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
 
@@ -66,7 +79,7 @@ def test_every_layout_gives_a_grid_and_its_mean(name, backbone, size, side):
     ids=lambda x: x if isinstance(x, str) else "",
 )
 def test_the_grid_is_where_the_pixels_are(name, backbone, size, side):
-    "A change in one corner of the film changes that corner's vector most, so neither class token nor registers were taken for patches."
+    "A change in one corner of the film changes that corner's vector most: no class token or register is a patch."
     torch.manual_seed(0)
     encoder = ImageEncoder(backbone).eval()
     black, spot = torch.zeros(1, 1, size, size), torch.zeros(1, 1, size, size)
@@ -168,3 +181,53 @@ def test_what_cannot_be_loaded_is_named_in_one_line(tmp_path):
         assert name in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(DataError, match="no_such_kind"):
         backbone_from_config({"model_type": "no_such_kind"})
+
+
+def test_patches_are_the_last_tokens_row_by_row():
+    tokens = torch.randn(2, 3 + 2 * 4, 5)
+    grid = token_grid(tokens, 2, 4)
+    for row in range(2):
+        for column in range(4):
+            assert torch.equal(grid[:, row, column], tokens[:, 3 + 4 * row + column])
+
+
+def test_dropping_keeps_what_stands_in_front_and_the_chosen_patches():
+    tokens, keep = torch.randn(2, 2 + 6, 3), torch.tensor([[0, 5, 2], [1, 2, 3]])
+    found = drop_tokens(tokens, keep, extra=2)
+    for b in range(2):
+        expected = [tokens[b, 0], tokens[b, 1], *[tokens[b, 2 + n] for n in keep[b].tolist()]]
+        assert torch.equal(found[b], torch.stack(expected))
+
+
+def test_the_last_piece_is_the_last_that_the_mask_knows():
+    words = torch.randn(3, 4, 2)
+    mask = torch.tensor([[True, True, False, False], [True] * 4, [False, True, True, False]])
+    for b, place in enumerate((1, 3, 2)):
+        assert torch.equal(last_piece(words, mask)[b], words[b, place])
+
+
+def test_what_the_families_differ_in_is_read_from_their_settings():
+    found = {name: (backbone, size, side) for name, backbone, size, side in backbones()}
+    for name, (backbone, size, side) in found.items():
+        assert feature_width(backbone.config) == 16
+        assert (vit_layers(backbone) is None) == (name in ("swin", "resnet"))
+        if name != "resnet":
+            assert token_pixels(backbone.config) == size // side
+    vit = found["vit"][0].config
+    assert position_options(vit, 32) == {} and position_options(vit, 48) == {"interpolate_pos_encoding": True}
+    assert position_options(found["dinov2"][0].config, 48) == {}
+
+
+def test_transformers_is_quiet_for_a_moment_only():
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    with pytest.raises(RuntimeError), quiet_transformers():
+        assert logging.get_verbosity() == logging.ERROR and not logging.is_progress_bar_enabled()
+        raise RuntimeError
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (level, bars)
+
+
+def test_the_table_of_word_vectors_is_the_backbones():
+    encoder = TextEncoder(BertModel(BertConfig(vocab_size=30, **SMALL)))
+    assert encoder.table is encoder.backbone.embeddings.word_embeddings.weight and encoder.table.shape == (30, 16)

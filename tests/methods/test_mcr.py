@@ -238,7 +238,10 @@ def test_it_learns_32_studies_by_heart(small_phantom, settings, steps):
     method.train()
     for epoch in range(steps):
         terms = method(maker.batch(range(32), epoch))
-        optimiser.zero_grad(), sum(terms.values()).backward(), optimiser.step(), falling.step()
+        optimiser.zero_grad()
+        sum(terms.values()).backward()
+        optimiser.step()
+        falling.step()
     method.eval()
     batch = maker.batch(range(32))
     with torch.no_grad():

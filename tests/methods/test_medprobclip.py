@@ -1,4 +1,4 @@
-"MedProbCLIP: its objective against the released code's formulas read naively, switches, learning by heart, order, meta device, search."
+"MedProbCLIP: the released code's formulas read naively, switches, learning by heart, order, meta device, search."
 
 import numpy as np
 import pytest
@@ -7,13 +7,23 @@ import torch
 from medret_nb.data.batches import BatchMaker
 from medret_nb.data.files import DataError
 from medret_nb.methods.clip import CLIP
-from medret_nb.methods.medprobclip import MedProbCLIP, MedProbCLIPConfig
+from medret_nb.methods.medprobclip import (
+    MedProbCLIP,
+    MedProbCLIPConfig,
+    cloud_head,
+    cloud_scores,
+    pair_loss,
+    split_cloud,
+    start_shift,
+    two_clouds,
+)
 from medret_nb.methods.method import Embedding
+from medret_nb.methods.towers import study_targets
 from medret_nb.retrieval.embeddings import embed
 from medret_nb.retrieval.scoring import score_matrix
 from medret_nb.retrieval.search import build_index
 
-SWITCHES = [(d, l) for d in ("mls", "csd") for l in ("softmax", "bce")]
+SWITCHES = [(distance, loss) for distance in ("mls", "csd") for loss in ("softmax", "bce")]
 
 
 def made(studies, config=None, rows=range(12), seed=0, augmentation=0):
@@ -35,12 +45,13 @@ def plain(cloud):
 
 def score_by_loops(x, y, distance):
     out = np.empty((len(x[0]), len(y[0])))
-    for i, (m, l) in enumerate(zip(*x)):
-        for j, (n, k) in enumerate(zip(*y)):
+    for i, (m, ell) in enumerate(zip(*x)):
+        for j, (n, other) in enumerate(zip(*y)):
+            variance = np.exp(ell) + np.exp(other)
             if distance == "csd":
-                out[i, j] = -(((m - n) ** 2).sum() + np.exp(l).sum() + np.exp(k).sum())
+                out[i, j] = -(((m - n) ** 2).sum() + variance.sum())
             else:
-                out[i, j] = -0.5 * ((m - n) ** 2 / (np.exp(l) + np.exp(k)) + np.log(np.exp(l) + np.exp(k))).sum()
+                out[i, j] = -0.5 * ((m - n) ** 2 / variance + np.log(variance)).sum()
     return out
 
 
@@ -65,12 +76,13 @@ def test_the_objective_is_the_formula_read_by_loops(small_phantom, distance, los
             return 0.5 * (cross_entropy(logits) + cross_entropy(logits.T))
         return np.mean(np.eye(8) * np.logaddexp(0, -logits) + (1 - np.eye(8)) * np.logaddexp(0, logits))
 
-    kl = lambda side: np.mean(
-        [
-            np.mean([0.5 * sum(np.exp(l) + m * m - 1 - l for m, l in zip(mu, ell)) for mu, ell in zip(*view)])
-            for view in side
-        ]
-    )
+    def kl_of_view(means, logvars):
+        each = [0.5 * sum(np.exp(ell) + m * m - 1 - ell for m, ell in zip(mu, row)) for mu, row in zip(means, logvars)]
+        return np.mean(each)
+
+    def kl(side):
+        return np.mean([kl_of_view(*view) for view in side])
+
     expected = {
         "pairs": np.mean([pair_loss(x, y) for x in films for y in texts]),
         "films": 0.7 * pair_loss(*films),
@@ -117,7 +129,7 @@ def test_identical_texts_are_true_for_each_others_films(small_phantom):
     for name, value in alone(batch).items():
         assert torch.allclose(grouped(batch)[name], value, atol=1e-5)
     batch.section_group[3, 1] = batch.section_group[0, 0]  # the impression of study 3 is the findings of study 0
-    true = grouped._targets(grouped.encode_batch(batch))
+    true = study_targets(batch.section_group, batch.text_group)
     expected = {name: torch.eye(6) for name in ("first", "second", "films", "written")}
     expected["first"][3, 0] = expected["second"][0, 3] = 1
     expected["written"][0, 3] = expected["written"][3, 3] = expected["written"][0, 0] = 1
@@ -149,7 +161,8 @@ def test_it_learns_32_studies_by_heart(small_phantom):
     method.train()
     for _ in range(90):
         loss = sum(method(batch).values())
-        optimiser.zero_grad(), loss.backward()
+        optimiser.zero_grad()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
         optimiser.step()
     method.eval()
@@ -215,3 +228,53 @@ def test_under_mls_the_spread_of_the_query_changes_its_ranking_under_csd_it_does
 def test_settings_that_make_no_sense_are_named(wrong):
     with pytest.raises(DataError, match=next(iter(wrong))):
         MedProbCLIPConfig(**wrong)
+
+
+def test_the_head_gives_means_and_clamped_log_variances():
+    head = cloud_head(5, 3, -1.5)
+    assert (head.weight.shape, head.bias[3:].tolist()) == ((6, 5), [-1.5] * 3)
+    both = torch.randn(2, 4, 6) * 5
+    mu, logvar = split_cloud(both, 2.0)
+    for k in range(3):
+        assert torch.equal(mu[..., k], both[..., k])
+        assert torch.equal(logvar[..., k], both[..., 3 + k].minimum(torch.tensor(2.0)).maximum(torch.tensor(-2.0)))
+
+
+@pytest.mark.parametrize("distance", ["mls", "csd"])
+def test_scores_of_clouds_are_their_formula(distance):
+    torch.manual_seed(0)
+    x, y = (torch.randn(4, 6), torch.randn(4, 6)), (torch.randn(3, 6), torch.randn(3, 6))
+    expected = score_by_loops(*[[part.double().numpy() for part in cloud] for cloud in (x, y)], distance)
+    np.testing.assert_allclose(cloud_scores(x, y, distance), expected, rtol=1e-4)
+
+
+def test_what_a_pair_costs_is_its_formula():
+    torch.manual_seed(0)
+    scores, m = torch.randn(4, 4), torch.eye(4)
+    m[0, 2] = m[3, 1] = 1
+    logits = 1.7 * scores + 0.4
+    total = 0.0
+    for i in range(4):
+        for j in range(4):
+            total -= m[i, j] / m[i].sum() * logits[i].log_softmax(0)[j] / 8
+            total -= m[i, j] / m[:, j].sum() * logits[:, j].log_softmax(0)[i] / 8
+    assert pair_loss(scores, m, 1.7, 0.4, "softmax").item() == pytest.approx(total.item(), abs=1e-5)
+    yes = [m[i, j] * logits[i, j].sigmoid().log() for i in range(4) for j in range(4)]
+    no = [(1 - m[i, j]) * (-logits[i, j]).sigmoid().log() for i in range(4) for j in range(4)]
+    expected = -(sum(yes) + sum(no)) / 16
+    assert pair_loss(scores, m, 1.7, 0.4, "bce").item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("distance", ["mls", "csd"])
+def test_two_equal_clouds_start_at_the_logit_that_was_asked_for(distance):
+    config = MedProbCLIPConfig(distance=distance, loss="bce", init_shift=2.0, init_scale=0.5, init_logvar=-1.0, dim=10)
+    variance = 2 * np.exp(-1.0)
+    score = -10 * variance if distance == "csd" else -5 * np.log(variance)
+    assert 0.5 * score + start_shift(config) == pytest.approx(2.0, abs=1e-5)
+    assert start_shift(MedProbCLIPConfig(distance=distance, init_shift=2.0)) == 2.0
+
+
+def test_a_study_has_two_clouds_per_side():
+    encoded = {"text_mu": torch.randn(3, 2, 4), "text_logvar": torch.randn(3, 2, 4)}
+    for v, (mu, logvar) in enumerate(two_clouds(encoded, "text")):
+        assert torch.equal(mu, encoded["text_mu"][:, v]) and torch.equal(logvar, encoded["text_logvar"][:, v])

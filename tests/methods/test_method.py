@@ -4,13 +4,12 @@ import dataclasses
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from medret_nb.data.files import DataError, read_json, write_json
 from medret_nb.data.tokens import train_tokenizer
 from medret_nb.methods.clip import CLIP, CLIPConfig
-from medret_nb.methods.method import Embedding, Method, MethodConfig
-from medret_nb.methods.table import METHODS, load_method, method_class
+from medret_nb.methods.method import Embedding, Method, MethodConfig, widened
+from medret_nb.methods.table import METHODS, load_method
 
 
 @pytest.fixture(scope="module")
@@ -79,28 +78,12 @@ def test_a_broken_run_is_one_clear_line(tmp_path, break_it, message):
     assert message in str(caught.value) and str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_an_interrupted_save_leaves_the_old_weights(run, monkeypatch):
-    before = load_file(run / "model.safetensors")
-    import medret_nb.methods.method as module
-
-    def full(*args, **more):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(module, "save_file", full)
-    with pytest.raises(DataError, match="No space left"):
-        CLIP.create(CLIPConfig(dim=24), seed=9).save_pretrained(run)
-    assert all(torch.equal(v, before[k]) for k, v in load_file(run / "model.safetensors").items())
-    assert not list(run.glob(".*"))
-
-
 def test_settings_that_make_no_sense_are_named():
     for wrong, name in ((dict(policy="findngs"), "policy"), (dict(dim=0), "dim"), (dict(size=-1), "size")):
         with pytest.raises(DataError, match=name):
             MethodConfig(**wrong)
     with pytest.raises(DataError, match="max_words"):
         CLIP.create(CLIPConfig(max_words=10_000))
-    with pytest.raises(DataError, match="clipp"):
-        method_class("clipp")
 
 
 def test_rerank_is_the_identity_by_default():
@@ -127,3 +110,30 @@ def test_every_method_fulfils_the_agreement(name):
     for function in ("encode_image", "encode_text", "encode_batch", "objective"):
         assert function in {k for c in cls.__mro__[:-1] if c is not Method for k in vars(c)}
     assert dataclasses.is_dataclass(cls.Config) and issubclass(cls.Config, MethodConfig)
+
+
+def test_half_precision_is_widened_before_the_loss():
+    given = {
+        "mu": torch.ones(2, dtype=torch.bfloat16),
+        "score": torch.ones(2, dtype=torch.float64),
+        "at": torch.arange(2),
+    }
+    found = widened(given)
+    assert [value.dtype for value in found.values()] == [torch.float32, torch.float64, torch.int64]
+    assert found["score"] is given["score"] and found["at"] is given["at"]
+
+
+def test_a_cloud_has_two_halves_and_a_point_has_none():
+    mu, logvar = torch.randn(2, 3), torch.randn(2, 3)
+    assert Embedding(mu, logvar).cloud == (mu, logvar)
+    with pytest.raises(ValueError, match="points"):
+        _ = Embedding(mu).cloud
+    twice = Embedding(mu, logvar, {"words": mu}).map(lambda x: 2 * x)
+    assert torch.equal(twice.logvar, 2 * logvar) and torch.equal(twice.local["words"], 2 * mu) and len(twice) == 2
+
+
+def test_a_method_without_functions_says_which():
+    method = CLIP.create()
+    for function, given in (("encode_image", (None,)), ("encode_text", (None, None)), ("encode_batch", (None,))):
+        with pytest.raises(TypeError, match=f"clip: {function} is not defined"):
+            getattr(Method, function)(method, *given)

@@ -9,7 +9,15 @@ from medret_nb.data.files import DataError
 from medret_nb.losses.gaussian import match_probability
 from medret_nb.methods.clip import CLIP
 from medret_nb.methods.method import Embedding
-from medret_nb.methods.pcmepp import PCMEPP, PCMEPPConfig, mixed_targets
+from medret_nb.methods.pcmepp import (
+    PCMEPP,
+    PCMEPPConfig,
+    SpreadHead,
+    means_contrast,
+    mixed_targets,
+    mixture_of,
+    unit_cloud,
+)
 from medret_nb.retrieval.embeddings import embed
 from medret_nb.retrieval.scoring import score_matrix
 from medret_nb.retrieval.search import build_index
@@ -30,7 +38,10 @@ def by_loops(image, text, targets, a, b, alpha, beta, gamma):
         [[((x - y) ** 2).sum() + np.exp(lx).sum() + np.exp(ly).sum() for y, ly in zip(*text)] for x, lx in zip(*image)]
     )
     logit = b - a * d
-    bce = lambda m: np.mean(m * np.logaddexp(0, -logit) + (1 - m) * np.logaddexp(0, logit))
+
+    def bce(m):
+        return np.mean(m * np.logaddexp(0, -logit) + (1 - m) * np.logaddexp(0, logit))
+
     rows, columns = targets.copy(), targets.copy()
     for i in range(n):
         best_row = max(range(n), key=lambda j: (targets[i, j], j == i))
@@ -42,9 +53,10 @@ def by_loops(image, text, targets, a, b, alpha, beta, gamma):
                 columns[j, i] = targets[best_column, i]
     kl = sum(np.mean(-0.5 * (1 + ell - mu**2 - np.exp(ell))) for mu, ell in (image, text))
     alike = np.array([[-a * ((x - y) ** 2).sum() for y in text[0]] for x in image[0]])
-    contrast = lambda s, m: np.mean(
-        [-(m[i] / m[i].sum() * (s[i] - np.log(np.exp(s[i]).sum()))).sum() for i in range(n)]
-    )
+
+    def contrast(s, m):
+        return np.mean([-(m[i] / m[i].sum() * (s[i] - np.log(np.exp(s[i]).sum()))).sum() for i in range(n)])
+
     means = gamma * 0.5 * (contrast(alike, targets) + contrast(alike.T, targets.T))
     return {"match": 2 * bce(targets), "means": means, "pseudo": alpha * (bce(rows) + bce(columns)), "vib": beta * kl}
 
@@ -121,7 +133,9 @@ def test_it_learns_32_studies_by_heart(small_phantom):
     method.train()
     for _ in range(70):
         loss = sum(method(batch).values())
-        optimiser.zero_grad(), loss.backward(), optimiser.step()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
     method.eval()
     with torch.no_grad():
         image, text = clouds(method, batch)
@@ -199,3 +213,60 @@ def test_only_the_gallerys_spread_changes_a_ranking(small_phantom):
 def test_settings_that_make_no_sense_are_named(wrong):
     with pytest.raises(DataError, match=next(iter(wrong))):
         PCMEPPConfig(**wrong)
+
+
+def test_mixed_targets_are_their_formula():
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        study = torch.tensor(rng.permutation(20)[:6])
+        partner, groups = study[torch.tensor(rng.integers(0, 6, 6))], torch.tensor(rng.integers(0, 3, 6))
+        share, epsilon = torch.tensor(rng.random(6)), 0.01
+        found = mixed_targets(study, partner, share, groups, epsilon)
+        for i in range(6):
+            at = study.tolist().index(partner[i].item())
+            for j in range(6):
+                m = share[i] * (groups[i] == groups[j]) + (1 - share[i]) * (groups[at] == groups[j])
+                assert found[i, j].item() == pytest.approx(((1 - 2 * epsilon) * m + epsilon).item())
+
+
+def test_the_contrast_of_the_means_is_its_formula():
+    torch.manual_seed(0)
+    x, y = (torch.nn.functional.normalize(torch.randn(5, 3), dim=1) for _ in range(2))
+    m = torch.eye(5)
+    m[0, 1], m[2, 2], m[3, 0] = 0.3, 0.6, 1.0
+
+    def one_way(x, y, m):
+        total = 0.0
+        for i in range(5):
+            logits = torch.stack([-4.0 * (x[i] - y[k]).square().sum() for k in range(5)])
+            for j in range(5):
+                total -= m[i, j] / m[i].sum() * (logits[j] - logits.exp().sum().log()) / 5
+        return total
+
+    expected = (one_way(x, y, m) + one_way(y, x, m.T)) / 2
+    assert means_contrast(x, y, 4.0, m).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_a_cloud_has_unit_mean_and_clamped_spread():
+    mu, logvar = torch.randn(4, 3), torch.tensor([[-9.0, 0.5, 7.0]]).expand(4, 3)
+    unit, clamped = unit_cloud(mu, logvar, -3.0, 2.0)
+    for i in range(4):
+        assert torch.allclose(unit[i], mu[i] / sum(value**2 for value in mu[i]) ** 0.5)
+    assert clamped.tolist() == [[-3, 0.5, 2]] * 4
+
+
+def test_the_spread_is_a_map_of_the_mean_token():
+    torch.manual_seed(0)
+    head = SpreadHead(6, 4, 0, start=-2.0).eval()  # no layer between
+    tokens, mask = torch.randn(2, 5, 6), torch.tensor([[True] * 5, [True, True, False, False, False]])
+    for b, count in enumerate((5, 2)):
+        mean = sum(tokens[b, t] for t in range(count)) / count
+        assert torch.allclose(head(tokens, mask)[b], head.linear.weight @ mean + head.linear.bias, atol=1e-6)
+    assert (head.linear.bias == -2).all() and len(SpreadHead(6, 4, 3, 0.0).layers) == 3
+
+
+def test_without_mixing_each_film_is_its_own(small_phantom):
+    plain = mixture_of(made(small_phantom, PCMEPPConfig(mixing=0.0))[1])
+    assert (plain["share"] == 1).all() and torch.equal(plain["study"], plain["partner"])
+    batch = made(small_phantom, PCMEPPConfig(mixing=1.0), augmentation=1)[1]
+    assert mixture_of(batch)["share"] is batch.share and mixture_of(batch)["partner"] is batch.partner

@@ -269,7 +269,9 @@ def test_it_learns_32_studies_by_heart(small_phantom):
     method.train()
     for _ in range(45):
         loss = sum(method(batch).values())
-        optimiser.zero_grad(), loss.backward(), optimiser.step()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
     method.eval().finish(maker.epoch(0, 16))
     groups = batch.text_group
     assert (groups[method.score(*both(method, batch)).argmax(1)] == groups).float().mean() > 0.95

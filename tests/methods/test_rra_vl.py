@@ -244,7 +244,9 @@ def learn(method, batch, steps, rate=5e-4):
     method.train()
     for _ in range(steps):
         loss = sum(method(batch).values())
-        optimiser.zero_grad(), loss.backward(), optimiser.step()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
     return method.eval()
 
 

@@ -9,7 +9,9 @@ import pytest
 from medret_nb.data.files import DataError
 from medret_nb.data.reports import section_text
 from medret_nb.data.studies import StudySet
+from medret_nb.phantom.assertions import report_fits
 from medret_nb.phantom.records import read_truth
+from medret_nb.phantom.scenes import Scene
 from medret_nb.phantom.truth_tables import load_truth, retell
 
 
@@ -22,6 +24,15 @@ def test_reports_fit_unless_the_observer_erred(small_phantom):
     part = load_truth(small_phantom.split("test"))
     rows = small_phantom.studies.index[small_phantom.studies["split"] == "test"]
     assert [truth.scenes[i] for i in rows] == part.scenes and [truth.reports[i] for i in rows] == part.reports
+
+
+def test_a_report_of_nothing_is_true_of_whoever_has_nothing(small_phantom):
+    truth = load_truth(small_phantom)
+    erred = [bool(json.loads(errors)) for errors in read_truth("scenes", small_phantom.folder)["errors"]]
+    nothing = [not scene.findings and not wrong for scene, wrong in zip(truth.scenes, erred)]
+    healthy = [Scene(truth.scenes[0].patient)]
+    fits = report_fits(truth.reports, healthy, "open")[:, 0]
+    assert any(nothing) and fits[nothing].all()
 
 
 def test_a_text_claims_what_its_own_sections_claim(small_phantom):

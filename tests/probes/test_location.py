@@ -8,12 +8,13 @@ from medret_nb.data.files import DataError
 from medret_nb.data.studies import StudySet
 from medret_nb.methods.clip import CLIP
 from medret_nb.methods.rra_vl import REGIONS, RRAVL
-from medret_nb.probes import location as L
 from medret_nb.probes.location import (
+    LocationResults,
+    PlaceQuestions,
     ask,
     crops,
     evaluate_location,
-    judge,
+    judge_places,
     located_findings,
     mirrored,
     searchers,
@@ -63,42 +64,38 @@ def made(n=30, seed=0, patients=20):
     return StudySet(studies, images, regions), points(images["image_id"].tolist()), points(ids)
 
 
+def has(held, study, finding, places):
+    "Whether a study has a finding at one of the places."
+    return any((study, finding, place) in held for place in places)
+
+
+def same_places(region, coarse):
+    "A region, and with `coarse` the zones of that lung."
+    zones = [place for place in PLACES if place.endswith("zone") and place.split()[0] + " lung" == region]
+    return [region, *zones] if coarse else [region]
+
+
 @pytest.mark.parametrize("coarse", [False, True])
 def test_relevance_is_that_of_a_loop(coarse):
     studies, films, texts = made()
     found = located_findings(studies)
-    patient, held = (
-        dict(zip(studies.studies["study_id"], studies.studies["patient_id"])),
-        set(found.itertuples(index=False, name=None)),
-    )
+    patient = dict(zip(studies.studies["study_id"], studies.studies["patient_id"], strict=True))
+    held = set(found.itertuples(index=False, name=None))
     for gallery in (films, texts):
         asked = ask(studies, films, gallery, PLACES, coarse)
         at = {(row.study_id, row.finding, row.region): i for i, row in asked.table.iterrows()}
         assert len(at) == len(asked) and len(asked) + asked.excluded == len(found)
         for study, finding, region in held:
-
-            def right(g):
-                if patient[g] == patient[study]:
-                    return False
-                places = {region}
-                if coarse:
-                    places |= {p for p in PLACES if p.endswith("zone") and p.split()[0] + " lung" == region}
-                return any((g, finding, p) in held for p in places)
-
-            relevant = np.array([right(g) for g in gallery.study_ids])
-            if not relevant.any():
+            allowed = np.array([patient[g] != patient[study] for g in gallery.study_ids])
+            there = np.array([has(held, g, finding, same_places(region, coarse)) for g in gallery.study_ids])
+            anywhere = np.array([has(held, g, finding, PLACES) for g in gallery.study_ids])
+            if not (there & allowed).any():
                 assert (study, finding, region) not in at
                 continue
             i = at[study, finding, region]
-            np.testing.assert_array_equal(asked.relevant[i], relevant)
-            np.testing.assert_array_equal(asked.allowed[i], [patient[g] != patient[study] for g in gallery.study_ids])
-            np.testing.assert_array_equal(
-                asked.anywhere[i],
-                [
-                    patient[g] != patient[study] and any((g, finding, p) in held for p in PLACES)
-                    for g in gallery.study_ids
-                ],
-            )
+            np.testing.assert_array_equal(asked.relevant[i], there & allowed)
+            np.testing.assert_array_equal(asked.allowed[i], allowed)
+            np.testing.assert_array_equal(asked.anywhere[i], anywhere & allowed)
             assert films.study_ids[asked.table["row"][i]] == study and (asked.here[i] >= asked.relevant[i]).all()
 
 
@@ -123,24 +120,25 @@ def test_judging_by_hand_with_ties_and_the_own_patient():
     table = pd.DataFrame({"study_id": ["a"], "cell": ["x"], "group": [0], "region": ["right lung"]})
     relevant = np.array([[False, True, False, False, False]])
     allowed = np.array([[False, True, True, True, True]])
-    asked = L.Questions(table, relevant, allowed, relevant, relevant, 0)
+    asked = PlaceQuestions(table, relevant, allowed, relevant, relevant, 0)
     perfect, worst, tied = (
-        judge(asked, np.array([row]), draws=5) for row in ([9, 5, 1, 1, 1.0], [9, 1, 2, 3, 4.0], [9, 1, 1, 1, 1.0])
+        judge_places(asked, np.array([row]), draws=5)
+        for row in ([9, 5, 1, 1, 1.0], [9, 1, 2, 3, 4.0], [9, 1, 1, 1, 1.0])
     )
     assert [j["R@1"]["value"] for j in (perfect, worst, tied)] == [1, 0, 0.25] and tied["R@5"]["value"] == 1
     assert tied["R@1"]["chance"] == tied["R-precision"]["chance"] == tied["R-precision"]["value"] == 0.25
     with pytest.raises(DataError, match="no question is answered"):
-        judge(asked, np.full((1, 5), np.nan))
+        judge_places(asked, np.full((1, 5), np.nan))
 
 
 def test_random_scores_reach_chance():
     studies, films, texts = made(120, patients=120)
     asked = ask(studies, films, texts, PLACES)
     rng = np.random.default_rng(0)
-    found = [judge(asked, rng.normal(size=asked.relevant.shape), draws=2) for _ in range(20)]
+    found = [judge_places(asked, rng.normal(size=asked.relevant.shape), draws=2) for _ in range(20)]
     for metric in ("R@1", "R@5", "R-precision"):
         assert np.mean([f[metric]["value"] for f in found]) == pytest.approx(found[0][metric]["chance"], abs=0.02)
-    constant = judge(asked, np.zeros(asked.relevant.shape), draws=2)  # all tied: chance, exactly
+    constant = judge_places(asked, np.zeros(asked.relevant.shape), draws=2)  # all tied: chance, exactly
     for metric in ("R@1", "R@10", "R-precision"):
         assert constant[metric]["value"] == pytest.approx(constant[metric]["chance"])
 
@@ -149,7 +147,10 @@ def test_controls_are_asked_elsewhere():
     studies, films, texts = made()
     asked = ask(studies, films, texts, PLACES)
     rows = searchers(asked, films, texts, rho=0.4)
-    unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+    def unit(x):
+        return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
     whole = unit(films.mu) @ unit(texts.mu).T
     at = np.einsum("imd,jmd->ijm", unit(films.local["regions"]), unit(texts.local["regions"]))
     for i, row in asked.table.iterrows():
@@ -165,12 +166,12 @@ def test_controls_are_asked_elsewhere():
             assert np.isnan(rows["mirrored place"][i]).all()
         assert not np.allclose(rows["random place"][i], rows["place"][i])
     same = asked.table.groupby("region").indices
-    for place, mine in same.items():  # the region alone does not know which film asks
+    for mine in same.values():  # the region alone does not know which film asks
         assert np.allclose(rows["region only"][mine], rows["region only"][mine[0]], atol=1e-4)
-    assert judge(asked, rows["truth: the finding anywhere"], draws=2)["R@1"]["value"] < 1
+    assert judge_places(asked, rows["truth: the finding anywhere"], draws=2)["R@1"]["value"] < 1
     assert (
-        judge(asked, asked.relevant.astype(float), draws=2)["R@1"]["value"]
-        == judge(asked, asked.relevant.astype(float), draws=2)["R-precision"]["value"]
+        judge_places(asked, asked.relevant.astype(float), draws=2)["R@1"]["value"]
+        == judge_places(asked, asked.relevant.astype(float), draws=2)["R-precision"]["value"]
         == 1
     )
 
@@ -261,3 +262,9 @@ def test_a_model_all_the_way(small_phantom):
     }
     with pytest.raises(DataError, match="clip has no vectors for regions"):
         evaluate_location(CLIP.create(), small_phantom)
+
+
+def test_saving(small_phantom, tmp_path):
+    results = evaluate_location(RRAVL.create().eval(), small_phantom, "train", crop=False, draws=5, verbose=False)
+    results.save(tmp_path)
+    assert LocationResults.read_report(tmp_path) == results.report | {"rows": results.rows}

@@ -58,9 +58,9 @@ def test_functions_fit_a_screen(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_statements_are_not_packed(name):
-    """No tuple of values is assigned to a tuple of names, save a swap;
+    """No tuple of values is assigned to a tuple of names, save a swap.
 
-    no lambda has a name; no ternary stands in another.
+    No lambda has a name; no ternary stands in another.
     """
     wrong = []
     for node in ast.walk(tree_of(MODULES[name])):

@@ -92,9 +92,9 @@ def workers(tmp_path_factory):
 
 @pytest.fixture
 def run(workers, inputs, tmp_path):
-    """run(job, times, renames, seed):
+    """run(job, times, renames, seed).
 
-    what killed_jobs says. At least half of the processes must have died in the middle.
+    What killed_jobs says. At least half of the processes must have died in the middle.
     """
 
     def ask(name, times, renames, seed):

@@ -1,6 +1,6 @@
-"""Data that may not be passed on:
+"""Data that may not be passed on.
 
-of a restricted set no report text, no pixel and no identifying tag is in any exported file.
+Of a restricted set no report text, no pixel and no identifying tag is in any exported file.
 """
 
 import base64
@@ -19,7 +19,8 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 
 from medret_nb.cli.page import write_page
 from medret_nb.cli.summary import ask_with_films, ask_with_sentences, results_table, save_table
-from medret_nb.cli.tour import QUICK, draw_figures, report_sections
+from medret_nb.cli.plan import QUICK
+from medret_nb.cli.tour_page import draw_figures, report_sections
 from medret_nb.data.dicom import from_dicom
 from medret_nb.data.overview import overview_text
 from medret_nb.data.sources import from_csv
@@ -111,9 +112,9 @@ def from_films(home):
 
 
 def export_all(studies: StudySet, out, show: bool | None = None):
-    """Everything that the package writes beside the StudySet itself:
+    """Everything that the package writes beside the StudySet itself.
 
-    run, points, rankings, index, tables, figures, page.
+    Run, points, rankings, index, tables, figures, page.
     """
     training = TrainConfig(epochs=1, batch_size=8)
     method = CLIP.create(CLIPConfig(dim=16, size=SIZE, max_words=32))
@@ -186,9 +187,9 @@ def everything(folder):
 
 
 def holds(folder, needles: dict[str, bytes]) -> list[tuple[str, str]]:
-    """(file, needle) for each needle that is found, whatever its case;
+    """(file, needle) for each needle that is found, whatever its case.
 
-    a date must stand alone, for longer numbers hold any digits by chance.
+    A date must stand alone, for longer numbers hold any digits by chance.
     """
     wanted = {
         name: re.compile(rb"(?<![\d.])" + needle + rb"(?!\d)" if needle.isdigit() else re.escape(needle.lower()))

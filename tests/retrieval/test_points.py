@@ -75,6 +75,15 @@ def test_foreign_files_of_other_types(tmp_path, capsys, kind):
     assert "cosine is taken" in said and "study_id" in said
 
 
+def test_a_similarity_that_is_told_afterwards_is_kept(tmp_path):
+    """As for the clouds of a program that writes no metadata."""
+    table = pd.DataFrame({"id": ["a"], "study_id": ["a"], "mu": [[1.0]], "logvar": [[0.0]]})
+    table.to_parquet(tmp_path / "colleague.parquet")
+    told = Embeddings.load(tmp_path / "colleague.parquet")
+    told.meta["similarity"] = "csd"
+    assert Embeddings.load(told.save(tmp_path / "told.parquet")).similarity == "csd"
+
+
 GOOD = {"id": ["a", "b", "c"], "mu": [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]}
 
 

@@ -212,6 +212,19 @@ def test_more_effort_finds_more():
     assert shares == sorted(shares) and shares[0] < 0.9 and shares[-1] > 0.99
 
 
+def test_points_without_groups_are_harder_to_find():
+    """An approximate search looks where the answer probably is; in pure noise there is no such place."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(40, 32))
+    noise = rng.normal(size=(4100, 32))
+    shares = []
+    for vectors in (centres[np.arange(4100) % 40] + 0.3 * noise, noise):
+        gallery = Embeddings(np.arange(4000).astype(str), np.arange(4000).astype(str), vectors[:4000])
+        index = build_index(gallery, kind="ivf", effort=1)
+        shares.append(index.recall(vectors[4000:].astype(np.float32), 10))
+    assert shares[1] < 0.5 < shares[0]
+
+
 def test_save_and_load_exact_and_refuse_what_does_not_fit(tmp_path):
     gallery, queries = points(30, 4, 2, "mls"), points(3, 4, 1, "mls", "q")
     index = build_index(gallery)

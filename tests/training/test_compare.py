@@ -11,17 +11,8 @@ from medret_nb.data.files import DataError, shipped_data
 from medret_nb.evaluation.intervals import bootstrap_interval, holm, paired_bootstrap, seed_interval
 from medret_nb.evaluation.results import Results
 from medret_nb.methods.table import METHODS
-from medret_nb.training.compare import (
-    Arm,
-    Budget,
-    Comparison,
-    check_arms,
-    compare,
-    comparison_table,
-    epochs_for,
-    read_arms,
-    seconds_of,
-)
+from medret_nb.training.arms import Arm
+from medret_nb.training.compare import Budget, Comparison, compare, comparison_table, seconds_of
 from medret_nb.training.loop import TrainConfig
 
 SMALL = Budget(passes=1, protocols=("exact",), ks=(1, 5), training=TrainConfig(batch_size=8))
@@ -40,11 +31,6 @@ def test_seed_interval_is_students(values):
 
 def test_one_seed_has_no_interval():
     assert np.isnan(seed_interval([0.4])).all()
-
-
-def test_every_method_sees_as_many_films():
-    for name, kind in METHODS.items():
-        assert epochs_for(Arm(name), 12) * kind.views == 12 and epochs_for(Arm(name), 1) == 1
 
 
 def made(hits, order=None, direction="image-to-text"):
@@ -112,41 +98,6 @@ def test_seconds_leave_a_pause_out():
         }
     )
     assert seconds_of(log, 5) == pytest.approx(2 * 5 / 10 + 2 * 5 / 20)
-
-
-@pytest.mark.parametrize(
-    "text, said",
-    [
-        ("[a]\nmethod = 3", "must be a section that names its method"),
-        ("a = 1", "must be a section"),
-        ("[a]\nmethod = 'clop'", "arm a: method: 'clop' is none of"),
-        ("[a]\nmethod = 'clip'\nsize = 'big'", "arm a: size: 'big' is not a whole number"),
-        ("[a]\nmethod = 'clip'\nsise = 3", "has no setting 'sise'"),
-        ("['../a']\nmethod = 'clip'", "its name must be made of letters"),
-        ("[a", "not a TOML file"),
-        ("", "there is none"),
-        ("[a]\nmethod = 'clip'\nimage = 3", "image must be a text"),
-    ],
-)
-def test_arms_that_do_not_fit_are_named(tmp_path, text, said):
-    (tmp_path / "arms.toml").write_text(text)
-    with pytest.raises(DataError, match=said) as caught:
-        read_arms(tmp_path / "arms.toml")
-    assert "\n" not in str(caught.value) and str(tmp_path / "arms.toml") in str(caught.value)
-
-
-def test_arms_from_a_file(tmp_path):
-    (tmp_path / "arms.toml").write_text(
-        '[one]\nmethod = "clip"\n[two]\nmethod = "clip"\nimage = "tiny-random"\ndim = 32\n'
-    )
-    assert read_arms(tmp_path / "arms.toml") == {
-        "one": Arm("clip"),
-        "two": Arm("clip", "tiny-random", settings={"dim": 32}),
-    }
-    with pytest.raises(DataError, match="No such file"):
-        read_arms(tmp_path / "none.toml")
-    with pytest.raises(DataError, match="there is none"):
-        check_arms({})
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from medret_nb.data.files import DataError, read_json
 from medret_nb.data.runs import Run
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.methods.table import load_method
-from medret_nb.training.curve import LossCurve
 from medret_nb.training.loop import TrainConfig, fit, learning_rate, make_optimiser
 
 
@@ -172,14 +171,6 @@ def test_bf16_runs_and_stays_close(small_phantom, tmp_path):
     half = fit(new(), small_phantom, dataclasses.replace(config, precision="bf16"), tmp_path / "half", progress=False)
     a, b = full.log["loss"].dropna().to_numpy(), half.log["loss"].dropna().to_numpy()
     assert 0 < np.abs(a - b).max() < 0.1
-
-
-def test_the_curve_follows_the_log():
-    curve = LossCurve(every=2)
-    for step in range(1, 6):
-        curve({"step": step, "loss": 1.0 / step})
-    curve({"step": 5, "val_recall": 0.25})
-    assert list(curve.figure.data[0].x) == [1, 2, 3, 4, 5] and list(curve.figure.data[1].y) == [0.25]
 
 
 class Counting(CLIP):

@@ -11,7 +11,14 @@ from medret_nb.methods.encoders import TINY_SIZE, load_backbone
 from medret_nb.phantom.patients import sample_scenes
 from medret_nb.phantom.scenes import Finding, Patient, Scene
 from medret_nb.training import pretrain as module
-from medret_nb.training.pretrain import PretrainConfig, answers, draw_films, pretrain, questions_of, write_texts
+from medret_nb.training.pretrain import (
+    PretrainConfig,
+    draw_films,
+    pretrain,
+    question_answers,
+    questions_of,
+    write_texts,
+)
 
 TINY = PretrainConfig(studies=30, image_steps=25, text_steps=25, batch_size=16, vocabulary=300, workers=1, seed=3)
 
@@ -28,7 +35,7 @@ def test_questions_of_a_scene():
 
 def test_rare_questions_are_not_asked():
     scenes = sample_scenes(300, 1)
-    all_of_them, frequent = answers(scenes, 0.0), answers(scenes, 0.05)
+    all_of_them, frequent = question_answers(scenes, 0.0), question_answers(scenes, 0.05)
     assert set(frequent[1]) < set(all_of_them[1]) and (frequent[0].mean(0) >= 0.05).all()
     assert frequent[0].shape == (300, len(frequent[1]))
 

@@ -159,6 +159,14 @@ def test_named_regions_are_searched_as_the_index_does(desk, side, find, regions,
     assert (f"weight {rho:g}" in found["told"]) == bool(regions) and not found["drawn"] and found["places"] == {}
 
 
+def test_regions_of_no_weight_leave_the_question_as_it_was(desk):
+    question = {"row": 5, "side": "film", "find": "films"}
+    nothing = desk.ask(question | {"regions": ["left lung"], "rho": 0})
+    whole = desk.ask(question)
+    assert nothing["positions"].tolist() == whole["positions"].tolist()
+    np.testing.assert_allclose(nothing["scores"], whole["scores"])
+
+
 @pytest.mark.parametrize("find", ["films", "reports"])
 @pytest.mark.parametrize("regions", [("left lung", "cardiac silhouette"), ()])
 def test_a_new_film_and_a_sentence_get_what_the_command_line_prints(desk, run, tmp_path, capsys, find, regions):

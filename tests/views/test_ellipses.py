@@ -1,5 +1,6 @@
 """Ellipses: exact distances in the plane, shadows by sampling, parts against the losses, the view in a browser."""
 
+import math
 import re
 
 import numpy as np
@@ -214,3 +215,29 @@ def test_a_run_of_a_probabilistic_method(name, small_phantom, tmp_path):
         and "scenes that fit" in data["directions"]["ti"]["axes"][0]
         and "tau" in data["directions"]["ti"]["told"]
     )
+
+
+def loop_parts(mu, sigma, nu, tau, similarity):
+    "The two parts of a distance, from the equations, one coordinate at a time; sigma, tau: standard deviations."
+    means = variances = product = long_mu = long_nu = 0.0
+    for d in range(len(mu)):
+        square = (mu[d] - nu[d]) ** 2
+        total = sigma[d] ** 2 + tau[d] ** 2
+        means += square if similarity == "csd" else square / total / 2
+        variances += total if similarity == "csd" else math.log(total) / 2
+        product += mu[d] * nu[d]
+        long_mu += mu[d] ** 2
+        long_nu += nu[d] ** 2
+    if similarity == "cosine":
+        return [1 - product / math.sqrt(long_mu * long_nu), 0.0]
+    return [means, variances]
+
+
+@pytest.mark.parametrize("similarity", ["csd", "mls", "cosine"])
+def test_parts_are_those_of_a_loop(similarity):
+    rng = np.random.default_rng(0)
+    mu, nu = rng.normal(size=(2, 7))
+    log_s, log_t = rng.normal(size=(2, 7))
+    found = split_distance(mu, log_s, nu, log_t, similarity)
+    wanted = loop_parts(mu, np.exp(log_s / 2), nu, np.exp(log_t / 2), similarity)
+    np.testing.assert_allclose(found, wanted)

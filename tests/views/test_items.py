@@ -45,6 +45,12 @@ def test_equals_come_by_position():
     assert positions.tolist() == [[1, 2]] and scores.tolist() == [[3.0, 3.0]]
 
 
+def test_reports_of_the_same_words_are_hits():
+    rng = np.random.default_rng(0)
+    same = items_from(image=rng.normal(size=(6, 3)), text=rng.normal(size=(6, 3)), texts=["Normal."] * 6)
+    assert (answers_to(same).ranks == 1).all()
+
+
 def test_rows_with_nan_are_left_out_and_named():
     image = np.eye(4)
     image[2, 1] = np.nan

@@ -22,12 +22,9 @@ def test_shares_are_those_of_a_fine_grid(h, w, corners, seed):
     fine = np.kron(weights, np.ones((1, 1)))[(at * h).astype(int)][:, (at * w).astype(int)] * h * w / 600**2
     inside = fine[(at >= box[1]) & (at < box[3])][:, (at >= box[0]) & (at < box[2])].sum()
     assert share_inside(weights, box) == pytest.approx(inside, abs=0.02 * h * w)
-    whole = covered(box, h, w)
-    np.testing.assert_allclose(
-        whole / max(whole.sum(), 1e-12),
-        box_weights(torch.tensor([box], dtype=torch.float64), h, w)[0].numpy(),
-        atol=1e-6,
-    )
+    area = covered(box, h, w) / (h * w)
+    wanted = box_weights(torch.tensor([box], dtype=torch.float64), h, w)[0].numpy()
+    np.testing.assert_allclose(area / max(area.sum(), 1e-12), wanted, atol=1e-6)
 
 
 def test_weights_sum_to_one_and_nan_gets_none():
@@ -38,6 +35,11 @@ def test_weights_sum_to_one_and_nan_gets_none():
     with pytest.raises(ValueError, match="temperature"):
         spread(scores, 0)
     assert np.isnan(cosines([[0.0, 0]], [[1.0, 0]])).all()
+
+
+def test_even_attention_puts_the_boxs_area_inside():
+    hot = spread(np.array([2.0, 0.0, 0.0, 0.0]), 1e6).reshape(2, 2)
+    assert share_inside(hot, (0.2, 0.1, 0.9, 0.5)) == pytest.approx(0.7 * 0.4, abs=1e-3)
 
 
 def test_regions_without_vectors_are_means_of_patches():

@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 
 from medret_nb.figures.figures import save_figure
 from medret_nb.views.items import from_arrays
-from medret_nb.views.maps import map_figure, maps_of, pca_map, umap_map
+from medret_nb.views.maps import map_figure, map_points, maps_of, pca_map, umap_map
 
 
 def test_pca_is_that_of_scikit_learn():
@@ -40,6 +40,14 @@ def test_centring_takes_the_gap_away():
         maps_of(items, ["tsne"])
 
 
+def test_the_mean_of_all_points_lies_in_the_middle():
+    rng = np.random.default_rng(0)
+    items = from_arrays(rng.normal(size=(40, 6)) + 2, rng.normal(size=(40, 6)) - 5)
+    (plain,) = maps_of(items, ("pca",))
+    middle = np.concatenate([map_points(items.image), map_points(items.text)]).mean(0)
+    np.testing.assert_allclose(plain.place(middle[None]), 0, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_umap_is_seeded_and_kept(tmp_path):
     rng = np.random.default_rng(0)
@@ -56,15 +64,18 @@ def test_a_map_prints_the_same_twice(tmp_path):
     rng = np.random.default_rng(0)
     xy = rng.normal(size=(50, 2))
     xy[3] = np.nan
-    draw = lambda: map_figure(
-        xy,
-        rng.integers(0, 1, 50),
-        ["<b>", "$x$"],
-        np.arange(50) % 2 > 0,
-        "told",
-        [(0, "query"), (1, "1")],
-        [(0.0, 0.0, "\u202e&")],
-    )
+
+    def draw():
+        return map_figure(
+            xy,
+            rng.integers(0, 1, 50),
+            ["<b>", "$x$"],
+            np.arange(50) % 2 > 0,
+            "told",
+            [(0, "query"), (1, "1")],
+            [(0.0, 0.0, "\u202e&")],
+        )
+
     for kind in ("pdf", "svg"):
         first, second = (save_figure(draw(), tmp_path / f"{n}.{kind}").read_bytes() for n in "ab")
         assert first == second
