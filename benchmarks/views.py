@@ -38,11 +38,11 @@ from medret_nb.evaluation.results import evaluate
 from medret_nb.retrieval.points import Embeddings
 from medret_nb.views.asking import Desk
 from medret_nb.views.attention import attention_view
-from medret_nb.views.looks import look_at
 from medret_nb.views.ellipses import ellipses_view
 from medret_nb.views.explorer import explorer_view
 from medret_nb.views.failures import failures_view
 from medret_nb.views.items import from_arrays
+from medret_nb.views.looks import look_at
 from medret_nb.views.prototypes import prototypes_view
 from medret_nb.views.widget import points_view, view_html
 

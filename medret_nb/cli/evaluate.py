@@ -84,9 +84,7 @@ PROTOCOL_HELP = (
 @dataclass
 class Evaluate(OfRun):
     """Measure retrieval in both directions, with intervals and chance.
-
-    RUN may hold embeddings alone, made by any program.
-    """
+    RUN may hold embeddings alone, made by any program."""
 
     protocol: Annotated[tuple[Protocols, ...], arg(help=PROTOCOL_HELP)] = ("exact", "text")
     k: tuple[int, ...] = (1, 5, 10, 100)

@@ -201,7 +201,8 @@ def write_report(
     method = load_method(run) if Run(run).has_model else None
     blocks = report_blocks(run, studies, measured(run, split, protocols), points, method, out, split, show, views)
     name = method.name if method else "Embeddings of another program"
-    lead = f"{name}, measured on {split} studies of {studies.info.get('name') or studies.folder.name}."
+    collection = studies.info.get("name") or Path(studies.folder or "").name
+    lead = f"{name}, measured on {split} studies of {collection}."
     stamps = (NOT_FOR_SHARING,) if studies.restricted else ()
     return write_page(out / "report.html", f"Report on {run.name}", lead, blocks, stamps)
 

@@ -38,7 +38,7 @@ from ..retrieval.embeddings import embed
 from ..retrieval.points import Embeddings
 from ..training.arms import Arm
 from ..training.compare import Budget, Comparison, compare
-from ..training.loop import TrainConfig, fit
+from ..training.loop import fit
 
 # %% ../../nbs/cli/955_tour.ipynb #563d333b
 def new_clip(plan: Plan) -> Method:

@@ -62,12 +62,14 @@ def table_hash(table: pd.DataFrame) -> str:
 
 # %% ../../nbs/data/015_hashing.ipynb #0217a659
 def address(column: pd.Series) -> tuple:
-    "Where the values of a column lie in memory."
+    "Where the values of a column lie in memory; the values themselves where pandas keeps them in pieces of its own."
     values = column.array
     if isinstance(values, pd.arrays.NumpyExtensionArray):
         return (values.to_numpy().__array_interface__["data"][0],)
-    chunks = pa.chunked_array(pa.array(column, from_pandas=True)).chunks
-    return tuple(buffer.address for chunk in chunks for buffer in chunk.buffers() if buffer is not None)
+    if isinstance(values, (pd.arrays.ArrowExtensionArray, pd.arrays.ArrowStringArray)):
+        chunks = pa.chunked_array(pa.array(column, from_pandas=True)).chunks
+        return tuple(buffer.address for chunk in chunks for buffer in chunk.buffers() if buffer is not None)
+    return tuple(column_bytes(column))
 
 
 class Remembered:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pandas as pd
 from matplotlib.figure import Figure
 
+from .checksums import film_checksums
 from medret_nb.data.files import (
     DataError,
     hash_of,
@@ -23,6 +24,7 @@ from medret_nb.data.files import (
     shipped_data,  # noqa: F401
     write_together,
 )
+from .hashing import Remembered, table_hash
 from .overview import overview, overview_figure
 from .splits import check_splits
 from medret_nb.data.tables import (
@@ -76,6 +78,16 @@ def _unknown_columns(table: pd.DataFrame, name: str, known: tuple[str, ...]) -> 
     return [f"{name}: kept unknown column(s) {', '.join(extra)}"] if extra else []
 
 # %% ../../nbs/data/060_studies.ipynb #349a7264
+def _images_hash(images: pd.DataFrame) -> str:
+    "Hash of the table of images, of a path only the file's name."
+    return table_hash(images.assign(path=[Path(path).name for path in images["path"]]))
+
+
+def _no_hashes() -> dict[str, Remembered]:
+    "What remembers the hash of each table, still empty."
+    return {"studies": Remembered(), "images": Remembered(_images_hash), "regions": Remembered()}
+
+
 class StudyTables:
     """Studies, images and regions as three pandas tables, and `info` about where they come from.
 
@@ -106,6 +118,8 @@ class StudyTables:
         self.info = _checked_info(info, folder)
         self.folder = Path(folder) if folder is not None else None
         self._whole = self  # the set whose pixel cache this one reads
+        self._hashes = _no_hashes()
+        self._films: dict[str, str] = {}
 
     @property
     def notes(self) -> list[str]:
@@ -224,6 +238,7 @@ class StudySet(StudyFolder):
         if unknown:
             raise DataError(f"no such study: {some(sorted(unknown))}")
         part = copy.copy(self)  # the tables were checked once, and rows are only left out
+        part._hashes = _no_hashes()
         part.studies = _rows(self.studies, "study_id", wanted)
         part.images = _rows(self.images, "study_id", wanted)
         part.regions = _rows(self.regions, "image_id", part.images["image_id"])
@@ -252,10 +267,19 @@ class StudySet(StudyFolder):
         return overview_figure(self.overview())
 
     def hash(self) -> str:
-        """SHA-256 of the three tables.
+        """SHA-256 of the three tables and of the films: the same for the same content, different for any change.
 
-        Of an image's path only the file's name counts, so that moving a set keeps its hash.
+        Of an image's path only the file's name counts, so that moving a set keeps its hash. A film counts by the
+        checksum that is kept beside its cache. Each table is hashed once for each content; the films once for each set
+        that was read: a file that changes later is noticed when the set is loaded again.
         """
-        return hash_of(
-            self.studies, self.images.assign(path=[Path(path).name for path in self.images["path"]]), self.regions
-        )
+        films = self._whole.film_checksums(self.images["image_id"])
+        tables = [remembered(getattr(self, name)) for name, remembered in self._hashes.items()]
+        return hash_of(*tables, films)
+
+    def film_checksums(self, image_ids: Iterable[str]) -> list[str]:
+        "The checksum of each film of `image_ids`; they are read from the cache's table, or from the films."
+        image_ids = list(image_ids)
+        if not set(image_ids) <= set(self._films):
+            self._films = film_checksums(self.images["image_id"], self.image_paths(), self.folder)
+        return [self._films[image_id] for image_id in image_ids]

@@ -90,24 +90,10 @@ class Case:
 
 # %% ../../nbs/failures/755_causes.ipynb #b239e20f
 _PRIOR_WORDS = (
-    r"prior",
-    r"previous(?:ly)?",
-    r"unchanged",
-    r"stable",
-    r"interval",
-    r"new(?:ly)?",
-    r"again",
-    r"increased",
-    r"decreased",
-    r"worse(?:ning|ned)?",
-    r"improv\w+",
-    r"resol\w+",
-    r"persist\w+",
-    r"cleared",
-    r"compar\w+",
-    r"since",
+    r"prior previous(?:ly)? unchanged stable interval new(?:ly)? again increased decreased worse(?:ning|ned)? "
+    r"improv\w+ resol\w+ persist\w+ cleared compar\w+ since"
 )
-_PRIORS = re.compile(rf"\b(?:{'|'.join(_PRIOR_WORDS)})\b", re.I)
+_PRIORS = re.compile(rf"\b(?:{'|'.join(_PRIOR_WORDS.split())})\b", re.I)
 _POOR = re.compile(
     r"\blow lung volumes|volumes are low|rotat\w+|hypoinflat|poor inspirat|underpenetrat|motion|limited\b", re.I
 )

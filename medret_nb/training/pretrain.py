@@ -256,8 +256,9 @@ def pretrain_text(
     torch.manual_seed(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
     tokenizer = train_tokenizer(texts, config.vocabulary)
-    settings: dict[str, Any] = {key: value for key, value in TINY_TEXT.items() if key != "model_type"}
-    model = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **settings))
+    settings: dict[str, Any] = {**TINY_TEXT, "vocab_size": len(tokenizer)}
+    del settings["model_type"]
+    model = BertForMaskedLM(BertConfig(**settings))
 
     def loss_of_step() -> Tensor:
         rows, keys = _drawn(len(texts), config.batch_size, generator)

@@ -16,8 +16,8 @@ import numpy as np
 
 from ..data.files import DataError
 from ..data.images import letterbox, read_image
-from ..retrieval.points import Embeddings
 from ..retrieval.embeddings import embed_films, embed_texts
+from ..retrieval.points import Embeddings
 from ..retrieval.regional import region_names
 from ..retrieval.search import Index, build_index
 from .items import Items

@@ -20,8 +20,8 @@ from ..data.runs import Run
 from ..data.studies import StudySet
 from ..evaluation.ranking import ranks
 from ..methods.table import load_method
-from ..retrieval.points import Embeddings
 from ..retrieval.embeddings import embed, embed_texts
+from ..retrieval.points import Embeddings
 from ..retrieval.scoring import scorer
 
 # %% ../../nbs/views/825_items.ipynb #f0c6e8af

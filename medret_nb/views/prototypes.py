@@ -17,8 +17,8 @@ import numpy as np
 from ..data.files import DataError
 from ..data.reports import split_sentences
 from ..figures.figures import COLOURS, GREY, PAGE, Plot, styled
-from ..retrieval.points import Embeddings
 from ..retrieval.embeddings import embed_texts
+from ..retrieval.points import Embeddings
 from ..retrieval.scoring import unit
 from .items import Items, items_from
 from .levels import Level, Use, gathered, level_of, level_of_answers, use_of

@@ -11,15 +11,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medret_nb.cli.page import answers, figure_uri, film_uri, inside, picture, prose, table, write_page
-from medret_nb.phantom.assertions import facts
-from medret_nb.evaluation.measured import shown
+from medret_nb.cli.page import (
+    answer_cards,
+    cell_text,
+    fact_list,
+    figure_uri,
+    film_uri,
+    inside,
+    picture,
+    prose,
+    table,
+    write_page,
+)
 from medret_nb.cli.page import page as make_page
 from medret_nb.data.studies import NOT_FOR_SHARING
 from medret_nb.figures.scores import curve_figure
 from medret_nb.views.widget import points_view
 
-HARM = "\"'><script>document.title='caught'</script><img src=http://127.0.0.1:9/x onerror=\"document.title='caught'\"><a href=javascript:1>"
+HARM = (
+    "\"'><script>document.title='caught'</script>"
+    "<img src=http://127.0.0.1:9/x onerror=\"document.title='caught'\"><a href=javascript:1>"
+)
 
 
 def everything(text: str) -> str:
@@ -28,11 +40,11 @@ def everything(text: str) -> str:
     card = {"film": film, "text": text, "note": text, "hit": True}
     blocks = [
         prose(text),
-        facts({text: text}),
+        fact_list({text: text}),
         table(pd.DataFrame({text: [text, 1.0]}), text),
         picture(film_uri(film), text),
-        answers(card, [card], text),
-        answers({"text": text}, [{"text": text}], text),
+        answer_cards(card, [card], text),
+        answer_cards({"text": text}, [{"text": text}], text),
     ]
     return make_page(text, text, {text: blocks}, (text,))
 
@@ -46,7 +58,9 @@ def test_text_is_escaped_wherever_it_enters():
 @settings(max_examples=60, deadline=None)
 @given(st.text(min_size=1, max_size=60))
 def test_no_text_adds_an_element(text):
-    tags = lambda html: re.findall(r"<[a-zA-Z!/][^>]*?(?=[\s>])", html)
+    def tags(html):
+        return re.findall(r"<[a-zA-Z!/][^>]*?(?=[\s>])", html)
+
     assert len(tags(everything(text))) == len(tags(everything("plain")))
 
 
@@ -58,7 +72,7 @@ def test_film_survives_the_page():
 
 
 def test_missing_cells_are_empty():
-    assert [shown(v) for v in (None, float("nan"), 0.5, 3, "x")] == ["", "", "0.500", "3", "x"]
+    assert [cell_text(v) for v in (None, float("nan"), 0.5, 3, "x")] == ["", "", "0.500", "3", "x"]
 
 
 def test_page_in_a_browser(page, tmp_path):
@@ -69,8 +83,8 @@ def test_page_in_a_browser(page, tmp_path):
         "Text": [prose(HARM)],
         "Pictures": [picture(figure_uri(figure, tmp_path, "f"), "A curve", 300)],
         "Found": [
-            answers({"film": film, "text": HARM}, [{"text": HARM, "hit": True}] * 2, "asked"),
-            answers({"text": "x"}, [{"film": film}] * 6, "asked"),
+            answer_cards({"film": film, "text": HARM}, [{"text": HARM, "hit": True}] * 2, "asked"),
+            answer_cards({"text": "x"}, [{"film": film}] * 6, "asked"),
         ],
     }
     assert make_page("t", "l", sections) == write_page(tmp_path / "p.html", "t", "l", sections).read_text(
@@ -87,7 +101,7 @@ def test_page_in_a_browser(page, tmp_path):
 
 
 def test_views_in_a_page(page, tmp_path):
-    """Two views beside other blocks: both answer, no text runs, the page's own style stays outside of them, and nothing leaves."""
+    """Two views beside other blocks: both answer, no text runs, the page's style stays outside, and nothing leaves."""
     films = [np.full((16, 16), 90, np.uint8)] * 3
     made = [
         points_view(

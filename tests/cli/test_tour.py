@@ -7,9 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medret_nb.cli.summary import markdown
 from medret_nb.cli.tour import QUICK_NOTE, shuffled
-from medret_nb.cli.plan import Clock, Plan
 from medret_nb.methods.table import METHODS
 from medret_nb.retrieval.points import Embeddings
 
@@ -28,7 +26,8 @@ def test_tour_says_what_it_did(done):
         assert f"[{step}/7]" in process.stdout
     assert QUICK_NOTE in process.stdout and "jupyter lab" in process.stdout and "index.ipynb" in process.stdout
     assert re.search(
-        r"image-to-text R@10 \d\.\d{3} \[.*\], chance 0\.250 \(protocol exact, 40 queries, gallery of 40, \d+% duplicate texts",
+        r"image-to-text R@10 \d\.\d{3} \[.*\], chance 0\.250 "
+        r"\(protocol exact, 40 queries, gallery of 40, \d+% duplicate texts",
         process.stdout,
     )
     assert "phantom" in process.stderr and "training clip" in process.stderr, "no progress was shown"
@@ -110,10 +109,6 @@ def test_another_plan_does_not_mix_with_this_one(done, medret):
     assert other.returncode == 2 and other.stderr.splitlines()[-1].startswith("medret: ")
 
 
-def test_plan_is_the_one_that_was_promised():
-    assert Plan().test == 400 and 10 in Plan().ks
-
-
 def test_shuffling_keeps_vectors_and_loses_pairs():
     mu = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     points = Embeddings([str(i) for i in range(50)], [str(i) for i in range(50)], mu, mu / 2)
@@ -133,15 +128,3 @@ def test_shuffled_pairs_are_found_by_luck_alone():
         scores = points.mu @ text.mu.T
         found.append((np.argsort(-scores, 1)[:, :10] == np.arange(60)[:, None]).any(1).mean())
     assert np.mean(found) == pytest.approx(10 / 60, abs=4 * np.std(found) / 200**0.5)
-
-
-def test_markdown_escapes_bars():
-    assert markdown(pd.DataFrame({"a|b": ["x|y"], "c": [0.5]})).splitlines()[2] == "| x\\|y | 0.500 |"
-
-
-def test_clock_adds_up(tmp_path, capsys):
-    for _ in range(2):
-        with Clock(2, tmp_path / "t.json").step("wait"):
-            pass
-    assert "[1/2] wait" in capsys.readouterr().out
-    assert set(json.loads((tmp_path / "t.json").read_text())) == {"wait"}

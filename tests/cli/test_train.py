@@ -1,5 +1,6 @@
-"""What the middle commands add to the functions they call: settings as words, and a vocabulary that gives nobody away."""
+"""The command that trains: as typed, settings as words, and a vocabulary that gives nobody away."""
 
+import json
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -60,3 +61,41 @@ def test_a_vocabulary_of_a_restricted_set_holds_no_word_of_few_patients():
     assert LEAST_PATIENTS <= 8 and {"heart", "large"} <= known[True] & known[False]
     assert any("xoqzu" in piece for piece in known[False])
     assert not any("xo" in piece or "qz" in piece for piece in known[True])
+
+
+def test_phantom_and_train(way):
+    home, made, trained = way
+    assert "48 studies" in made.stdout and str(home / "studies") in made.stdout
+    assert {"studies.parquet", "images.parquet", "dataset.json", "truth.parquet"} <= {
+        f.name for f in (home / "studies").iterdir()
+    }
+    assert "trained clip for 4 steps" in trained.stdout  # 34 training studies, batches of 8
+    assert {"config.json", "model.safetensors", "tokenizer.json", "log.jsonl", "fingerprint.json"} <= {
+        f.name for f in (home / "run").iterdir()
+    }
+    settings = json.loads((home / "run" / "config.json").read_text())
+    assert settings["dim"] == 16 and settings["method"] == "clip"
+    assert "training clip" in trained.stderr, "no progress was shown"
+
+
+def test_training_resumes_or_refuses(way, medret, refused):
+    home = way[0]
+    again = (
+        "train",
+        "clip",
+        "--data",
+        home / "studies",
+        "--out",
+        home / "run",
+        "--epochs",
+        1,
+        "--batch-size",
+        8,
+        "--dim",
+        16,
+    )
+    before = (home / "run" / "model.safetensors").read_bytes()
+    refused(medret(*again), str(home / "run"))
+    done = medret(*again, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert (home / "run" / "model.safetensors").read_bytes() == before

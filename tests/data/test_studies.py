@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from six_studies import collection
 
 from medret_nb.data.files import DataError
@@ -36,12 +37,13 @@ def test_two_tables_that_pandas_wrote_are_a_study_set(tmp_path):
 def test_paths_stay_true_when_the_set_is_saved_elsewhere_or_moved(tmp_path):
     first = collection(tmp_path / "a").save(tmp_path / "a")
     assert first.images["path"].tolist() == [f"{i}.png" for i in range(6)]
+    reference = first.hash()
     (tmp_path / "a").rename(tmp_path / "b")
     moved = StudySet.load(tmp_path / "b")
     assert all(path.is_file() for path in moved.image_paths())
     elsewhere = moved.save(tmp_path / "c")
     assert elsewhere.images["path"].tolist() == [str((tmp_path / "b" / f"{i}.png").resolve()) for i in range(6)]
-    assert StudySet.load(tmp_path / "c").hash() == first.hash()
+    assert StudySet.load(tmp_path / "c").hash() == reference
 
 
 def test_the_hash_sees_every_table(tmp_path):
@@ -50,6 +52,30 @@ def test_the_hash_sees_every_table(tmp_path):
         changed = collection(tmp_path)
         changed.__dict__[table].loc[0, column] = value
         assert changed.hash() != reference
+
+
+def test_the_hash_sees_a_film_that_changed(tmp_path):
+    reference = collection(tmp_path).save(tmp_path).hash()
+    assert StudySet.load(tmp_path).hash() == reference
+    path = StudySet.load(tmp_path).image_paths()[2]
+    with Image.open(path) as film:
+        grey = np.array(film)
+    Image.fromarray(grey).save(path, compress_level=0)
+    assert StudySet.load(tmp_path).hash() == reference, "other bytes, the same film"
+    grey[0, 0] ^= 1
+    Image.fromarray(grey).save(path)
+    assert StudySet.load(tmp_path).hash() != reference
+
+
+def test_the_hash_is_computed_once_for_each_content(tmp_path, monkeypatch):
+    studies = collection(tmp_path)
+    reference = studies.hash()
+    asked = []
+    for name, remembered in studies._hashes.items():
+        monkeypatch.setattr(remembered, "compute", lambda table, name=name: asked.append(name) or name)
+    assert studies.hash() == reference and not asked
+    studies.studies.loc[0, "findings"] = "other"
+    assert studies.hash() != reference and asked == ["studies"]
 
 
 def test_split_and_select_leave_out_rows_and_share_the_pixels(tmp_path):

@@ -106,7 +106,8 @@ def test_the_ceiling_is_what_a_perfect_reader_reaches_in_both_directions(groups,
     reader, own = (groups[:, None] == groups).astype(float), np.eye(len(groups), dtype=bool)
     ceiling = duplicate_ceiling(groups, k)
     assert ranking.recall_at_k(reader, own, k) == pytest.approx(ceiling)
-    # text to image: equal queries share one ranking of the films; any fixed order of a group's films serves min(g, k) of them
+    # text to image: equal queries share one ranking of the films;
+    # any fixed order of a group's films serves min(g, k) of them
     ranked = reader + np.linspace(0, 0.1, len(groups))
     assert ranking.recall_at_k(ranked, own, k) == pytest.approx(ceiling)
 

@@ -12,7 +12,19 @@ from medret_nb.data.batches import BatchMaker
 from medret_nb.data.files import DataError
 from medret_nb.losses.contrastive import softmax_matching
 from medret_nb.losses.masked import keyed_noise
-from medret_nb.methods.mcr import MCR, Aggregator, MCRConfig
+from medret_nb.methods.mcr import (
+    MCR,
+    Aggregator,
+    Guesser,
+    MCRConfig,
+    Painter,
+    check_maskable,
+    cost_per_place,
+    feature_map,
+    guessing_costs,
+    masked_inputs,
+    painting_costs,
+)
 from medret_nb.methods.table import load_method
 from medret_nb.retrieval.embeddings import embed
 from medret_nb.retrieval.scoring import score_matrix
@@ -292,3 +304,89 @@ def test_what_cannot_work_is_refused_in_one_line():
     ):
         with pytest.raises(DataError, match=next(iter(wrong))):
             MCRConfig(**wrong)
+
+
+def test_maps_are_their_formulas():
+    torch.manual_seed(0)
+    h = torch.randn(3, 5)
+    linear, mlp = feature_map(5, 4, "linear"), feature_map(5, 4, "mlp")
+    first, _, last = mlp
+    for n in range(3):
+        assert torch.allclose(linear(h)[n], linear.weight @ h[n], atol=1e-6)
+        inner = F.gelu(first.weight @ h[n] + first.bias)
+        assert torch.allclose(mlp(h)[n], last.weight @ inner, atol=1e-6)
+    assert linear.bias is None and last.bias is None
+
+
+def test_costs_are_divided_over_the_whole_batch():
+    costs, counts = torch.tensor([4.0, 6.0, 0.0]), torch.tensor([1, 3, 0])
+    assert cost_per_place(costs, counts, 0.5).item() == pytest.approx(0.5 * (4 + 6) / (1 + 3))
+    assert cost_per_place(torch.zeros(2), torch.zeros(2, dtype=torch.long), 0.5) == 0
+
+
+def test_painting_costs_are_their_formula():
+    torch.manual_seed(0)
+    painted, pixels = torch.randn(2, 4, 9), torch.randn(2, 1, 6, 6)
+    gone = torch.tensor([[True, False, True, False], [False] * 4])
+    found = painting_costs(painted, pixels, gone, 3)
+    for i in range(2):
+        total = 0.0
+        for n in range(4):
+            y, x = 3 * (n // 2), 3 * (n % 2)
+            patch = pixels[i, 0, y : y + 3, x : x + 3].flatten()
+            texture = (patch - patch.mean()) / (patch.var() + 1e-6).sqrt()
+            total += float(gone[i, n]) * sum((painted[i, n, p] - texture[p]) ** 2 for p in range(9)).item() / 9
+        assert found["pixels"][i].item() == pytest.approx(total, abs=1e-5)
+    assert found["pixels_count"].tolist() == [2, 0]
+
+
+def test_guessing_costs_are_their_formula():
+    torch.manual_seed(0)
+    logits, tokens = torch.randn(2, 5, 7), torch.randint(0, 7, (2, 5))
+    silent = torch.tensor([[True, False, True, True, False], [False] * 5])
+    found = guessing_costs(logits, tokens, silent)
+    for i in range(2):
+        total = -sum(logits[i, w].log_softmax(0)[tokens[i, w]].item() for w in range(5) if silent[i, w])
+        assert found["words"][i].item() == pytest.approx(total, abs=1e-5)
+    assert found["words_count"].tolist() == [3, 0]
+
+
+def test_masks_follow_each_studys_key(small_phantom):
+    method = fresh(hidden_patches=0.25, hidden_words=0.4)
+    batch = batch_of(small_phantom, method)
+    keep, gone, tokens, silent = masked_inputs(batch, 64, method.config, method.tokenizer.mask_token_id)
+    for i in range(len(batch)):
+        key, words = batch.key[i, 0], batch.word_ids[i, 0].tolist()
+        order = sorted(range(64), key=keyed_noise(key, 64).tolist().__getitem__)
+        assert keep[i].tolist() == sorted(order[:48]) and gone[i].nonzero().flatten().tolist() == sorted(order[48:])
+        count = max(words) + 1
+        noise = keyed_noise(~key, tokens.shape[1])[:count].tolist()
+        hidden = sorted(range(count), key=noise.__getitem__)[: max(1, round(0.4 * count))]
+        assert silent[i].tolist() == [word in hidden for word in words]
+        expected = batch.tokens[i, 0].masked_fill(silent[i], method.tokenizer.mask_token_id)
+        assert torch.equal(tokens[i], expected)
+
+
+def test_painter_and_guesser_fill_every_place():
+    torch.manual_seed(0)
+    painter, keep = Painter(6, 4, 9, inner=8, layers=0), torch.tensor([[2, 0, 3]])
+    patches = torch.randn(1, 3, 6)
+    found = painter(patches, keep)[0]
+    for n in range(4):
+        own = keep[0].tolist().index(n) if n in keep else None
+        token = painter.hidden if own is None else painter.enter(patches[0, own])
+        assert torch.allclose(found[n], painter.leave(token + painter.places[n]), atol=1e-6)
+    guesser, table, film = Guesser(6, 11, film_width=3), torch.randn(11, 6), torch.randn(1, 3)
+    words = torch.randn(1, 5, 6)
+    logits = guesser(words, table, film)
+    for w in range(5):
+        changed = guesser.change(words[0, w] + guesser.film.weight @ film[0])
+        for v in range(11):
+            assert logits[0, w, v].item() == pytest.approx((changed @ table[v] + guesser.bias[v]).item(), abs=1e-4)
+
+
+def test_a_tokenizer_without_a_mask_is_refused():
+    method = MCR.create()
+    check_maskable(method.image_encoder, 64, method.tokenizer)
+    with pytest.raises(DataError, match="no mask token"):
+        check_maskable(method.image_encoder, 64, type("Tokenizer", (), {"mask_token_id": None}))

@@ -1,4 +1,4 @@
-"PECM: levels, the objective against the formulas read naively, the bank, one vector per film, two stages, learning by heart, saving."
+"PECM: levels, its formulas read naively, the bank, one vector per film, two stages, learning by heart, saving."
 
 import math
 
@@ -12,7 +12,24 @@ from medret_nb.data.files import DataError
 from medret_nb.losses.contrastive import info_nce
 from medret_nb.methods.clip import CLIP
 from medret_nb.methods.method import Embedding
-from medret_nb.methods.pecm import PECM, PECMConfig, film_levels, text_levels
+from medret_nb.methods.pecm import (
+    PECM,
+    PECMConfig,
+    Prototypes,
+    bank_confidence,
+    best_temperature,
+    confidence_among,
+    doubt,
+    film_levels,
+    first_seen,
+    joint_vector,
+    level_spread,
+    listed_scores,
+    once_each,
+    sentence_numbers,
+    text_levels,
+    vector_parts,
+)
 from medret_nb.methods.table import load_method
 from medret_nb.retrieval.embeddings import embed
 from medret_nb.retrieval.search import build_index
@@ -36,6 +53,14 @@ def entropy_confidence(scores, temperature, top):
     best = sorted(scores, reverse=True)[:top]
     p = torch.tensor(best, dtype=torch.float64).div(temperature).softmax(0)
     return 1 + float((p * p.clamp_min(1e-300).log()).sum()) / math.log(len(best))
+
+
+def squared_cosines(prototypes):
+    "Mean squared inner product of different prototypes (B, K, d) of a study."
+    count, found = prototypes.shape[1], []
+    for own in prototypes:
+        found += [float(own[k] @ own[m]) ** 2 for k in range(count) for m in range(count) if k != m]
+    return np.mean(found)
 
 
 @pytest.fixture(scope="module")
@@ -89,18 +114,11 @@ def test_the_objective_is_its_formulas_read_naively(small_phantom):
     groups, n, w = batch.text_group.tolist(), 12, method.level_logits.softmax(0).tolist()
     v, t = images.local["prototypes"], texts.local["prototypes"]
     parts = ((0, 8), (8, 12), (12, 13))
-    s_p = torch.tensor(
-        [
-            [
-                sum(
-                    w[l] * sum(float(v[i, k] @ t[j, k]) for k in range(a, b)) / (b - a)
-                    for l, (a, b) in enumerate(parts)
-                )
-                for j in range(n)
-            ]
-            for i in range(n)
-        ]
-    )
+    s_p = torch.zeros(n, n)
+    for i in range(n):
+        for j in range(n):
+            for weight, (a, b) in zip(w, parts):
+                s_p[i, j] += weight * sum(float(v[i, k] @ t[j, k]) for k in range(a, b)) / (b - a)
     z_v, z_t = images.mu[:, :16], texts.mu[:, :16]
 
     def contrast(scores):
@@ -113,16 +131,8 @@ def test_the_objective_is_its_formulas_read_naively(small_phantom):
 
     assert terms["contrast"].item() == pytest.approx(contrast(method.logit_scale.detach() * z_v @ z_t.T), abs=1e-5)
     assert terms["prototypes"].item() == pytest.approx(2 * contrast(14.3 * s_p), abs=2e-5)
-    spread = np.mean(
-        [
-            np.mean(
-                [float(x[i, k] @ x[i, m]) ** 2 for i in range(n) for k in range(a, b) for m in range(a, b) if k != m]
-            )
-            for x in (v, t)
-            for a, b in parts[:2]
-        ]
-    )
-    assert terms["diversity"].item() == pytest.approx(0.25 * spread, abs=1e-5)
+    spread = [squared_cosines(x[:, a:b]) for x in (v, t) for a, b in parts[:2]]
+    assert terms["diversity"].item() == pytest.approx(0.25 * np.mean(spread), abs=1e-5)
     once = [j for j in range(n) if groups.index(groups[j]) == j]
     c_v = [entropy_confidence([s_p[i, j].item() for j in once], 0.1, 6) for i in range(n)]
     c_t = [entropy_confidence([s_p[j, i].item() for j in once], 0.1, 6) for i in range(n)]
@@ -321,3 +331,122 @@ def test_trained_saved_loaded_and_searched_it_scores_the_same(small_phantom, tmp
     (z_v, p_v, _), (z_t, p_t, _) = second.parts(queries), second.parts(gallery)
     assert np.allclose(scores, ((z_v @ z_t.T + p_v @ p_t.T) / 2).numpy(), atol=1e-5)
     assert torch.allclose(F.normalize(queries.mu, dim=1) * math.sqrt(2), queries.mu, atol=1e-5)
+
+
+def unit(*shape):
+    return F.normalize(torch.randn(*shape), dim=-1)
+
+
+def test_sentences_are_numbered_by_the_full_stops_before():
+    torch.manual_seed(0)
+    tokens = torch.randint(4, 9, (5, 12))
+    tokens[:, 0], tokens[:, 9] = 2, 3
+    mask = torch.arange(12).expand(5, 12) < 10
+    found = sentence_numbers(tokens, mask, 7, (2, 3))
+    for b in range(5):
+        for t in range(12):
+            before = sum(token == 7 for token in tokens[b, :t].tolist())
+            assert found[b, t] == (before if 0 < t < 9 else -1)
+
+
+def test_prototypes_gather_what_answers_to_their_question():
+    torch.manual_seed(0)
+    asking = Prototypes(5, (3, 1), 4)
+    parts, mask = torch.randn(2, 6, 5), torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    prototypes, weights = asking([(parts, mask), (parts.mean(1, keepdim=True), None)])
+    for b, count in enumerate((6, 4)):
+        mapped = [asking.maps[0].weight @ parts[b, n] for n in range(count)]
+        for k in range(3):
+            alpha = torch.stack([asking.queries[0][k] @ h for h in mapped]).softmax(0)
+            assert torch.allclose(weights[0][b, k, :count], alpha, atol=1e-6) and (weights[0][b, k, count:] == 0).all()
+            total = sum(alpha[n] * mapped[n] for n in range(count))
+            assert torch.allclose(prototypes[0][b, k], total / total.norm(), atol=1e-5)
+    assert [p.shape for p in prototypes] == [(2, 3, 4), (2, 1, 4)]
+
+
+def test_the_spread_of_levels_is_its_formula():
+    torch.manual_seed(0)
+    image, text = ([unit(4, 3, 5), unit(4, 2, 5), unit(4, 1, 5)] for _ in range(2))
+    expected = np.mean([squared_cosines(level) for side in (image, text) for level in side[:2]])
+    assert level_spread(image, text).item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.7, 1.0])
+def test_one_vector_holds_three_parts_and_gives_them_back(share):
+    torch.manual_seed(0)
+    z, p, c = unit(4, 3), unit(4, 5), torch.tensor([0.0, 0.3, 0.8, 1.0])
+    film, report = (joint_vector(z, p, c, share, which) for which in (True, False))
+    for i in range(4):
+        assert film[i] @ film[i] == pytest.approx(1 + share, abs=1e-5)
+        for j in range(4):
+            expected = z[i] @ z[j] + share * (c[i] * c[j]).sqrt() * (p[i] @ p[j])
+            assert (film[i] @ report[j]).item() == pytest.approx(expected.item(), abs=1e-5)
+    for mu in (film, report):
+        again, weighted, confidence = vector_parts(mu, 3, share)
+        assert torch.equal(again, z) and torch.allclose(confidence, c, atol=1e-6)
+        assert torch.allclose(weighted, (share * c).sqrt()[:, None] * p)
+    assert (vector_parts(joint_vector(z, p, c, 0.0, True), 3, 0.0)[2] == 1).all()
+
+
+def test_confidence_is_measured_among_those_that_are_there():
+    torch.manual_seed(0)
+    scores, there = torch.randn(5, 9), torch.tensor([True, False] * 4 + [True])
+    found = confidence_among(scores, there, torch.tensor(0.4), 4)
+    for q in range(5):
+        known = [score for score, here in zip(scores[q].tolist(), there.tolist()) if here]
+        assert found[q].item() == pytest.approx(entropy_confidence(known, 0.4, 4), abs=1e-5)
+    p, bank = unit(3, 6), unit(8, 6)
+    filled = bank_confidence(p, bank, torch.tensor(5), torch.tensor(0.4), 4)
+    for q in range(3):
+        known = [float(p[q] @ bank[n]) for n in range(5)]
+        assert filled[q].item() == pytest.approx(entropy_confidence(known, 0.4, 4), abs=1e-5)
+    assert (bank_confidence(p, bank, torch.tensor(0), torch.tensor(0.4), 4) == 1).all()
+
+
+def test_each_report_counts_once():
+    groups = [4, 1, 4, 2, 1, 7]
+    expected = [groups.index(group) == i for i, group in enumerate(groups)]
+    assert once_each(torch.tensor(groups)).tolist() == expected
+    seen = set()
+    assert first_seen(groups, seen) == [i for i, first in enumerate(expected) if first] and seen == set(groups)
+    assert first_seen([7, 9, 9], seen) == [1]
+
+
+def test_doubt_is_its_formula():
+    torch.manual_seed(0)
+    s_global, s_prototype = torch.randn(6, 6), torch.randn(6, 6)
+    films, reports, groups = torch.rand(6), torch.rand(6), [0, 1, 2, 0, 4, 5]
+    total = 0.0
+    for i in range(6):
+        asked = [s_global[i, j] + 0.5 * (films[i] * reports[j]).sqrt() * s_prototype[i, j] for j in range(6)]
+        back = [s_global[j, i] + 0.5 * (films[j] * reports[i]).sqrt() * s_prototype[j, i] for j in range(6)]
+        for scores, c in ((asked, films[i].item()), (back, reports[i].item())):
+            right = groups[int(torch.stack(scores).argmax())] == groups[i]
+            total -= math.log(c if right else 1 - c) / 12
+    found = doubt(s_global, s_prototype, films, reports, torch.tensor(groups), 0.5)
+    assert found.item() == pytest.approx(total, abs=1e-5)
+
+
+def test_the_best_of_81_temperatures_is_chosen():
+    torch.manual_seed(0)
+    scores = 0.3 * torch.eye(12) + 0.3 * torch.randn(12, 12)
+
+    def loss(temperature):
+        total = 0.0
+        for matrix in (scores, scores.T):
+            for i, row in enumerate(matrix):
+                c = min(max(entropy_confidence(row.tolist(), temperature, 5), 1e-6), 1 - 1e-6)
+                total -= math.log(c if int(row.argmax()) == i else 1 - c) / 12
+        return total
+
+    every = torch.logspace(-2.5, 0, 81).tolist()
+    assert loss(best_temperature(scores, 5).item()) == pytest.approx(min(map(loss, every)), abs=1e-4)
+
+
+def test_listed_scores_are_inner_products_of_the_listed():
+    torch.manual_seed(0)
+    queries, gallery, listed = torch.randn(3, 4), torch.randn(6, 4), torch.tensor([[0, 5], [2, 2], [4, 1]])
+    found = listed_scores(queries, gallery, listed)
+    for q in range(3):
+        for m in range(2):
+            assert found[q, m].item() == pytest.approx((queries[q] @ gallery[listed[q, m]]).item(), abs=1e-5)

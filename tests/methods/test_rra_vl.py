@@ -1,4 +1,4 @@
-"RRA-VL: each term is its formula, boxes are given or drawn and said to be, switches switch, and it learns a few pairs by heart."
+"RRA-VL: each term is its formula, boxes are given or drawn and said to be, and it learns a few pairs by heart."
 
 import dataclasses
 
@@ -11,7 +11,21 @@ from medret_nb.data.files import DataError
 from medret_nb.data.studies import StudySet
 from medret_nb.data.tables import FINDINGS
 from medret_nb.methods.clip import CLIP
-from medret_nb.methods.rra_vl import REGIONS, RRAVL, RRAVLConfig, graded_relevance, place_labels
+from medret_nb.methods.rra_vl import (
+    REGIONS,
+    RRAVL,
+    RRAVLConfig,
+    box_costs,
+    box_loss,
+    chosen_boxes,
+    findings_alike,
+    graded_relevance,
+    own_reports,
+    padded_words,
+    parts_of,
+    place_labels,
+    place_targets,
+)
 from medret_nb.retrieval.embeddings import embed
 from medret_nb.retrieval.scoring import score_matrix
 from medret_nb.retrieval.search import build_index
@@ -25,7 +39,10 @@ def maker(small_phantom):
 def encoded_at_random(batch=6, dim=5, words=7, seed=0):
     "What `encode_batch` gives, at random: some regions unknown, two equal texts, some labels uncertain."
     g = torch.Generator().manual_seed(seed)
-    unit = lambda *shape: torch.nn.functional.normalize(torch.randn(*shape, generator=g, dtype=torch.float64), dim=-1)
+
+    def unit(*shape):
+        return torch.nn.functional.normalize(torch.randn(*shape, generator=g, dtype=torch.float64), dim=-1)
+
     known = torch.rand(batch, len(REGIONS), generator=g) < 0.8
     known[2] = False  # a film without any box
     labels = torch.randint(-1, 2, (batch, len(FINDINGS)), generator=g).double()
@@ -68,7 +85,7 @@ def placed(at):
         return {f: {1.0: 1.0, -1.0: 0.5}[v] for f, v in enumerate(row) if v in (1.0, -1.0)}
 
     out = [amounts(row) for row in at]
-    for side, lung in (("right", 0), ("left", 4)):
+    for lung in (0, 4):
         for zone in range(lung + 1, lung + 4):
             for f, v in amounts(at[zone]).items():
                 out[lung][f] = max(v, out[lung].get(f, 0))
@@ -108,7 +125,7 @@ def naive(e, config, scale):
     total, count, places = 0.0, 0, [placed(row) for row in x["region_labels"]]
     for m in range(len(REGIONS)):
 
-        def alike(i, j):
+        def alike(i, j, m=m):
             a, b = places[i][m], places[j][m]
             if not a or not b or not x["regions_mask"][i, m] or not x["regions_mask"][j, m]:
                 return 0.0
@@ -338,3 +355,95 @@ def test_words_have_one_shape_on_every_process(maker):
     method = RRAVL.create(dataclasses.replace(RRAVLConfig(), max_words=96)).eval()
     shapes = {method.encode_batch(maker.batch([i]))["words"].shape[1:] for i in range(4)}
     assert shapes == {(96, 128)}
+
+
+def test_findings_are_alike_by_overlap_over_union():
+    g = torch.Generator().manual_seed(0)
+    labels = torch.randint(-1, 2, (7, len(FINDINGS)), generator=g).float()
+    labels[0, 1:], labels[1, 1:] = -1, torch.nan  # neither has any
+    found = findings_alike(labels)
+    sets = [{f for f in range(1, len(FINDINGS)) if row[f] == 1} for row in labels]
+    for i, mine in enumerate(sets):
+        for j, other in enumerate(sets):
+            expected = len(mine & other) / len(mine | other) if mine | other else 1.0
+            assert found[i, j].item() == pytest.approx(expected)
+
+
+def test_graded_relevance_is_its_formula():
+    g = torch.Generator().manual_seed(1)
+    labels = torch.randint(-1, 2, (5, len(FINDINGS)), generator=g).float()
+    groups, alike = [0, 1, 0, 3, 4], findings_alike(labels)
+    found = graded_relevance(labels, torch.tensor(groups), 0.3, 6.0)
+    for i in range(5):
+        soft = [np.exp(6.0 * alike[i, j].item()) for j in range(5)]
+        for j in range(5):
+            own = (groups[i] == groups[j]) / groups.count(groups[i])
+            assert found[i, j].item() == pytest.approx(0.7 * own + 0.3 * soft[j] / sum(soft), abs=1e-5)
+
+
+def test_a_lung_has_four_parts_and_any_other_region_one():
+    names = {region: [REGIONS[place] for place in parts_of(region)] for region in REGIONS}
+    assert names["left lung"] == [name for name in REGIONS if name.startswith("left")] and len(names["right lung"]) == 4
+    assert all(parts == [region] for region, parts in names.items() if not region.endswith(" lung"))
+
+
+def test_targets_of_places_are_their_formula():
+    e = encoded_at_random(seed=4)
+    found = place_targets(e["region_labels"], e["regions_mask"])
+    places = [placed(row) for row in e["region_labels"].numpy()]
+    for i in range(6):
+        for j in range(6):
+            for m in range(len(REGIONS)):
+                a, b = places[i][m], places[j][m]
+                known = e["regions_mask"][i, m] and e["regions_mask"][j, m]
+                names = {*a, *b} if a and b and known else set()
+                overlap = sum(min(a.get(f, 0), b.get(f, 0)) for f in names)
+                union = sum(max(a.get(f, 0), b.get(f, 0)) for f in names)
+                assert found[i, j, m].item() == pytest.approx(overlap / union if union else 0.0)
+
+
+def test_boxes_are_chosen_film_by_film():
+    g = torch.Generator().manual_seed(0)
+    drawn, visible, boxes = torch.rand(3, 4, 4, generator=g), torch.randn(3, 4, generator=g), torch.rand(3, 4, 4)
+    boxes[1], boxes[2, 2:] = torch.nan, torch.nan
+    used, there, given = chosen_boxes(drawn, visible, boxes)
+    for i in range(3):
+        some = any(not boxes[i, m].isnan().any() for m in range(4))
+        for m in range(4):
+            known = not boxes[i, m].isnan().any().item()
+            assert given[i, m].item() == known and there[i, m].item() == (known if some else visible[i, m].item() > 0)
+            expected = (boxes[i, m] if known else torch.zeros(4)) if some else drawn[i, m]
+            assert torch.equal(used[i, m], expected)
+    used, there, given = chosen_boxes(drawn, visible, None)
+    assert torch.equal(used, drawn) and torch.equal(there, visible > 0) and not given.any()
+
+
+def test_what_drawing_costs_is_its_formula():
+    g = torch.Generator().manual_seed(0)
+    drawn, visible, boxes = torch.rand(3, 5, 4, generator=g), torch.randn(3, 5, generator=g), torch.rand(3, 5, 4)
+    known = torch.tensor([[True, True, False, True, False], [False] * 5, [True] * 5])
+    off, seen = box_costs(drawn, visible, boxes, known)
+    for i in range(3):
+        e = sum((drawn[i, m] - boxes[i, m]).abs().sum().item() / 4 for m in range(5) if known[i, m])
+        v = sum((visible[i, m] if known[i, m] else -visible[i, m]).sigmoid().log().item() for m in range(5)) / -5
+        assert off[i].item() == pytest.approx(e, abs=1e-5) and seen[i].item() == pytest.approx(v, abs=1e-5)
+    expected = (off[0] + off[1] + off[2]) / 8 + (seen[0] + seen[2]) / 2
+    assert box_loss(off, seen, known).item() == pytest.approx(expected.item(), abs=1e-5)
+    assert box_loss(torch.zeros(3), seen, torch.zeros_like(known)) == 0
+
+
+def test_a_film_without_boxes_asks_nothing():
+    known = torch.tensor([[True, False], [False, False], [True, True]])
+    found = own_reports(torch.tensor([3, 3, 5]), known)
+    for i in range(3):
+        for j in range(3):
+            assert found[i, j] == (float([3, 3, 5][i] == [3, 3, 5][j]) if known[i].any() else 0)
+
+
+def test_words_are_filled_up_with_zeros():
+    words, mask = torch.randn(2, 3, 4), torch.tensor([[True, True, False], [True, False, False]])
+    filled, there = padded_words(words, mask, 6)
+    assert filled.shape == (2, 6, 4) and there.tolist() == [[True, True] + [False] * 4, [True] + [False] * 5]
+    for b in range(2):
+        for w in range(6):
+            assert torch.equal(filled[b, w], words[b, w] if there[b, w] else torch.zeros(4))

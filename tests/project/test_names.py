@@ -70,9 +70,18 @@ def strings(module: str) -> set[str]:
     }
 
 
-def spelt(text: str, name: str) -> bool:
-    """Whether a string spells a file's name: alone, or as a part of a path."""
-    return text == name if "." not in name else bool(re.search(rf"(^|/){re.escape(name)}$", text))
+def folders(module: str) -> set[str]:
+    """The string constants that a module appends to a path: `folder / "name"`."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    joined = [node.right for node in ast.walk(tree) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)]
+    return {node.value for node in joined if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def spelt(module: str, name: str) -> list[str]:
+    """Where a module spells a file's name, alone or at the end of a path, or appends a folder's name to a path."""
+    if "." not in name:
+        return sorted(folders(module) & {name})
+    return sorted(text for text in strings(module) if re.search(rf"(^|/){re.escape(name)}$", text))
 
 
 @pytest.mark.parametrize("owner", OWNERS)
@@ -80,20 +89,18 @@ def test_a_file_is_named_by_its_owner_alone(owner):
     wrong = []
     for module in MODULES:
         if module != owner:
-            wrong += [f"{module}: {text!r}" for text in strings(module) for name in OWNERS[owner] if spelt(text, name)]
+            wrong += [f"{module}: {text!r}" for name in OWNERS[owner] for text in spelt(module, name)]
     assert not wrong, wrong
-    own = strings(owner)
-    assert all(any(spelt(text, name) for text in own) for name in OWNERS[owner]), "the owner does not name it"
+    assert all(spelt(owner, name) for name in OWNERS[owner]), "the owner does not name it"
 
 
 def test_the_truth_is_named_in_the_clinic_alone():
     """Files of the phantom's truth are spelt in one module of its wing each."""
     homes = defaultdict(set)
     for module in MODULES:
-        for text in strings(module):
-            for name in PHANTOM_FILES:
-                if spelt(text, name):
-                    homes[name].add(module)
+        for name in PHANTOM_FILES:
+            if spelt(module, name):
+                homes[name].add(module)
     assert set(homes) == set(PHANTOM_FILES)
     wrong = {
         name: modules for name, modules in homes.items() if len(modules) > 1 or not min(modules).startswith("phantom.")

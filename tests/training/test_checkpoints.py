@@ -7,9 +7,9 @@ from medret_nb.data.files import DataError
 from medret_nb.data.runs import Run
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.training.checkpoints import (
-    OPTIMISER,
-    STATE,
-    WEIGHTS,
+    OPTIMISER_FILE,
+    STATE_FILE,
+    WEIGHTS_FILE,
     load_checkpoint,
     packed_optimiser,
     save_checkpoint,
@@ -52,7 +52,7 @@ def test_the_newest_alone_stays(tmp_path):
         save_checkpoint(tmp_path, method, optimiser, {"step": step})
     assert [place.name for place in steps_saved(tmp_path)] == ["step-00000010"]
     save_checkpoint(tmp_path, method, optimiser, {"step": 10})  # once more, over itself
-    assert {file.name for file in steps_saved(tmp_path)[0].iterdir()} == {WEIGHTS, OPTIMISER, STATE}
+    assert {file.name for file in steps_saved(tmp_path)[0].iterdir()} == {WEIGHTS_FILE, OPTIMISER_FILE, STATE_FILE}
 
 
 def test_what_a_killed_training_left_is_swept_away(tmp_path):
@@ -63,7 +63,7 @@ def test_what_a_killed_training_left_is_swept_away(tmp_path):
     assert [place.name for place in home.iterdir()] == ["step-00000004"]
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, OPTIMISER, STATE])
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, OPTIMISER_FILE, STATE_FILE])
 def test_a_damaged_checkpoint_is_named(tmp_path, name):
     method, optimiser = trained()
     save_checkpoint(tmp_path, method, optimiser, {"step": 1})

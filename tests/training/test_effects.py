@@ -73,7 +73,10 @@ def test_uncertainty_must_beat_its_rivals():
         }
     )
     found = row_effect(CLAIM_MEASURES["ambiguity"], None, [rows], np.arange(300), 100)
-    tau = lambda name: stats.kendalltau(rows[name], true).statistic
+
+    def tau(name):
+        return stats.kendalltau(rows[name], true).statistic
+
     assert found.value == pytest.approx(tau("uncertainty") - tau("shortness")) and found.low > 0
     swapped = rows.rename(columns={"uncertainty": "few findings", "few findings": "uncertainty"})
     assert row_effect(CLAIM_MEASURES["ambiguity"], None, [swapped], np.arange(300), 100).high < 0

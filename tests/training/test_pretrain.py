@@ -1,5 +1,6 @@
-"Pretraining: what is asked, that it is learned, that each modality is trained alone, and that the shipped pair is what its record says."
+"Pretraining: what is asked, that it is learned: each modality alone, and the shipped pair is what its record says."
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,8 @@ from medret_nb.training import pretrain as module
 from medret_nb.training.pretrain import (
     PretrainConfig,
     draw_films,
+    guessing_cost,
+    last_losses,
     pretrain,
     question_answers,
     questions_of,
@@ -38,6 +41,21 @@ def test_rare_questions_are_not_asked():
     all_of_them, frequent = question_answers(scenes, 0.0), question_answers(scenes, 0.05)
     assert set(frequent[1]) < set(all_of_them[1]) and (frequent[0].mean(0) >= 0.05).all()
     assert frequent[0].shape == (300, len(frequent[1]))
+
+
+def test_guessing_costs_the_entropy_of_the_shares():
+    table = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 0], [1, 1, 1]], np.float32)
+    total = 0.0
+    for question in range(3):
+        p = sum(float(row[question]) for row in table) / 4
+        total -= p * math.log(p) + (1 - p) * math.log(1 - p)
+    assert guessing_cost(table) == pytest.approx(total / 3, rel=1e-6)
+    assert guessing_cost(np.zeros((4, 2), np.float32)) < 2e-5
+
+
+def test_the_last_losses_are_the_last_hundredth():
+    assert last_losses([5.0] * 298 + [1.0, 1.0, 2.0]) == pytest.approx(1.3333)
+    assert last_losses([3.0, 2.0]) == 2.0
 
 
 def test_films_and_answers_belong_together():

@@ -1,4 +1,4 @@
-"Run by test_processes.py, once alone and once on two processes: losses and gradients of every method go to a safetensors file."
+"Run by test_processes.py, alone and on two processes: losses and gradients of every method go to a safetensors file."
 
 import os
 import sys

@@ -1,0 +1,17 @@
+"""The command that asks claims: mistakes are told before anything is measured."""
+
+import pytest
+
+from medret_nb.cli.claims import Claims
+from medret_nb.data.files import DataError
+
+
+def test_no_board_without_draws(tmp_path):
+    with pytest.raises(DataError, match="draws: 0 must be at least 1"):
+        Claims(tmp_path, tmp_path, tmp_path / "board", draws=0).run()
+    assert not (tmp_path / "board").exists()
+
+
+def test_a_file_of_claims_that_is_not_there(tmp_path):
+    with pytest.raises(DataError, match="claims.toml"):
+        Claims(tmp_path, tmp_path, tmp_path / "board", tmp_path / "claims.toml").run()
