@@ -13,9 +13,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ..data.files import DataError
+from ..data.files import DataError, shipped_data
 from ..data.tokens import load_tokenizer
-from ..data.files import shipped_data
 from .encoders import load_backbone
 
 # %% ../../nbs/methods/404_building.ipynb #2e21600f

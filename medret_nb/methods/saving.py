@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..data.files import DataError, atomic_write, write_json
-from ..data.tokens import TOKENIZER_FILE, load_tokenizer, save_tokenizer
 from ..data.runs import Run
+from ..data.tokens import TOKENIZER_FILE, load_tokenizer, save_tokenizer
 
 # %% ../../nbs/methods/403_saving.ipynb #bfd273f4
 def save_tensors(tensors: dict[str, Tensor], path: str | Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medret_nb.data.files import DataError
-from medret_nb.evaluation.measured import Measured, entry, shown, shown_interval
+from medret_nb.evaluation.measured import Measured, entry, estimate, plain_number, shown, shown_interval
 
 
 @dataclass
@@ -77,3 +77,11 @@ def test_a_report_that_is_missing_or_none_is_named(tmp_path):
     (tmp_path / "metrics.json").write_text("{")
     with pytest.raises(DataError, match="metrics.json: not valid JSON"):
         Measured.read_report(tmp_path)
+
+
+def test_an_estimate_has_no_chance_unless_it_is_given_one():
+    assert estimate(np.float32(0.5), 0.25, np.inf) == {"value": 0.5, "low": 0.25, "high": None}
+    assert estimate(1, clean=np.nan, kept=2) == {"value": 1.0, "low": None, "high": None, "clean": None, "kept": 2.0}
+    assert entry(1, 0, 2, 0.5, films=3) == estimate(1, 0, 2, chance=0.5) | {"films": 3}
+    assert plain_number(None) is plain_number(np.nan) is None
+    assert isinstance(plain_number(np.int64(3)), float)
