@@ -35,8 +35,8 @@ class Claims(Command):
 
     def run(self) -> None:
         "Ask each claim; print the board, and write it with its figure."
-        from medret_nb.data.studies import StudySet
         from medret_nb.data.files import shipped_data
+        from medret_nb.data.studies import StudySet
         from medret_nb.figures.figures import save_figure
         from medret_nb.training.claims import board_figure, claims_board, load_claims
 

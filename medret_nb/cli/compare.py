@@ -74,8 +74,8 @@ def show_protocol(found: "Comparison", protocol: str, metric: str, out: Path) ->
 def compare_arms(job: Any) -> None:
     "Do the comparison that `job` (a Compare command) asks for, and show it."
     from medret_nb.data.studies import StudySet
-    from medret_nb.training.compare import Budget, compare
     from medret_nb.training.arms import read_arms
+    from medret_nb.training.compare import Budget, compare
 
     budget = Budget(job.passes, job.split, tuple(dict.fromkeys(job.protocol)), tuple(job.k), job.config)
     arms = read_arms(job.arms) if job.arms else None

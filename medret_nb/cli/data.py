@@ -179,8 +179,8 @@ class Mimic(Command):
     def run(self) -> None:
         "Read all that was named, and only then write it."
         from medret_nb.data.imagenome import add_imagenome
-        from medret_nb.data.ms_cxr import add_ms_cxr
         from medret_nb.data.mimic import from_mimic
+        from medret_nb.data.ms_cxr import add_ms_cxr
 
         studies = from_mimic(
             self.source,

@@ -159,8 +159,7 @@ def median_ellipses(items: "Items", base: str) -> Drawing:
 
 def level_figures(items: "Items", made: "Map", base: str) -> dict[str, Drawing]:
     "Prototypes, level by level; a level of one has nothing to show."
-    from medret_nb.views.prototypes import levels_of
-    from medret_nb.views.prototypes import prototypes_figure
+    from medret_nb.views.prototypes import levels_of, prototypes_figure
 
     figures = {}
     for level in levels_of(items)[0]:

@@ -9,21 +9,23 @@ __all__ = ['measured', 'results_rows', 'report_marks', 'stands_on', 'viewed_item
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from ..data.files import DataError
-from ..data.runs import Run
-from ..evaluation.results import Results
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from medret_nb.data.studies import StudySet
+    from medret_nb.evaluation.results import Results
     from medret_nb.methods.method import Method
     from medret_nb.retrieval.points import Embeddings
     from medret_nb.views.items import Items
 
 # %% ../../nbs/cli/917_measured_run.ipynb #5a4d6f24
-def measured(run: Path, split: str, protocols: tuple[str, ...]) -> dict[str, Results]:
+def measured(run: Path, split: str, protocols: tuple[str, ...]) -> "dict[str, Results]":
     "The evaluations of a run by protocol; `DataError` says how to make one that is missing."
+    from medret_nb.data.runs import Run
+    from medret_nb.evaluation.results import Results
+
     found = {}
     for protocol in dict.fromkeys(protocols):
         place = Run(run).result_folder(split, protocol)
@@ -34,8 +36,10 @@ def measured(run: Path, split: str, protocols: tuple[str, ...]) -> dict[str, Res
     return found
 
 
-def results_rows(results: dict[str, Results]) -> pd.DataFrame:
+def results_rows(results: "dict[str, Results]") -> "pd.DataFrame":
     "The model's numbers of all protocols as a table for print."
+    import pandas as pd
+
     kept = ["protocol", "direction", "metric", "value", "low", "high", "chance", "queries", "gallery"]
     tables = [found.table().query("scorer == 'model'") for found in results.values()]
     return pd.concat(tables, ignore_index=True).loc[:, kept]
@@ -46,7 +50,7 @@ def report_marks(report: dict) -> dict[str, str]:
     return {name: str(mark) for name, mark in report["fingerprint"].items() if isinstance(mark, (str, int))}
 
 
-def stands_on(results: Results) -> str:
+def stands_on(results: "Results") -> str:
     "What a caption must say: protocol, sizes, duplicates, interval, ties, fingerprint."
     report = results.report
     sizes = [
@@ -76,6 +80,6 @@ def viewed_items(
     return of_points(points, studies, policy=config.policy, size=config.size, method=method, folder=run, name=name)
 
 
-def failure_protocol(results: dict[str, Results]) -> str:
+def failure_protocol(results: "dict[str, Results]") -> str:
     "The protocol by which failures are told: under exact, a text equal to the query's own would be one."
     return "text" if "text" in results else next(iter(results))

@@ -16,15 +16,15 @@ import pandas as pd
 
 from .page import answer_cards
 from ..data.files import atomic_write
+from ..data.overview import overview_text
 from ..data.reports import normalise_text, section_text
 from ..data.studies import StudySet
-from ..data.overview import overview_text
 from ..evaluation.results import Results, evaluate
 from ..methods.method import Method
 from ..phantom.records import has_truth
 from ..phantom.truth_tables import load_truth
-from ..retrieval.points import Embeddings
 from ..retrieval.embeddings import embed_texts
+from ..retrieval.points import Embeddings
 from ..retrieval.search import Hits, build_index
 
 # %% ../../nbs/cli/915_summary.ipynb #48319814

@@ -28,9 +28,9 @@ from tqdm.auto import tqdm
 from .csv_files import read_table
 from .dicom_film import film_and_facts, open_dicom
 from .files import DataError, atomic_write
+from .splits import assign_splits
 from .studies import StudySet
 from .tables import STUDY_COLUMNS, parse_labels
-from .splits import assign_splits
 
 # %% ../../nbs/data/110_dicom.ipynb #85b1651c
 def pseudonym(salt: str, kind: str, value: str) -> str:

@@ -24,9 +24,9 @@ from medret_nb.data.openi import (
     sets_remark,
     unused_remarks,
 )
+from .splits import assign_splits
 from .studies import StudySet
 from .tables import VIEWS, standard_view
-from .splits import assign_splits
 
 # %% ../../nbs/data/100_sources.ipynb #a036203b
 def _check_image_columns(images: pd.DataFrame, where: str) -> None:

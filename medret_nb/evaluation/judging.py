@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from .ranking import TieBlocks, first_relevant, ndcg, ndcg_chance, tie_blocks
 from .blocks import as_float, relevant_pairs
+from .ranking import TieBlocks, first_relevant, ndcg, ndcg_chance, tie_blocks
 from .relevance import Relevance
 from ..retrieval.points import Embeddings
 from ..retrieval.scoring import distinct_rows, scorer

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from ..data.files import DataError, read_json, sweep, write_json
 from ..data.studies import StudySet
-from .assertions import fresh_facts, report_ambiguity, report_fits
+from .assertions import fresh_facts, report_ambiguity, report_fits  # noqa: F401
 from .dictation import FORMS, USUAL_FORMS, Forms
 from .observer import USUAL_OBSERVER, Observer
 from .patients import sample_patients

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, replace
 
 from ..data.reports import split_sentences
-from .phrases import DEVICES
 from .assertions import Assertion
+from .phrases import DEVICES
 from .wording import LABEL, SIZES, measured_band
 
 # %% ../../nbs/phantom/270_reading.ipynb #b2b7f310

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from .exposure import expected_photons, line_integral, scatter_field
+from .observer import USUAL_OBSERVER, Observer
 from .regions import mask_box
 from .rendering import compose, region_boxes, render, surroundings
 from .scenes import KINDS, Acquisition, Clinic, Scene
-from .observer import USUAL_OBSERVER, Observer
 
 # %% ../../nbs/phantom/260_truth.ipynb #61e0ac7e
 READING_SIZE = 64

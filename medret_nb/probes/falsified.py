@@ -17,8 +17,8 @@ from typing import TypeVar
 import numpy as np
 
 from ..data.reports import split_sentences
-from ..phantom.phrases import DEVICES
 from ..phantom.assertions import Assertion, report_fits
+from ..phantom.phrases import DEVICES
 from ..phantom.reading import read_claims
 from ..phantom.scenes import Scene
 

@@ -20,8 +20,8 @@ from ..data.studies import StudySet, choose_image
 from ..evaluation.intervals import bootstrap_draws, interval
 from ..evaluation.measured import Measured, entry, shown_interval
 from ..methods.method import Method
-from ..phantom.truth_tables import Truth, load_truth
 from ..phantom.records import has_truth
+from ..phantom.truth_tables import Truth, load_truth
 from .falsified import EDITS, Falsified, chosen_by, falsifications, preferences, proven
 from ..retrieval.embeddings import embed_films, embed_texts, method_hash
 from ..retrieval.scoring import pair_scores

@@ -29,8 +29,8 @@ from .corruptions import CORRUPTIONS, FAULTS
 from .robustness import corruption_error, rank_correlation, retained, retained_draws
 from .robustness_results import RobustnessResults, robust_rows
 from .spoiler import Spoiler
-from ..retrieval.points import Embeddings
 from ..retrieval.embeddings import embed, embed_films, method_hash
+from ..retrieval.points import Embeddings
 
 # %% ../../nbs/probes/708_robustness_runs.ipynb #d5019557
 ROBUST_PROTOCOLS = ("exact", "text", "labels", "labels-abnormal")

@@ -13,10 +13,10 @@ import numpy as np
 from ..data.images import letterbox
 from ..data.studies import StudySet
 from ..phantom.records import has_truth
-from ..phantom.truth_tables import load_truth
 from ..phantom.rendering import render
 from ..phantom.scenes import Acquisition, Scene
 from ..phantom.truth import visibility_of
+from ..phantom.truth_tables import load_truth
 from .corruptions import CORRUPTIONS, FAULTS, corrupt, faulty, lung_boxes
 
 # %% ../../nbs/probes/706_spoiler.ipynb #feb45252

@@ -7,8 +7,8 @@ __all__ = ['INDEX_KINDS', 'Hits', 'Index', 'build_index']
 
 # %% ../../nbs/retrieval/440_search.ipynb #1f0d51ee
 from collections.abc import Sequence
-from functools import cached_property
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import faiss

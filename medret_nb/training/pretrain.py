@@ -36,9 +36,9 @@ from medret_nb.methods.encoders import (
 )
 from ..methods.settings import check_settings, setting
 from ..phantom.dictation import dictate
+from ..phantom.patients import sample_scenes
 from ..phantom.rendering import render
 from ..phantom.scenes import Scene
-from ..phantom.patients import sample_scenes
 from .loop import learning_rate
 
 # %% ../../nbs/training/810_pretrain.ipynb #eec0f210

@@ -18,8 +18,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from medret_nb.cli.page import write_page
-from medret_nb.cli.summary import ask_with_films, ask_with_sentences, results_table, save_table
 from medret_nb.cli.plan import QUICK
+from medret_nb.cli.summary import ask_with_films, ask_with_sentences, results_table, save_table
 from medret_nb.cli.tour_page import draw_figures, report_sections
 from medret_nb.data.dicom import from_dicom
 from medret_nb.data.overview import overview_text
