@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medret_nb.cli.summary import markdown, measure
+from medret_nb.cli.summary import markdown, measure_points
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.methods.table import load_method
 from medret_nb.phantom.dictation import FORMS
@@ -73,7 +73,7 @@ def main():
         for place, studies in tests.items():
             points = embed(method, studies, "test", progress=False)
             for protocol in ("exact", "text", "fits-closed"):
-                found = measure(points, studies.split("test"), protocol, verbose=False)
+                found = measure_points(points, studies.split("test"), protocol, verbose=False)
                 tables.append(found.table().assign(trained=f"balanced {site}", tested=" ".join(place)))
     table = pd.concat(tables, ignore_index=True)
     table.to_csv(o.out / "two_sites.csv", index=False)

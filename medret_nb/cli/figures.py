@@ -20,7 +20,6 @@ import numpy as np
 from .commands import OfRun, run_points
 from .measured_run import failure_protocol, measured, results_rows, stands_on, viewed_items
 from ..data.files import DataError
-from ..data.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot
@@ -108,6 +107,7 @@ def protocol_figures(found: "Results", direction: str) -> dict[str, Drawing]:
 
 def run_figures(run: Path, results: "dict[str, Results]", direction: str = "image-to-text") -> dict[str, Drawing]:
     "name -> (function of a width in inches that draws it, caption): the standard plots of a run, from its files alone."
+    from medret_nb.data.runs import Run
     from medret_nb.figures.scores import loss_figure
 
     figures = {}
@@ -237,6 +237,7 @@ def view_figures(
     show : also those with a film or texts of a study: the answers to one query, and attention where the method has
     regions.
     """
+    from medret_nb.data.runs import Run
     from medret_nb.failures.causes import explain
     from medret_nb.methods.table import load_method
     from medret_nb.views.failures import failures_figure
@@ -330,6 +331,8 @@ class Figures(OfRun):
 
     def run(self) -> None:
         "Draw, write, and say where to start."
+        from medret_nb.data.runs import Run
+
         try:
             studies = Run(self.run_folder).studies(self.data)
         except DataError as error:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from .commands import OfRun, run_points, studies_of_split
 from .figures import PrintedProtocols, run_figures
 from .measured_run import failure_protocol, measured, results_rows, stands_on, viewed_items
-from ..data.runs import Run
 
 if TYPE_CHECKING:
     from medret_nb.data.studies import StudySet
@@ -119,6 +118,7 @@ def found_blocks(points: "dict[str, Embeddings]", studies: "StudySet", method: A
 def made_blocks(run: Path, method: Any) -> list[dict]:
     "How the run was made: what its training depended on, and the method's settings."
     from medret_nb.cli.page import fact_list
+    from medret_nb.data.runs import Run
 
     settings = vars(method.config) if method else {}
     return [
@@ -167,6 +167,7 @@ def measure_missing(
 ) -> None:
     "Measure the run on `studies`, those of `split`, under the protocols under which it is not measured yet."
     from medret_nb.cli.summary import measure_points
+    from medret_nb.data.runs import Run
     from medret_nb.evaluation.results import Results
 
     here = Run(run)
@@ -191,6 +192,7 @@ def write_report(
     Measures what is not measured yet. Raises `DataError` as `medret evaluate` does.
     """
     from medret_nb.cli.page import write_page
+    from medret_nb.data.runs import Run
     from medret_nb.data.studies import NOT_FOR_SHARING
     from medret_nb.methods.table import load_method
 
@@ -222,6 +224,8 @@ class Report(OfRun):
 
     def run(self) -> None:
         "Write the page, and say where it is."
+        from medret_nb.data.runs import Run
+
         studies = Run(self.run_folder).studies(self.data)
         show = True if self.show else None
         page = write_report(self.run_folder, studies, self.split, self.protocol, show, self.out, self.views)

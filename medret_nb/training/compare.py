@@ -27,7 +27,8 @@ from ..data.files import DataError, atomic_write, hash_of, read_json, write_json
 from ..data.runs import Run
 from ..data.studies import StudySet
 from ..evaluation.intervals import bootstrap_draws, holm, interval, paired_bootstrap, seed_interval
-from ..evaluation.results import Results, evaluate, metric_columns
+from ..evaluation.results import Results, evaluate
+from ..evaluation.summaries import metric_columns
 from ..methods.method import Method
 from ..methods.table import METHODS
 from ..retrieval.embeddings import embed

@@ -1,15 +1,21 @@
 """The figures of a run for print: as typed, at two widths, the same bytes again, without a word of a report."""
 
 import re
+import shutil
 
 from medret_nb.cli.figures import _telling, of_width, write_figures
 from medret_nb.cli.report import write_report
 from medret_nb.data.studies import StudySet
 
 
-def test_as_it_is_typed(hostile_run, medret):
-    early = medret("figures", hostile_run / "run", "--out", hostile_run / "early")
+def test_a_run_that_is_not_measured_is_told_how(hostile_run, medret, tmp_path):
+    shutil.copytree(hostile_run / "run", tmp_path / "run", ignore=shutil.ignore_patterns("evaluation"))
+    early = medret("figures", tmp_path / "run", "--out", tmp_path / "early")
     assert early.returncode == 2 and "run medret evaluate" in early.stderr and "Traceback" not in early.stderr
+    assert not (tmp_path / "early").exists()
+
+
+def test_as_it_is_typed(hostile_run, medret):
     told = medret("report", hostile_run / "run", "--out", hostile_run / "typed")
     assert told.returncode == 0, told.stderr
     drawn = medret("figures", hostile_run / "run", "--out", hostile_run / "print", "--show")
