@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Self
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .checksums import film_checksums
 from medret_nb.data.files import (
     DataError,
     hash_of,
@@ -279,6 +278,8 @@ class StudySet(StudyFolder):
 
     def film_checksums(self, image_ids: Iterable[str]) -> list[str]:
         "The checksum of each film of `image_ids`; they are read from the cache's table, or from the films."
+        from medret_nb.data.checksums import film_checksums  # here: reading films needs torch, tables do not
+
         image_ids = list(image_ids)
         if not set(image_ids) <= set(self._films):
             self._films = film_checksums(self.images["image_id"], self.image_paths(), self.folder)
