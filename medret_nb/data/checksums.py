@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NO_FILM', 'TABLE', 'cache_folder', 'stamp', 'grey_checksum', 'film_checksum', 'known_checksums', 'keep_checksums',
-           'film_checksums']
+           'read_checksums', 'film_checksums']
 
 # %% ../../nbs/data/043_checksums.ipynb #8509a679
 import hashlib
@@ -42,12 +42,14 @@ def cache_folder(folder: Path | None, key: str) -> Path:
     return base / hash_of(key if folder is None else str(folder.resolve()))[:16]
 
 
-def stamp(path: Path, folder: Path | None) -> list:
+def stamp(path: str | Path, folder: Path | None) -> list:
     "What the file system knows of a file: its name (relative to `folder` if it lies there), size and time of change."
-    inside = folder is not None and path.is_relative_to(folder)
-    name = path.relative_to(folder).as_posix() if folder is not None and inside else str(path)
+    name = str(path)
+    root = f"{folder}{os.sep}"
+    if folder is not None and name.startswith(root):
+        name = name[len(root) :].replace(os.sep, "/")
     try:
-        facts = path.stat()
+        facts = os.stat(path)
     except (OSError, ValueError):
         return [name]  # a zero byte in a name is a ValueError
     return [name, facts.st_size, facts.st_mtime_ns]
@@ -62,7 +64,7 @@ def grey_checksum(film: np.ndarray) -> str:
     return hashlib.blake2b(shape.encode() + b" " + np.ascontiguousarray(film).tobytes(), digest_size=16).hexdigest()
 
 
-def film_checksum(path: Path) -> str:
+def film_checksum(path: str | Path) -> str:
     "Checksum of the film in a file; one word for all that cannot be read."
     try:
         return grey_checksum(read_image(path))
@@ -96,7 +98,14 @@ def keep_checksums(place: Path, found: Mapping[str, tuple[list, str]]) -> None:
         return  # a full or read-only disk: computed again next time
 
 
-def film_checksums(image_ids: Iterable[str], paths: Sequence[Path], folder: Path | None) -> dict[str, str]:
+def read_checksums(paths: Sequence[str | Path]) -> list[str]:
+    "The checksum of the film in each file, read by several threads."
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        computed = pool.map(film_checksum, paths)
+        return list(tqdm(computed, total=len(paths), desc="checksums", unit="film", disable=len(paths) < 2000))
+
+
+def film_checksums(image_ids: Iterable[str], paths: Sequence[str | Path], folder: Path | None) -> dict[str, str]:
     """image_id -> checksum of each film; those that are known and unchanged are not read again.
 
     folder : the collection's, where the checksums are kept; None keeps them in the user's cache folder.
@@ -105,15 +114,14 @@ def film_checksums(image_ids: Iterable[str], paths: Sequence[Path], folder: Path
     marks = [stamp(path, folder) for path in paths]
     place = cache_folder(folder, hash_of(image_ids, [mark[0] for mark in marks]))
     known = known_checksums(place)
-    new = [row for row, image_id in enumerate(image_ids) if known.get(image_id, ([], ""))[0] != marks[row]]
-    found = {}
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        computed = pool.map(film_checksum, [paths[row] for row in new])
-        for row, checksum in zip(
-            new, tqdm(computed, total=len(new), desc="checksums", disable=len(new) < 2000), strict=True
-        ):
-            found[image_ids[row]] = (marks[row], checksum)
-    if found:
+    found = {image_id: (mark, NO_FILM) for image_id, mark in zip(image_ids, marks, strict=True) if len(mark) == 1}
+    new = []
+    for row, image_id in enumerate(image_ids):
+        if image_id not in found and known.get(image_id, ([], ""))[0] != marks[row]:
+            new.append(row)
+    computed = read_checksums([paths[row] for row in new])
+    found |= {image_ids[row]: (marks[row], checksum) for row, checksum in zip(new, computed, strict=True)}
+    if new:
         keep_checksums(place, found)
     both = {**known, **found}
     return {image_id: both[image_id][1] for image_id in image_ids}

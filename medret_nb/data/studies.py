@@ -8,6 +8,7 @@ __all__ = ['NOT_FOR_SHARING', 'choose_image', 'StudyTables', 'StudyFolder', 'Stu
 # %% ../../nbs/data/060_studies.ipynb #9b00cfa5
 import copy
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -79,7 +80,7 @@ def _unknown_columns(table: pd.DataFrame, name: str, known: tuple[str, ...]) -> 
 # %% ../../nbs/data/060_studies.ipynb #349a7264
 def _images_hash(images: pd.DataFrame) -> str:
     "Hash of the table of images, of a path only the file's name."
-    return table_hash(images.assign(path=[Path(path).name for path in images["path"]]))
+    return table_hash(images.assign(path=images["path"].map(os.path.basename)))
 
 
 def _no_hashes() -> dict[str, Remembered]:
@@ -282,5 +283,6 @@ class StudySet(StudyFolder):
 
         image_ids = list(image_ids)
         if not set(image_ids) <= set(self._films):
-            self._films = film_checksums(self.images["image_id"], self.image_paths(), self.folder)
+            paths = [os.path.join(self.folder or "", path) for path in self.images["path"]]
+            self._films = film_checksums(self.images["image_id"], paths, self.folder)
         return [self._films[image_id] for image_id in image_ids]

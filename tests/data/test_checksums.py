@@ -1,5 +1,7 @@
 """Checksums of films: of what they show, kept until a file changes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,7 +24,7 @@ def films(tmp_path):
 def counted(monkeypatch):
     """The list of films that are read from now on."""
     read = []
-    monkeypatch.setattr(checksums, "film_checksum", lambda path: read.append(path.name) or film_checksum(path))
+    monkeypatch.setattr(checksums, "film_checksum", lambda path: read.append(Path(path).name) or film_checksum(path))
     return read
 
 
