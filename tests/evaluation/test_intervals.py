@@ -179,3 +179,37 @@ def test_drawn_rows_come_patient_by_patient_in_the_order_of_drawing():
     assert [sorted(rows) for rows in intervals.drawn_rows(patients, 5, 4)] == [
         rows.tolist() for rows in intervals.resampled_rows(patients, 5, 4)
     ]
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.2], [0.3, 0.35, 0.31], [0.5] * 4])
+def test_seed_interval_is_students(values):
+    if np.std(values):
+        np.testing.assert_allclose(
+            intervals.seed_interval(values), stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+        )
+    else:
+        assert intervals.seed_interval(values) == (0.5, 0.5)
+
+
+def test_one_seed_has_no_interval():
+    assert np.isnan(intervals.seed_interval([0.4])).all()
+
+
+def test_an_interval_of_any_statistic_equals_drawing_patients_by_hand():
+    rng = np.random.default_rng(6)
+    first = rng.random(30)
+    second = first + rng.random(30)
+    patients = rng.integers(0, 9, 30)
+
+    def spread(a, b):
+        return float(np.std(b - a))
+
+    drawn = np.random.default_rng(2)
+    names, code = np.unique(patients, return_inverse=True)
+    by_hand = []
+    for _ in range(80):
+        weight = np.bincount(drawn.integers(0, len(names), len(names)), minlength=len(names))
+        rows = [row for row in range(30) for _ in range(weight[code[row]])]
+        by_hand.append(spread(first[rows], second[rows]))
+    found = intervals.statistic_interval(spread, first, second, clusters=patients, n=80, seed=2)
+    assert found == pytest.approx(tuple(np.percentile(by_hand, [2.5, 97.5])))

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from medret_nb.data.files import DataError, shipped_data
 from medret_nb.evaluation.intervals import bootstrap_interval, holm, paired_bootstrap, seed_interval
@@ -17,20 +16,6 @@ from medret_nb.training.loop import TrainConfig
 
 SMALL = Budget(passes=1, protocols=("exact",), ks=(1, 5), training=TrainConfig(batch_size=8))
 ARMS = {"a": Arm("clip", settings={"dim": 16}), "b": Arm("clip", settings={"dim": 16, "group_texts": False})}
-
-
-@pytest.mark.parametrize("values", [[0.1, 0.2], [0.3, 0.35, 0.31], [0.5] * 4])
-def test_seed_interval_is_students(values):
-    if np.std(values):
-        np.testing.assert_allclose(
-            seed_interval(values), stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
-        )
-    else:
-        assert seed_interval(values) == (0.5, 0.5)
-
-
-def test_one_seed_has_no_interval():
-    assert np.isnan(seed_interval([0.4])).all()
 
 
 def made(hits, order=None, direction="image-to-text"):
