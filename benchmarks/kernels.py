@@ -24,7 +24,8 @@ from medret_nb.losses.contrastive import info_nce
 from medret_nb.losses.gaussian import matching_loss, mls
 from medret_nb.losses.masked import keep_patches, keyed_noise
 from medret_nb.losses.region_word import region_word_scores
-from medret_nb.methods.encoders import TINY_TEXT, TINY_VIT, ImageEncoder, backbone_from_config
+from medret_nb.methods.backbones import TINY_TEXT, TINY_VIT, backbone_from_config
+from medret_nb.methods.encoders import ImageEncoder
 from medret_nb.methods.mcr import MCR, MCRConfig
 
 

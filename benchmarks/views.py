@@ -109,18 +109,12 @@ def evaluated(n: int, folder: Path):
         rng.normal(size=(kinds.max() + 1, 64))[kinds],
         {"similarity": "cosine", "split": "test", "policy": "both"},
     )
-    image, text = (
-        Embeddings(
-            names,
-            names,
-            (points + noise * rng.normal(size=points.shape)).astype(np.float32),
-            None,
-            meta | {"modality": kind},
-        )
-        for kind, noise in (("image", 4), ("text", 0.2))
-    )
+    sides = {}
+    for kind, noise in (("image", 4), ("text", 0.2)):
+        seen = (points + noise * rng.normal(size=points.shape)).astype(np.float32)
+        sides[kind] = Embeddings(names, names, seen, None, meta | {"modality": kind})
     studies.pixels(96)
-    return evaluate(image, text, studies, "text", ks=(1, 10), draws=20, verbose=False), studies
+    return evaluate(sides, studies, "text", ks=(1, 10), draws=20, verbose=False), studies
 
 
 def looks(n: int):

@@ -56,7 +56,7 @@ def small_phantom(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def medret(tmp_path_factory):
-    """Run `medret ARGUMENTS` as a user types it: medret("data", "phantom", out) -> CompletedProcess."""
+    """Run `medret ARGUMENTS` as a user types it: medret("data", "phantom", out) -> result; `typed` is its input."""
     script = Path(sys.executable).parent / "medret"
     start = (
         [str(script)]
@@ -65,14 +65,14 @@ def medret(tmp_path_factory):
     )
     home = tmp_path_factory.mktemp("medret-cwd")
 
-    def run(*arguments, cwd=home, timeout=240, **environment) -> subprocess.CompletedProcess:
+    def run(*arguments, cwd=home, timeout=240, typed="", **environment) -> subprocess.CompletedProcess:
         return subprocess.run(
             start + [str(a) for a in arguments],
             cwd=cwd,
             timeout=timeout,
             text=True,
             capture_output=True,
-            stdin=subprocess.DEVNULL,
+            input=typed,
             env=child_environment(**{"OMP_NUM_THREADS": "2", **environment}),
         )
 

@@ -85,7 +85,7 @@ class Csv(Command):
         "Read the tables, and say what they hold."
         from medret_nb.data.sources import from_csv
 
-        studies = from_csv(self.source, self.out, restricted=self.restricted, seed=self.seed, quiet=True)
+        studies = from_csv(self.source, self.out, restricted=self.restricted, seed=self.seed)
         show_studies(studies, self.out)
 
 # %% ../../nbs/cli/905_data.ipynb #df7810f8
@@ -139,8 +139,8 @@ class Dicom(Command):
         "Read the films, and say what they are."
         from medret_nb.data.dicom import from_dicom
 
-        options = {"seed": self.seed, "quiet": True}
-        show_studies(from_dicom(self.source, self.reports, self.out, self.salt, self.longest, **options), self.out)
+        read = from_dicom(self.source, self.reports, self.out, self.salt, self.longest, seed=self.seed)
+        show_studies(read, self.out)
 
 # %% ../../nbs/cli/905_data.ipynb #1d009197
 @dataclass
@@ -181,6 +181,7 @@ class Mimic(Command):
         from medret_nb.data.imagenome import add_imagenome
         from medret_nb.data.mimic import from_mimic
         from medret_nb.data.ms_cxr import add_ms_cxr
+        from medret_nb.data.sources import refuse_other_set
 
         studies = from_mimic(
             self.source,
@@ -198,6 +199,7 @@ class Mimic(Command):
             studies = add_imagenome(studies, self.imagenome, self.kind, self.regions)
         if self.ms_cxr:
             studies = add_ms_cxr(studies, self.ms_cxr)
+        refuse_other_set(self.out, studies.info["made_by"])
         show_studies(studies.save(self.out), self.out)
 
 # %% ../../nbs/cli/905_data.ipynb #e5bf3224

@@ -8,6 +8,7 @@ __all__ = ['Drawing', 'PrintedProtocols', 'of_width', 'rank_figures', 'risk_figu
            'view_figures', 'print_texts', 'write_figures', 'Figures']
 
 # %% ../../nbs/cli/945_figures.ipynb #ef4ce7b3
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from .commands import OfRun, run_points
+from .commands import OfPoints, run_points
 from .measured_run import failure_protocol, measured, results_rows, stands_on, viewed_items
 from ..data.files import DataError
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from medret_nb.data.studies import StudySet
     from medret_nb.evaluation.results import Results
+    from medret_nb.retrieval.foreign import Stated
     from medret_nb.views.items import Items
     from medret_nb.views.maps import Map
 
@@ -41,13 +43,12 @@ def of_width(draw: Callable[..., "Plot | None"], *parts: Any, **named: Any) -> C
     return drawn
 
 
-def rank_figures(found: "Results", direction: str) -> dict[str, Drawing]:
-    "Recall at K, and the ranks at which the first relevant candidate stands."
+def rank_figures(found: "Results", direction: str, base: str) -> dict[str, Drawing]:
+    "Recall at K, and the ranks at which the first relevant candidate stands; `base` ends the captions."
     from medret_nb.cli.summary import recall_table
     from medret_nb.cli.trust import asked_rows
     from medret_nb.figures.scores import rank_histogram, recall_figure
 
-    base = stands_on(found)
     ranks = asked_rows(found.queries, direction)["rank"].to_numpy()
     gallery = found.report["directions"][direction]["gallery"]
     guessing = "and what guessing gives where one is relevant"
@@ -63,56 +64,67 @@ def rank_figures(found: "Results", direction: str) -> dict[str, Drawing]:
     }
 
 # %% ../../nbs/cli/945_figures.ipynb #330cf6ff
-def risk_figure(found: "Results", direction: str, k: int) -> Drawing:
+def risk_figure(found: "Results", direction: str, k: int, base: str) -> Drawing:
     "Risk over coverage; an answer is wrong if nothing relevant is among its first `k`."
     from medret_nb.cli.trust import curves_of
     from medret_nb.figures.paper import risk_coverage_figure
 
     curves, correct = curves_of(found, direction, k)
     left_out = f"Risk over coverage, {direction}, when the least sure queries are left out"
-    caption = f"{left_out}; wrong: nothing relevant among the first {k}. {stands_on(found)}"
+    caption = f"{left_out}; wrong: nothing relevant among the first {k}. {base}"
     return of_width(risk_coverage_figure, curves, correct, f"wrong at rank {k}"), caption
 
 
-def stated_figure(found: "Results", direction: str) -> Drawing:
+def stated_figure(found: "Results", direction: str, base: str) -> Drawing:
     "Share right over the probability that the model states for its first answer."
     from medret_nb.cli.trust import asked_rows
-    from medret_nb.evaluation.reliability import calibration_curve, ece
+    from medret_nb.evaluation.reliability import calibration_curve, calibration_summary, calibration_words
+    from medret_nb.evaluation.summaries import query_clusters
     from medret_nb.figures.paper import calibration_figure
 
     rows = asked_rows(found.queries, direction)
     correct = rows["hit_1"].to_numpy(float)
     stated = rows["group_softmax"].clip(0, 1).to_numpy(float)
-    error = f"expected calibration error {ece(correct, stated):.3f} (15 equal-mass bins)"
+    error = calibration_words(calibration_summary(correct, stated, query_clusters(rows)))
     clauses = [
-        f"Share right over stated probability, {direction}: softmax mass of the top candidate's relevance group "
-        "at the model's own scale, no temperature fitted",
-        f"{error}, which depends on the gallery's size. {stands_on(found)}",
+        f"Share right over stated probability, {direction}: softmax mass of all that would make the first answer "
+        "right, at the model's own scale",
+        f"{error} (15 equal-mass bins); all of it depends on the gallery's size. {base}",
     ]
     bins = calibration_curve(correct, stated)
     return of_width(calibration_figure, *bins, "relevant at rank 1"), "; ".join(clauses)
 
 # %% ../../nbs/cli/945_figures.ipynb #23a8f1c2
-def protocol_figures(found: "Results", direction: str) -> dict[str, Drawing]:
-    "The standard plots of one evaluation; none where no recall was measured."
+def protocol_figures(found: "Results", direction: str, base: str) -> dict[str, Drawing]:
+    "The standard plots of one evaluation, whose captions end with `base`; none where no recall was measured."
+    from medret_nb.cli.trust import states_probability
+
     ks = sorted(int(column[4:]) for column in found.queries if column.startswith("hit_"))
     if not ks:
         return {}
-    figures = rank_figures(found, direction)
-    figures["risk-coverage"] = risk_figure(found, direction, ks[0])
-    if ks[0] == 1 and "group_softmax" in found.queries:
-        figures["calibration"] = stated_figure(found, direction)
+    figures = rank_figures(found, direction, base)
+    figures["risk-coverage"] = risk_figure(found, direction, ks[0], base)
+    if ks[0] == 1 and states_probability(found, direction):
+        figures["calibration"] = stated_figure(found, direction, base)
     return figures
 
 
-def run_figures(run: Path, results: "dict[str, Results]", direction: str = "image-to-text") -> dict[str, Drawing]:
-    "name -> (function of a width in inches that draws it, caption): the standard plots of a run, from its files alone."
+def run_figures(
+    run: Path,
+    results: "dict[str, Results]",
+    direction: str = "image-to-text",
+    told: "Callable[[Results], str]" = stands_on,
+) -> dict[str, Drawing]:
+    """name -> (function of a width that draws it, caption): the standard plots of a run, from its files alone.
+
+    told : what ends each caption, by default all that a number must say.
+    """
     from medret_nb.data.runs import Run
     from medret_nb.figures.scores import loss_figure
 
     figures = {}
     for protocol, found in results.items():
-        for name, drawing in protocol_figures(found, direction).items():
+        for name, drawing in protocol_figures(found, direction, told(found)).items():
             figures[f"{name}-{protocol}"] = drawing
     log = Run(run).log
     if len(log) and "loss" in log:
@@ -230,31 +242,37 @@ def single_figures(items: "Items", method: Any, made: "Map", base: str) -> dict[
 
 # %% ../../nbs/cli/945_figures.ipynb #8641ea1f
 def view_figures(
-    run: Path, studies: "StudySet", results: "dict[str, Results]", split: str, show: bool = False
+    run: Path,
+    studies: "StudySet",
+    results: "dict[str, Results]",
+    split: str,
+    show: bool = False,
+    stated: "Stated | None" = None,
 ) -> dict[str, Drawing]:
     """name -> (function of a width in inches that draws it, caption): the still forms of the views of a run.
 
     show : also those with a film or texts of a study: the answers to one query, and attention where the method has
-    regions.
+    regions. stated : what embeddings of another program do not say themselves.
     """
     from medret_nb.data.runs import Run
     from medret_nb.failures.causes import explain
     from medret_nb.methods.table import load_method
+    from medret_nb.retrieval.foreign import Stated
     from medret_nb.views.failures import failures_figure
     from medret_nb.views.items import from_run
     from medret_nb.views.maps import maps_of
 
-    method = load_method(run) if Run(run).has_model else None
-    items = viewed_items(run, studies, run_points(run, studies, split), method, split)
     found = results[failure_protocol(results)]
     base = stands_on(found)
+    stated = dataclasses.replace(stated or Stated(), policy=found.report["policy"])  # the texts that were measured
+    method = load_method(run, stated.policy) if Run(run).has_model else None
+    items = viewed_items(run, studies, run_points(run, studies, split, stated), method, split)
     assert items.studies is not None  # `viewed_items` keeps them
     why = explain(found, items.studies, found.report["policy"])
     made = maps_of(items, ["centred"])[0]
     figures = {"map": views_map_figure(items, made, base)}
     if len(why.failures):
-        caption = f"How the first answer of the failed queries is wrong. {base}"
-        figures["failures"] = (of_width(failures_figure, why), caption)
+        figures["failures"] = (of_width(failures_figure, why), f"How the first answers that failed are wrong. {base}")
     if items.image.logvar is not None:
         figures["ellipses"] = median_ellipses(items, base)
     if getattr(method, "counts", ()):
@@ -289,19 +307,21 @@ def write_figures(
     protocols: tuple[str, ...] = ("exact", "text"),
     studies: "StudySet | None" = None,
     show: bool = False,
+    stated: "Stated | None" = None,
 ) -> list[Path]:
     """Write a measured run's figures (pdf and svg, one and two columns wide), LaTeX tables and captions into `out`.
 
     studies : those it was measured on; with them the views are drawn too. show : also figures with films and texts of
-    single studies; the others hold none. Returns the files. Raises `DataError` for a run that is not measured.
+    single studies; the others hold none. stated : the policy of texts, and what embeddings of another program do not
+    say themselves. Returns the files. Raises `DataError` for a run that is not measured (with these texts).
     """
     from medret_nb.data.files import atomic_write
     from medret_nb.figures.figures import COLUMN, PAGE, save_figure
 
-    results = measured(run, split, protocols)
+    results = measured(run, split, protocols, stated.policy if stated else None)
     figures = run_figures(run, results)
     if studies is not None:
-        figures |= view_figures(run, studies, results, split, show)
+        figures |= view_figures(run, studies, results, split, show, stated)
     files = []
     for name, (draw, _) in figures.items():
         for size, width in (("column", COLUMN), ("page", PAGE)):
@@ -319,7 +339,7 @@ PrintedProtocols = Literal["exact", "text", "labels", "labels-abnormal", "fits-o
 
 
 @dataclass
-class Figures(OfRun):
+class Figures(OfPoints):
     "Write a measured run's figures (pdf, svg), LaTeX tables and captions for print."
 
     out: Path = field(kw_only=True)
@@ -340,5 +360,6 @@ class Figures(OfRun):
                 raise
             studies = None
             print(f"the views are left out: {error}")
-        files = write_figures(self.run_folder, self.out, self.split, self.protocol, studies, self.show)
+        asked = self.split, self.protocol, studies, self.show, self.stated
+        files = write_figures(self.run_folder, self.out, *asked)
         print(f"{len(files)} files written to {self.out}; start with captions.md")

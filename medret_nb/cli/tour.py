@@ -95,10 +95,9 @@ def draw_studies(plan: Plan, out: Path) -> Stage:
 
 def ask_all(stage: Stage, method: Method, points: dict[str, Embeddings]) -> list[dict]:
     "Ask with films and with sentences; the answers as blocks for the page."
-    size = stage.plan.size
     test = stage.test
-    found = ask_with_films(points, test, size, method.config.policy)
-    found += ask_with_sentences(method, points, test, size)
+    found = ask_with_films(points, test, method.config.inference_policy)
+    found += ask_with_sentences(method, points, test)
     print(f"      {len(found)} questions asked, answers on the page")
     return found
 
@@ -112,7 +111,9 @@ def measure_all(stage: Stage, points: dict[str, Embeddings], untrained: dict[str
         folder = stage.run.evaluation_folder
         results[f"CLIP, {protocol}"] = measure_points(points, test, protocol, plan.ks, folder, verbose=False)
     mixed = shuffled(untrained["text"], plan.seed)
-    results["control, exact"] = evaluate(untrained["image"], mixed, test, "exact", plan.ks, verbose=False)
+    results["control, exact"] = evaluate(
+        {"image": untrained["image"], "text": mixed}, test, "exact", plan.ks, verbose=False
+    )
     save_table(results_table(results), stage.out / "results")
     for name, found in results.items():
         print(f"      {name}: {headline(found)}")
@@ -156,12 +157,15 @@ Where things are
 Ask it something
   medret search {out}/run --text "large right pleural effusion" -k 5
 Learn how it works: start with index.ipynb in
-  jupyter lab {notebooks}"""
+  {notebooks}"""
 
 
-def notebooks() -> Path:
-    "The folder of the notebooks: that of the clone from which the package was installed."
-    return Path(medret_nb.__file__).resolve().parents[1] / "nbs"
+def notebooks() -> str:
+    "How to open the notebooks: those of the clone from which the package was installed, else where they are."
+    folder = Path(medret_nb.__file__).resolve().parents[1] / "nbs"
+    if (folder / "index.ipynb").exists():
+        return f"jupyter lab {folder}"
+    return "nbs/ of the project's repository (this is an installation without the notebooks)"
 
 
 def tour(out: str | Path = "tour", quick: bool = False, plan: Plan | None = None) -> dict[str, Results]:

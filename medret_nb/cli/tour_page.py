@@ -72,7 +72,7 @@ def draw_figures(
     show = not studies.restricted if show is None else show
     made = score_figures(run, results, studies)
     if methods:
-        made["methods"] = comparison_figure(methods.table.query("metric == 'R@10'"))
+        made["methods"] = comparison_figure(methods.rows_shown("R@10"))
     if show:
         made["films"] = film_figure(studies, size)
     return {name: figure_uri(figure, folder, name) for name, figure in made.items()}
@@ -144,6 +144,7 @@ def methods_blocks(plan: Plan, methods: Comparison, uris: dict) -> list[dict]:
     caption = [
         f"Protocol exact, gallery of {int(first['gallery'])}, chance {first['chance']:.3f}.",
         "Seconds of training and largest memory are of this machine; two trained side by side.",
+        "In brackets the 95 % interval over patients; another seed is not in it. Untuned: one learning rate for all.",
         "Every number: methods/comparison.csv.",
     ]
     return [

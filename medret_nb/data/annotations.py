@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from .printing import say
 from .studies import StudySet
 from .tables import REGION_COLUMNS, check_regions
 
@@ -49,7 +50,8 @@ def with_regions(studies: StudySet, rows: pd.DataFrame, kind: str, source: str, 
     made = copy.copy(studies)
     made.regions = check_regions(both, studies.images)
     made.regions = made.regions.drop_duplicates(list(REGION_COLUMNS)).reset_index(drop=True)
-    notes = [*studies.info.get("notes", []), note]
+    said = studies.info.get("notes", [])
+    notes = [*(said if isinstance(said, list) else [said]), note]
     made.info = {**studies.info, "restricted": True, "notes": list(dict.fromkeys(notes))}
     return made
 
@@ -57,6 +59,5 @@ def with_regions(studies: StudySet, rows: pd.DataFrame, kind: str, source: str, 
 def print_added(made: StudySet, before: StudySet, what: str, remarks: Iterable[str]) -> None:
     "Say how many rows came to a set, and what the user should know, a line each."
     added = len(made.regions) - len(before.regions)
-    print(f"{what}: {added} rows of regions on {made.regions['image_id'].nunique()} films")
-    for remark in remarks:
-        print(f"  {remark}")
+    heading = f"{what}: {added} rows of regions on {made.regions['image_id'].nunique()} films"
+    say(heading, *[f"  {remark}" for remark in remarks])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from .files import atomic_write, hash_of
+from .printing import say, tame
 from .studies import StudySet
 
 # %% ../../nbs/data/122_balanced.ipynb #0767e442
@@ -62,8 +63,8 @@ def five_by_200(
     chosen = pd.DataFrame(rows, columns=["finding", "study_id"], dtype=object)
     short = [f"{name} {len(ids)}" for name, ids in drawn.items() if len(ids) < n]
     if short and not quiet:
-        print(f"5 x {n} of {split or 'all splits'}: fewer than {n} studies for {', '.join(short)}")
+        say(f"5 x {n} of {split or 'all splits'}: fewer than {n} studies for {', '.join(short)}")
     if out is not None:
         with atomic_write(out) as temporary:
-            chosen.to_csv(temporary, index=False)
+            tame(chosen).to_csv(temporary, index=False)
     return chosen

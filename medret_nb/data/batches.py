@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['key_of', 'Batch', 'shuffle_sentences', 'Usable', 'usable_studies', 'section_groups', 'StudyDraws', 'BatchSettings',
-           'BatchMaker']
+           'BatchMaker', 'plain_batches']
 
 # %% ../../nbs/data/080_batches.ipynb #9a926ec1
+import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -401,3 +402,11 @@ class BatchMaker:
         for step in range(start, self.steps(batch_size)):
             company = order[step * batch_size : (step + 1) * batch_size]
             yield self.batch(company[rank * share : (rank + 1) * share], epoch, device, company)
+
+# %% ../../nbs/data/080_batches.ipynb #24bf2844
+def plain_batches(maker: BatchMaker) -> BatchMaker:
+    "The same batches without augmentation, and so without mixing."
+    plain = copy.copy(maker)
+    plain.augmentation = 0.0
+    plain.draws = _draws_with(replace(maker.settings, augmentation=0.0), maker.draws.usable)
+    return plain

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['NO_FILM', 'TABLE', 'cache_folder', 'stamp', 'grey_checksum', 'film_checksum', 'known_checksums', 'keep_checksums',
-           'read_checksums', 'film_checksums']
+           'read_checksums', 'kept_checksums', 'film_checksums']
 
 # %% ../../nbs/data/043_checksums.ipynb #8509a679
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,20 +27,30 @@ def _may_write(folder: Path) -> bool:
     return folder.is_dir() and os.access(folder, os.W_OK) and folder.stat().st_mode & 0o222 != 0
 
 
+def _user_cache() -> Path:
+    "`$MEDRET_CACHE`, `$XDG_CACHE_HOME/medret_nb` or `~/.cache/medret_nb`; without a home, below the temporary files."
+    named = os.environ.get("MEDRET_CACHE")
+    if named:
+        return Path(named)
+    general = os.environ.get("XDG_CACHE_HOME")
+    if general:
+        return Path(general) / "medret_nb"
+    try:
+        return Path.home() / ".cache" / "medret_nb"
+    except RuntimeError:  # a user without an entry, as in some containers
+        return Path(tempfile.gettempdir()) / "medret_nb-cache"
+
+
 def cache_folder(folder: Path | None, key: str) -> Path:
     """Where the cache of `folder` goes: into it if it may be written, else below the user's cache folder.
 
     That is `$MEDRET_CACHE`, `$XDG_CACHE_HOME/medret_nb` or `~/.cache/medret_nb`; `key` keeps collections apart there.
+    Who has no home uses the system's folder for temporary files.
     A folder whose write bits are all off counts as read-only, for an administrator too.
     """
     if folder is not None and _may_write(folder):
         return folder
-    named = os.environ.get("MEDRET_CACHE")
-    if named:
-        base = Path(named)
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medret_nb"
-    return base / hash_of(key if folder is None else str(folder.resolve()))[:16]
+    return _user_cache() / hash_of(key if folder is None else str(folder.resolve()))[:16]
 
 
 def stamp(path: str | Path, folder: Path | None) -> list:
@@ -105,6 +116,22 @@ def read_checksums(paths: Sequence[str | Path]) -> list[str]:
         return list(tqdm(computed, total=len(paths), desc="checksums", unit="film", disable=len(paths) < 2000))
 
 
+def _place_of(image_ids: Sequence[str], marks: Sequence[list], folder: Path | None) -> Path:
+    "The folder of the table of these films."
+    return cache_folder(folder, hash_of(list(image_ids), [mark[0] for mark in marks]))
+
+
+def kept_checksums(image_ids: Sequence[str], paths: Sequence[str | Path], folder: Path | None) -> dict[str, str]:
+    "image_id -> checksum of those films whose checksum is known and whose file has not changed since; none is read."
+    marks = [stamp(path, folder) for path in paths]
+    known = known_checksums(_place_of(image_ids, marks, folder))
+    kept = {}
+    for image_id, mark in zip(image_ids, marks, strict=True):
+        if image_id in known and known[image_id][0] == mark:
+            kept[image_id] = known[image_id][1]
+    return kept
+
+
 def film_checksums(image_ids: Iterable[str], paths: Sequence[str | Path], folder: Path | None) -> dict[str, str]:
     """image_id -> checksum of each film; those that are known and unchanged are not read again.
 
@@ -112,7 +139,7 @@ def film_checksums(image_ids: Iterable[str], paths: Sequence[str | Path], folder
     """
     image_ids = [str(image_id) for image_id in image_ids]
     marks = [stamp(path, folder) for path in paths]
-    place = cache_folder(folder, hash_of(image_ids, [mark[0] for mark in marks]))
+    place = _place_of(image_ids, marks, folder)
     known = known_checksums(place)
     found = {image_id: (mark, NO_FILM) for image_id, mark in zip(image_ids, marks, strict=True) if len(mark) == 1}
     new = []

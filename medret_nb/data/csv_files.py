@@ -8,6 +8,8 @@ __all__ = ['read_table', 'read_columns', 'check_values', 'check_unique']
 # %% ../../nbs/data/093_csv_files.ipynb #f39ddc43
 import csv
 import io
+import lzma
+import os
 import zlib
 from collections import Counter
 from collections.abc import Iterable
@@ -31,8 +33,15 @@ def _decoded(path: Path, data: bytes) -> str:
     raise DataError(f"{path}, line {line}: {found}; save the file as UTF-8")
 
 
+def _refuse_device(path: Path) -> None:
+    "Refuse a pipe or a device, which may never end."
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DataError(f"{path}: is no plain file; refused")
+
+
 def _read_utf8(path: Path) -> str:
     "The text of a file in UTF-8, with or without a byte-order mark."
+    _refuse_device(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -104,11 +113,12 @@ def read_columns(path: Path, columns: Iterable[str], optional: Iterable[str] = (
     pandas reads it, hence fast, and does not count the fields of a row: check what must stand there by `check_values`.
     Raises `DataError` naming the file and, for a missing column, those that there are.
     """
+    _refuse_device(path)
     try:
         return _read_wanted(path, list(columns), optional, sep)
     except DataError:
         raise
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
         raise DataError(f"{path}: not a readable table, or cut off ({_reason(error)})") from None
 
 # %% ../../nbs/data/093_csv_files.ipynb #9963c872

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import io
 import json
+import re
 import secrets
 import shutil
 import warnings
@@ -26,11 +27,14 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .csv_files import read_table
-from .dicom_film import film_and_facts, open_dicom
-from .files import DataError, atomic_write
-from .splits import assign_splits
+from .dicom_film import film_and_facts, is_dicom, open_dicom
+from .files import DataError, atomic_write, readable_text
+from .images import MAX_SIDE
+from .printing import say
+from .schemas import NOTHING_ELSE, Rule, Schema, a_list, a_record, a_text, a_union, a_whole, a_word
+from .sources import with_splits
 from .studies import StudySet
-from .tables import STUDY_COLUMNS, parse_labels
+from .tables import STUDY_COLUMNS, VIEWS, parse_labels
 
 # %% ../../nbs/data/110_dicom.ipynb #85b1651c
 def pseudonym(salt: str, kind: str, value: str) -> str:
@@ -41,23 +45,12 @@ def pseudonym(salt: str, kind: str, value: str) -> str:
     return hmac.new(salt.encode(), f"{kind}:{value}".encode(), hashlib.sha256).hexdigest()[:16]
 
 # %% ../../nbs/data/110_dicom.ipynb #dccbb494
-def _claims_to_be_dicom(path: Path) -> bool:
-    "By suffix or by the four letters at byte 128."
-    if path.suffix.lower() in (".dcm", ".dicom"):
-        return True
-    try:
-        with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
 def _candidates(folder: Path) -> list[Path]:
     "Files below a folder that claim to be DICOM, sorted."
     found = []
     for path in folder.rglob("*"):
         hidden = path.name.startswith(".") or path.name == "DICOMDIR"
-        if path.is_file() and not hidden and _claims_to_be_dicom(path):
+        if path.is_file() and not hidden and is_dicom(path):
             found.append(path)
     return sorted(found)
 
@@ -91,7 +84,7 @@ def _import_one(path: Path, salt: str, longest: int) -> tuple[dict, bytes]:
     "What the journal keeps of a file, and its film as the bytes of a PNG file."
     try:
         data = open_dicom(path)
-        film, facts = film_and_facts(data, path)
+        film, facts = film_and_facts(data, path, radiographs=True)
     except DataError as error:
         return {"refused": str(error).removeprefix(f"{path}: ")}, b""
     image, png = _png(film, longest)
@@ -114,7 +107,26 @@ def _kept_salt(file: Path) -> str:
         with atomic_write(file) as temporary:
             temporary.write_text(secrets.token_hex(32))
             temporary.chmod(0o600)
-    return file.read_text()
+    salt = readable_text(file).strip()
+    if not re.fullmatch("[0-9a-f]{64}", salt):
+        raise DataError(f"{file}: holds no salt; remove the folder {file.parent.name} and import again")
+    return salt
+
+# %% ../../nbs/data/110_dicom.ipynb #c547378f
+_NAME: Rule = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
+_NO_NAME: Rule = {"type": "string", "pattern": "^$"}
+_READ = {"key": _NAME, "image_id": _NAME, "study_id": _NAME, "patient_id": _NAME}
+_FILM = {
+    "accession": a_union(_NAME, _NO_NAME),
+    "view": a_word(*VIEWS),
+    "view_raw": a_text(16),
+    "height": a_whole(1, MAX_SIDE),
+    "width": a_whole(1, MAX_SIDE),
+    "burned_in": a_word("yes", "no", "not stated"),
+    "notes": a_list(a_text(1000)),
+}
+_REFUSED = a_record({"key": _NAME, "refused": a_text()}, others=NOTHING_ELSE)
+_ENTRY = Schema("the journal of an import", a_union(a_record(_READ | _FILM, others=NOTHING_ELSE), _REFUSED))
 
 
 def _open_journal(work: Path, salt: str | None) -> tuple[str, dict[str, dict]]:
@@ -128,7 +140,8 @@ def _open_journal(work: Path, salt: str | None) -> tuple[str, dict[str, dict]]:
     if whole != content:
         with atomic_write(journal) as temporary:
             temporary.write_bytes(whole)
-    return salt, {entry.pop("key"): entry for entry in map(json.loads, whole.splitlines())}
+    entries = _ENTRY.read_lines(journal) if whole else []
+    return salt, {entry.pop("key"): entry for entry in entries}
 
 # %% ../../nbs/data/110_dicom.ipynb #2f6549f4
 _PART = 64  # files that are read at a time
@@ -175,6 +188,17 @@ def _import_files(
     return salt, [done[key] for key in keys]
 
 # %% ../../nbs/data/110_dicom.ipynb #67d39515
+def _refuse_shared(folder: Path, paths: list[Path], entries: list[dict]) -> None:
+    "Refuse a folder in which the films of one study name two patients: nobody can say whose study it is."
+    first: dict[str, tuple[str, Path]] = {}
+    for path, entry in zip(paths, entries, strict=True):
+        if "refused" in entry:
+            continue
+        patient, other = first.setdefault(entry["study_id"], (entry["patient_id"], path))
+        if patient != entry["patient_id"]:
+            raise DataError(f"{folder}: one study names two patients, in {other} and {path}; correct or remove one")
+
+
 def _films_read(entries: list[dict]) -> pd.DataFrame:
     "One row per film that could be read, sorted by pseudonym: the order of file names may tell names."
     films = pd.DataFrame([entry for entry in entries if "refused" not in entry])
@@ -238,40 +262,55 @@ def _with_reports(
     return joined.fillna(""), remarks
 
 # %% ../../nbs/data/110_dicom.ipynb #56633c13
+def _accessions(films: pd.DataFrame) -> tuple[dict[str, str], list[str]]:
+    "The study of each accession number that names one study alone, and a remark about the others."
+    pairs = films.loc[films["accession"] != "", ["accession", "study_id"]].drop_duplicates()
+    several = pairs["accession"].duplicated(keep=False)
+    doubtful = int(pairs.loc[several, "accession"].nunique())
+    remark = f"{doubtful} accession number(s) name several studies: a report finds these by the Study Instance UID only"
+    single = pairs.loc[~several]
+    return dict(zip(single["accession"], single["study_id"], strict=True)), [remark] if doubtful else []
+
+
 def _studies_of(
     films: pd.DataFrame, reports: str | Path | None, salt: str, fractions: dict[str, float] | None, seed: int
 ) -> tuple[pd.DataFrame, list[str]]:
     "The table of studies, with reports and splits, and what the user should know of it."
     studies = films.drop_duplicates("study_id").loc[:, ["study_id", "patient_id"]]
-    pairs = zip(films["accession"], films["study_id"], strict=True)
-    accessions = {accession: study for accession, study in pairs if accession}
+    accessions, doubtful = _accessions(films)
     studies, remarks = _with_reports(studies, accessions, reports, salt)
     studies = studies.sort_values("study_id").reset_index(drop=True)
-    if "split" not in studies or not studies["split"].str.strip().any():
-        try:
-            studies["split"] = assign_splits(studies, fractions, seed=seed)
-        except DataError as error:
-            remarks.append(f"no splits were made: {error}")
-    return studies, remarks
+    studies, splits = with_splits(studies, fractions, seed, films)
+    return studies, [*doubtful, *remarks, *splits]
 
 # %% ../../nbs/data/110_dicom.ipynb #d7c64ec8
+def _left_out(refused: list[tuple[Path, str]], total: int) -> list[str]:
+    "How many files were left out, the usual reasons with their counts, and the first; nothing for none."
+    if not refused:
+        return []
+    kinds = Counter(reason for _, reason in refused).most_common(4)
+    path, reason = refused[0]
+    lines = [f"{len(refused)} of {total} files left out, first {path}: {reason}"]
+    if len(kinds) > 1:
+        lines.append("reasons: " + "; ".join(f"{count} x {said}" for said, count in kinds))
+    return lines
+
+
 def _remarks(entries: list[dict], paths: list[Path], films: int) -> list[str]:
-    "One line for each thing that the user should know; the paths of files appear on the screen only."
+    "One line for each thing that the user should know, privacy first; paths of files appear on the screen only."
     refused = [(path, entry["refused"]) for path, entry in zip(paths, entries, strict=True) if "refused" in entry]
     read = [entry for entry in entries if "refused" not in entry]
     lines = []
-    if refused:
-        path, reason = refused[0]
-        lines.append(f"{len(refused)} of {len(paths)} files left out, first {path}: {reason}")
-    if len(read) > films:
-        lines.append(f"{len(read) - films} file(s) repeat a film that was already read")
     unstated = sum(entry["burned_in"] == "not stated" for entry in read)
     if unstated:
         lines.append(f"{unstated} film(s) do not state whether identity is burned into the pixels: look at them")
     notes = Counter()
     for entry in read:
         notes.update(entry["notes"])
-    return lines + [f"{count} film(s): {note}" for note, count in sorted(notes.items())]
+    lines += [f"{count} film(s): {note}" for note, count in sorted(notes.items())]
+    if len(read) > films:
+        lines.append(f"{len(read) - films} file(s) repeat a film that was already read")
+    return lines + _left_out(refused, len(paths))
 
 # %% ../../nbs/data/110_dicom.ipynb #75804998
 def _save(made: StudySet, out: Path) -> None:
@@ -321,6 +360,16 @@ def _dicom_info(name: str, entries: list[dict], films: int) -> dict:
     }
 
 # %% ../../nbs/data/110_dicom.ipynb #eede2d90
+def _check_arguments(folder: Path, salt: str | None, longest: int) -> None:
+    "Refuse arguments that cannot be meant."
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder")
+    if salt is not None and not salt.strip():
+        raise ValueError("salt: it is empty, and anybody could reverse the pseudonyms; leave it out for a random one")
+    if longest < 8:
+        raise ValueError(f"longest must be at least 8 pixels, it is {longest}")
+
+
 def from_dicom(
     folder: str | Path,
     reports: str | Path | None = None,
@@ -341,18 +390,17 @@ def from_dicom(
     """
     folder = Path(folder)
     out = Path(out)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder")
+    _check_arguments(folder, salt, longest)
     done = _finished(out)
     if done is not None:
         return done
-    if longest < 8:
-        raise ValueError(f"longest must be at least 8 pixels, it is {longest}")
     salt, paths, entries = _import_folder(folder, out, salt, longest, quiet)
+    _refuse_shared(folder, paths, entries)
     films = _films_read(entries)
     studies, remarks = _studies_of(films, reports, salt, fractions, seed)
     made = StudySet(studies, _images_of(films), info=_dicom_info(name, entries, len(films)), folder=out)
     _save(made, out)
     if not quiet:
-        print("\n  ".join([f"{name}: {made!r}", *made.notes, *_remarks(entries, paths, len(films)), *remarks]))
+        lines = [*_remarks(entries, paths, len(films)), *made.leaks(copies=True), *made.notes, *remarks]
+        say(f"{name}: {made!r}", *[f"  {line}" for line in lines])
     return made

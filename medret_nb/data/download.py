@@ -29,7 +29,8 @@ from urllib.request import (
 
 from tqdm.auto import tqdm
 
-from .files import DataError, read_json, write_json
+from .files import DataError, write_json
+from .schemas import Schema, a_record, a_text
 
 # %% ../../nbs/data/115_download.ipynb #88881cbe
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)  # answers that may be better in a moment
@@ -72,13 +73,16 @@ def _part_and_note(path: Path) -> tuple[Path, Path]:
     return path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
 
 
+_PART_NOTE = Schema("what is known of a download", a_record({"url": a_text(), "version": a_text()}))
+
+
 def _known_part(url: str, part: Path, note: Path) -> tuple[int, str]:
     'How many bytes of this address\'s file are here, and its version on the server; (0, "") where that is not certain.'
     try:
-        facts = read_json(note) if part.is_file() and note.is_file() else {}
+        facts = _PART_NOTE.read(note) if part.is_file() and note.is_file() else {}
     except DataError:
         facts = {}
-    if facts.get("url") == url and facts.get("version"):
+    if facts.get("url") == url and facts["version"]:
         return part.stat().st_size, facts["version"]
     return 0, ""
 

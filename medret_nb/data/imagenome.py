@@ -6,7 +6,6 @@
 __all__ = ['IMAGENOME_REGIONS', 'CATEGORIES', 'IMAGENOME_KINDS', 'graph_rows', 'find_graphs', 'read_graphs', 'add_imagenome']
 
 # %% ../../nbs/data/125_imagenome.ipynb #9c6aa1c8
-import json
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,9 +16,9 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from .annotations import ANNOTATION_COLUMNS, film_sizes, fractions, print_added, with_regions
-from .archives import check_member, open_zip, safe_members
+from .archives import check_member, open_zip, read_loose, safe_members
 from .csv_files import check_values, read_columns
-from .files import DataError
+from .files import DataError, checked_name, parse_json
 from .studies import StudySet
 from .tables import some
 
@@ -116,7 +115,7 @@ def graph_rows(
         image = graph["image_id"]
         boxes = _boxes_of(graph, size, skipped)
         rows = _labelled_rows(graph, boxes, skipped)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         reason = f"{type(error).__name__}: {str(error)[:80]}"
         raise DataError(f"{where}: not a scene graph of Chest ImaGenome ({reason})") from None
     labelled = {region for _, region, *_ in rows}
@@ -140,13 +139,10 @@ def find_graphs(source: Path) -> Path:
 # %% ../../nbs/data/125_imagenome.ipynb #57b9e348
 def _graphs_in_folder(folder: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
     for image in sorted(wanted):
-        path = folder / f"{image}{_SUFFIX}"
-        try:
-            yield str(path), path.read_bytes()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        path = folder / f"{checked_name(image, 'image_id')}{_SUFFIX}"
+        data = read_loose(path)
+        if data is not None:
+            yield str(path), data
 
 
 def _graphs_in_zip(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
@@ -166,15 +162,13 @@ def read_graphs(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
 # %% ../../nbs/data/125_imagenome.ipynb #fee6021a
 def _silver_rows(data: bytes, where: str, sizes: dict[str, tuple[float, float]], skipped: Counter) -> list[tuple]:
     "The rows of one scene graph."
-    try:
-        graph = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not valid JSON ({error})") from None
-    image = str(graph.get("image_id")) if isinstance(graph, dict) else ""
-    rows = graph_rows(graph, sizes.get(image, (1, 1)), where, skipped)
-    if graph["image_id"] not in sizes:
-        raise DataError(f"{where}: is about the film {str(graph['image_id'])[:80]!r}")
-    return rows
+    graph = parse_json(data.decode("utf-8", "replace"), where)
+    image = graph.get("image_id") if isinstance(graph, dict) else None
+    if not isinstance(image, str):
+        raise DataError(f"{where}: not a scene graph of Chest ImaGenome (it has no image_id that is a text)")
+    if image not in sizes:
+        raise DataError(f"{where}: is about the film {image[:80]!r}")
+    return graph_rows(graph, sizes[image], where, skipped)
 
 # %% ../../nbs/data/125_imagenome.ipynb #b1d8851b
 _MOST_ROWS = 200_000  # that are held as tuples; then they become a part of the table
@@ -216,7 +210,7 @@ _RELATION = {"1": 1, "1.0": 1, "yes": 1, "0": 0, "0.0": 0, "no": 0}
 def _gold_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     "The tables of boxes and of labels, checked, with the films' names as everywhere else."
     boxes = read_columns(folder / _GOLD_BOXES, ("image_id", "bbox_name", *_GOLD_CORNERS))
-    check_values(boxes, folder / _GOLD_BOXES, **dict.fromkeys(_GOLD_CORNERS, r"-?\d+(\.\d*)?"))
+    check_values(boxes, folder / _GOLD_BOXES, **dict.fromkeys(_GOLD_CORNERS, r"-?\d{1,7}(\.\d*)?"))
     columns = ("image_id", "bbox", "label_name", "categoryID", "relation")
     labels = read_columns(folder / _GOLD_LABELS, columns, ("sentence", "row_id"), sep="\t")
     check_values(labels, folder / _GOLD_LABELS, relation="|".join(_RELATION))

@@ -34,6 +34,18 @@ def find_table(source: Path, name: str) -> Path | None:
     return max(found, key=newness, default=None)
 
 # %% ../../nbs/data/120_mimic.ipynb #67b500b9
+def _refuse_shared(table: pd.DataFrame, path: Path) -> None:
+    "Refuse a table in which one study has films of two patients."
+    pairs = table[["study_id", "subject_id"]].drop_duplicates()
+    shared = pairs.loc[pairs["study_id"].duplicated(keep=False)]
+    if not len(shared):
+        return
+    study = shared["study_id"].iloc[0]
+    people = some(shared.loc[shared["study_id"] == study, "subject_id"])
+    cases = shared["study_id"].nunique()
+    raise DataError(f"{path}: the study {study} has films of several patients ({people}); {cases} such case(s)")
+
+
 def _metadata_table(source: Path) -> pd.DataFrame:
     "The columns that are wanted of the table of films, checked."
     path = find_table(source, "metadata")
@@ -44,9 +56,10 @@ def _metadata_table(source: Path) -> pd.DataFrame:
     table = read_columns(path, columns, ("Rows", "Columns", "ViewCodeSequence_CodeMeaning"))
     if not len(table):
         raise DataError(f"{path}: there is no film below the heading")
-    sizes = {name: r"\d*" for name in ("Rows", "Columns") if name in table}
-    check_values(table, path, dicom_id=r"[\w-]+", subject_id=r"\d{3,}", study_id=r"\d+", **sizes)
+    sizes = {name: r"\d{0,7}" for name in ("Rows", "Columns") if name in table}
+    check_values(table, path, dicom_id=r"[\w-]{1,120}", subject_id=r"\d{3,40}", study_id=r"\d{1,40}", **sizes)
     check_unique(table, path, "dicom_id")
+    _refuse_shared(table, path)
     return table
 
 # %% ../../nbs/data/120_mimic.ipynb #40d0b83c

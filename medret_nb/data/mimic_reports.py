@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
 
-from .archives import MOST_BYTES, check_member, open_zip, safe_members
+from .archives import check_member, open_zip, read_loose, safe_members
 from .csv_files import check_unique, check_values, read_columns
 from .files import DataError
 from .reports import split_report
@@ -44,15 +44,9 @@ def _folder_texts(folder: Path, wanted: dict[str, str]) -> Iterator[tuple[str, b
     "Study and report, as bytes, of each of the `wanted` studies (study -> patient) that the folder holds."
     root = folder / "files" if (folder / "files").is_dir() else folder
     for study, person in wanted.items():
-        path = root / person[:3] / person / f"{study}.txt"
-        try:
-            if path.stat().st_size > MOST_BYTES:
-                raise DataError(f"{path}: {path.stat().st_size} bytes, too many for a report")
-            yield study, path.read_bytes()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        data = read_loose(root / person[:3] / person / f"{study}.txt")
+        if data is not None:
+            yield study, data
 
 # %% ../../nbs/data/118_mimic_reports.ipynb #5ac44a0c
 def _sectioned(path: Path, wanted: dict[str, str]) -> dict[str, dict[str, str]]:

@@ -25,7 +25,10 @@ def _coco_row(box: dict, film: dict, label: str) -> tuple:
     image = PurePosixPath(film.get("path") or film["file_name"]).stem
     width = box.get("width", film.get("width"))
     height = box.get("height", film.get("height"))
-    return image, label, box["label_text"], *map(str, (*box["bbox"], width, height))
+    phrase = box["label_text"]
+    if not isinstance(phrase, str) or not isinstance(label, str):
+        raise TypeError("label_text and the name of a category must be texts")
+    return image, label, phrase, *map(str, (*box["bbox"], width, height))
 
 
 def _read_coco(path: Path) -> pd.DataFrame:
@@ -50,7 +53,7 @@ def read_ms_cxr(path: Path) -> pd.DataFrame:
         table = _read_coco(path)
     else:
         table = read_columns(path, ("dicom_id", "category_name", "label_text", *_NUMBERS))
-    check_values(table, path, **dict.fromkeys(_NUMBERS, r"-?\d+(\.\d*)?"))
+    check_values(table, path, **dict.fromkeys(_NUMBERS, r"-?\d{1,7}(\.\d*)?"))
     table[_NUMBERS] = table[_NUMBERS].astype(float)
     return table.set_axis(["image_id", "label", "phrase", *_NUMBERS[:4], "width", "height"], axis=1)
 

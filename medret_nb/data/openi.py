@@ -7,8 +7,8 @@ __all__ = ['OpenIReport', 'parse_report', 'read_openi', 'openi_counts', 'openi_s
            'openi_images', 'code_sets', 'sets_remark', 'unused_remarks', 'counts_remark']
 
 # %% ../../nbs/data/097_openi.ipynb #2aba4c84
+import os
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +20,10 @@ import pandas as pd
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
-from .archives import MOST_BYTES, tar_members
+from .archives import read_loose, tar_members
 from .codes import labels_from_codes, unused_codes
-from .files import DataError
+from .csv_files import read_columns
+from .files import DataError, checked_name
 from .tables import IMAGE_COLUMNS, standard_view
 
 # %% ../../nbs/data/097_openi.ipynb #60f1ff42
@@ -68,6 +69,8 @@ def parse_report(data: bytes | str, where: str) -> OpenIReport:
     study_id = "" if name is None else name.get("id", "")
     if root.tag != "eCitation" or not study_id:
         raise DataError(f"{where}: not an OpenI report (eCitation with a uId)")
+    checked_name(study_id, f"{where}: uId")
+    images = tuple(checked_name(image.get("id", ""), f"{where}: parentImage") for image in root.iter("parentImage"))
     texts = {}
     for section in root.iter("AbstractText"):
         texts[section.get("Label", "").lower()] = _one_line("".join(section.itertext()))
@@ -79,16 +82,17 @@ def parse_report(data: bytes | str, where: str) -> OpenIReport:
         impression=texts.get("impression", ""),
         major=_codes(root, "major"),
         automatic=_codes(root, "automatic"),
-        images=tuple(image.get("id", "") for image in root.iter("parentImage")),
+        images=images,
     )
 
 # %% ../../nbs/data/097_openi.ipynb #245489bc
 def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:
     "Name and content of each XML file below a folder."
     for path in sorted(folder.rglob("*.xml")):
-        if path.stat().st_size > MOST_BYTES:
-            raise DataError(f"{path}: {path.stat().st_size} bytes, too many for a report")
-        yield str(path.relative_to(folder)), path.read_bytes()
+        data = read_loose(path)
+        if data is None:
+            raise DataError(f"{path}: is a link to nothing")
+        yield str(path.relative_to(folder)), data
 
 
 def _by_number(report: OpenIReport) -> tuple[int, str]:
@@ -192,13 +196,14 @@ def openi_headers(metadata: str | Path | None, source: Path) -> pd.DataFrame:
     if path is None:
         return pd.DataFrame(columns=_HEADERS).set_index("imageid")
     try:
-        table = pd.read_csv(path, usecols=_HEADERS, dtype=str, keep_default_na=False)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise DataError(f"{path}: not the table of DICOM headers ({str(error).splitlines()[0]})") from None
+        table = read_columns(path, _HEADERS)
+    except DataError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise DataError(f"{path}: not the table of DICOM headers ({reason})") from None
     return table.drop_duplicates("imageid").set_index("imageid")
 
 # %% ../../nbs/data/097_openi.ipynb #5d114c33
-_FILM_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
+_FILM_SUFFIXES = (".png", ".jpg", ".jpeg")  # of DICOM files `from_dicom` makes films
 
 
 def _film_files(folder: Path) -> dict[str, Path]:
@@ -206,7 +211,7 @@ def _film_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f"images: {folder} is neither a folder nor 'drawn'")
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _FILM_SUFFIXES]
-    return {path.name.split(".")[0]: path.resolve() for path in paths}
+    return {path.name.split(".")[0]: Path(os.path.realpath(path)) for path in paths}
 
 
 def _film_file(image: str, files: dict[str, Path]) -> Path | None:

@@ -65,20 +65,33 @@ def check_splits(studies: pd.DataFrame) -> None:
         raise DataError(_torn(marked.loc[component == torn[0]], len(torn)))
 
 # %% ../../nbs/data/035_splits.ipynb #ba1124f3
-def _wanted(n: int, fractions: dict[str, float] | None, counts: dict[str, int] | None) -> dict[str, int]:
-    "How many of `n` studies val and test want, by shares or numbers; `ValueError` for a request without sense."
+def _check_request(fractions: dict[str, float] | None, counts: dict[str, int] | None) -> None:
+    "Refuse a request without sense."
     if fractions is not None and counts is not None:
         raise ValueError("assign_splits: give fractions or counts, not both")
-    fractions = fractions or {"train": 0.8, "val": 0.1, "test": 0.1}
-    unknown = set(counts or fractions) - set(SPLITS)
+    unknown = set(counts or fractions or ()) - set(SPLITS)
     if unknown:
         raise ValueError(f"assign_splits: unknown split {sorted(unknown)[0]!r}; known: {', '.join(SPLITS)}")
-    if counts is not None:
-        return counts
-    if min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
+    if fractions and (min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6):
         raise ValueError(f"fractions must be positive and sum to 1, not {fractions}")
+
+
+def _wanted(n: int, fractions: dict[str, float], least: int) -> dict[str, int]:
+    "How many of `n` studies val and test want by their shares, at least `least` each."
     held_out = {name: share for name, share in fractions.items() if name != "train" and share > 0}
-    return {name: max(1, round(share * n)) for name, share in held_out.items()}
+    return {name: max(least, round(share * n)) for name, share in held_out.items()}
+
+
+def _usable(studies: pd.DataFrame, usable: pd.Series | None) -> np.ndarray:
+    "Which studies (N,) retrieval can use: those marked, else those with a text; all where there are none."
+    if usable is not None:
+        marked = usable.to_numpy(bool)
+    else:
+        marked = np.zeros(len(studies), bool)
+        for name in ("findings", "impression", "note"):
+            if name in studies:
+                marked |= as_text(studies.loc[:, name]).to_numpy() != ""
+    return marked if marked.any() else np.ones(len(studies), bool)
 
 # %% ../../nbs/data/035_splits.ipynb #4def2a89
 def _drawn_order(studies: pd.DataFrame, seed: int) -> list[list[int]]:
@@ -89,26 +102,36 @@ def _drawn_order(studies: pd.DataFrame, seed: int) -> list[list[int]]:
     return sorted(members, key=lambda component: hash_of(seed, min(ids[component])))
 
 
-def _deal(order: list[list[int]], n: int, wanted: dict[str, int]) -> np.ndarray:
-    "Split names (n,): each component goes to the first of test and val that has room for all of it, else to train."
-    names = np.full(n, "train", dtype=object)
+def _deal(names: np.ndarray, order: list[list[int]], weight: np.ndarray, wanted: dict[str, int]) -> None:
+    "Give each component's rows the first of test and val that has room for all of its `weight` (N,), else train."
     room = {name: int(wanted.get(name, 0)) for name in ("test", "val")}
     for rows in order:
-        name = next((name for name in room if len(rows) <= room[name]), "train")
+        size = int(weight[rows].sum())
+        name = next((name for name in room if size <= room[name]), "train")
         names[rows] = name
         if name != "train":
-            room[name] -= len(rows)
-    return names
+            room[name] -= size
 
 
-def _fill_empty(names: np.ndarray, order: list[list[int]], wanted: dict[str, int]) -> None:
-    "Give a split that was asked for and is empty the smallest component of train, if train keeps another."
+def _fill_empty(names: np.ndarray, order: list[list[int]], weight: np.ndarray, wanted: dict[str, int]) -> None:
+    "Give a split that was asked for and holds nothing usable the smallest component of train, if train keeps another."
     for name in ("test", "val"):
-        if not wanted.get(name, 0) or (names == name).any():
+        if not wanted.get(name, 0) or weight[names == name].any():
             continue
-        spare = sorted((rows for rows in order if names[rows[0]] == "train"), key=len)
+        train = [rows for rows in order if names[rows[0]] == "train"]
+        spare = sorted(train, key=lambda rows: int(weight[rows].sum()))
         if len(spare) > 1:
             names[spare[0]] = name
+
+
+def _deal_shares(names: np.ndarray, order: list[list[int]], good: np.ndarray, fractions: dict[str, float]) -> None:
+    "Deal the components that hold something usable by the shares, and then the others, by the same shares."
+    usable = [rows for rows in order if good[rows].any()]
+    others = [rows for rows in order if not good[rows].any()]
+    wanted = _wanted(int(good.sum()), fractions, least=1)
+    _deal(names, usable, good, wanted)
+    _fill_empty(names, usable, good, wanted)
+    _deal(names, others, ~good, _wanted(sum(map(len, others)), fractions, least=0))
 
 # %% ../../nbs/data/035_splits.ipynb #57b00c47
 def assign_splits(
@@ -116,24 +139,31 @@ def assign_splits(
     fractions: dict[str, float] | None = None,
     counts: dict[str, int] | None = None,
     seed: int = 0,
+    usable: pd.Series | None = None,
 ) -> pd.Series:
     """Split names (N,) aligned with `studies`: whole connected components, whatever the order of the rows.
 
     `counts` asks for numbers of studies in val and test, `fractions` for shares (default 0.8, 0.1, 0.1); what
     remains is train. A component too large for what is still wanted goes on to the next split, so a count is never
-    exceeded, and it is met exactly where components are single studies. With fractions, a split for which every
-    component was too large gets the smallest one. `DataError` if a split that was asked for, or train, would be empty.
+    exceeded, and it is met exactly where components are single studies. Shares are of the studies that retrieval can
+    use: those marked in `usable` (N,), by default those with findings, impression or a note; the others are dealt by
+    the same shares. With fractions, a split for which every component was too large gets the smallest one. `DataError`
+    if a split that was asked for, or train, would hold nothing usable.
     """
-    wanted = _wanted(len(studies), fractions, counts)
+    _check_request(fractions, counts)
     order = _drawn_order(studies, seed)
-    names = _deal(order, len(studies), wanted)
-    if counts is None:
-        _fill_empty(names, order, wanted)
-    asked = [name for name in ("test", "val") if wanted.get(name, 0) > 0]
+    names = np.full(len(studies), "train", dtype=object)
+    good = np.ones(len(studies), bool) if counts is not None else _usable(studies, usable)
+    if counts is not None:
+        _deal(names, order, good, counts)
+    else:
+        fractions = fractions or {"train": 0.8, "val": 0.1, "test": 0.1}
+        _deal_shares(names, order, good, fractions)
+    asked = [name for name in ("test", "val") if (counts or fractions or {}).get(name, 0) > 0]
     for name in ("train", *asked):
-        if not (names == name).any():
-            raise DataError(
-                f"the split {name} would be empty: {len(studies)} studies in {len(order)} connected group(s) "
-                "cannot be split as asked"
-            )
+        if not (names[good] == name).any():
+            groups = sum(bool(good[rows].any()) for rows in order)
+            kind = "" if good.all() else " with a text"
+            what = f"{int(good.sum())} studies{kind} in {groups} connected group(s)"
+            raise DataError(f"the split {name} would be empty: {what} cannot be split as asked")
     return pd.Series(names, index=studies.index, name="split")

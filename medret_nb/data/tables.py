@@ -7,7 +7,6 @@ __all__ = ['STUDY_COLUMNS', 'IMAGE_COLUMNS', 'REGION_COLUMNS', 'FINDINGS', 'VIEW
            'standard_view', 'as_text', 'some', 'check_studies', 'check_images', 'check_regions']
 
 # %% ../../nbs/data/030_tables.ipynb #24b875aa
-import json
 import math
 import re
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from .files import DataError
+from .files import DataError, parse_json
 
 # %% ../../nbs/data/030_tables.ipynb #bf4292ab
 STUDY_COLUMNS = (
@@ -72,20 +71,29 @@ _LABEL_VALUES = {"1": 1, "0": 0, "-1": -1, "": None, "none": None, "null": None,
 _KNOWN_FINDINGS = {name.lower(): name for name in FINDINGS}
 
 
-def _labels_from_text(text: str, where: str) -> Any:
-    "What a text of labels says: JSON if it begins with a brace, else `name` and `name=value` separated by `;`."
-    if text.startswith("{"):
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: labels are not valid JSON ({error.msg})") from None
-    labels = {}
+def _pairs_of_text(text: str, where: str) -> list[tuple[str, str]]:
+    "Names and values of `name` and `name=value` separated by `;`; other separators are refused, not taken for names."
+    pairs = []
     for part in text.split(";"):
         if not part.strip():
             continue
         name, _, state = part.rpartition("=") if "=" in part else (part, "", "1")
-        labels[name.strip()] = state
-    return labels
+        if re.search("[,|:]", name):
+            how = "labels are separated by ';', and a value follows '='; a name with , | or : needs JSON"
+            raise DataError(f"{where}: label {name.strip()!r}: {how}")
+        pairs.append((name, state))
+    return pairs
+
+
+def _label_pairs(value: Any, where: str) -> list[tuple[Any, Any]]:
+    "Names and values of labels in any form; `DataError` for another."
+    if isinstance(value, str) and value.startswith(("{", "[")):
+        value = parse_json(value, f"{where}: labels")
+    if isinstance(value, str):
+        return _pairs_of_text(value, where)
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: labels must be a map from finding to 1, 0, -1 or null, not {type(value).__name__}")
+    return list(value.items())
 
 
 def _label_value(state: Any) -> str:
@@ -102,25 +110,32 @@ def _is_missing(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
+def _label_name(given: Any, where: str) -> str:
+    "A finding's name as it is kept; `DataError` for one that is empty or a value without a name."
+    name = str(given).strip()
+    if not name or _label_value(name) in _LABEL_VALUES:
+        raise DataError(f"{where}: the label {name!r} is no name of a finding")
+    return _KNOWN_FINDINGS.get(name.lower(), name)
+
+
 def parse_labels(value: Any, where: str = "labels") -> dict[str, int | None]:
     """Read one study's labels: a dict, its JSON text, or `name` and `name=value` separated by `;`.
 
     Values are 1 (there), 0 (absent), -1 (uncertain) or None (not mentioned); a bare name means 1.
-    Names of `FINDINGS` are matched whatever their case; other names are kept. `where` begins the `DataError`.
+    Names of `FINDINGS` are matched whatever their case; other names are kept. `where` begins the `DataError`: for a
+    value that is none of these, for a name with two values, and for names that another separator joins.
     """
     if _is_missing(value):
         return {}
-    if isinstance(value, str):
-        value = _labels_from_text(value.strip(), where)
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: labels must be a map from finding to 1, 0, -1 or null, not {type(value).__name__}")
     labels = {}
-    for name, state in value.items():
+    for given, state in _label_pairs(value.strip() if isinstance(value, str) else value, where):
+        name = _label_name(given, where)
         text = _label_value(state)
         if text not in _LABEL_VALUES:
-            raise DataError(f"{where}: label {name!r} has the value {state!r}; it must be 1, 0, -1 or null")
-        name = str(name).strip()
-        labels[_KNOWN_FINDINGS.get(name.lower(), name)] = _LABEL_VALUES[text]
+            raise DataError(f"{where}: label {name!r} has the value {str(state)[:40]!r}; it must be 1, 0, -1 or null")
+        if labels.get(name, _LABEL_VALUES[text]) != _LABEL_VALUES[text]:
+            raise DataError(f"{where}: label {name!r} stands there twice, with different values")
+        labels[name] = _LABEL_VALUES[text]
     return labels
 
 # %% ../../nbs/data/030_tables.ipynb #89ba9e7d
@@ -170,14 +185,16 @@ def _first(wrong: pd.Series | np.ndarray) -> int:
 
 def _number(column: pd.Series, table: str, whole: bool = False) -> pd.Series:
     "Numbers, missing ones allowed; `DataError` names the first row that holds something else."
-    numbers = cast(pd.Series, pd.to_numeric(column.astype(object).replace("", None), errors="coerce"))
-    wrong = numbers.isna() & (as_text(column) != "") | ~np.isfinite(numbers.astype(float).fillna(0.0))
+    given = column.astype(object).replace("", None)
+    given = given.where([not isinstance(value, int) or abs(value) < 2**63 for value in given], math.inf)
+    numbers = cast(pd.Series, pd.to_numeric(given, errors="coerce")).astype(float)
+    wrong = numbers.isna() & (as_text(column) != "") | ~np.isfinite(numbers.fillna(0.0))
     if whole:
-        wrong |= numbers.notna() & (numbers != numbers.round())
+        wrong |= numbers.notna() & ((numbers != numbers.round()) | (numbers.abs() > 2**53))
     if wrong.any():
         row = _first(wrong)
         kind = "whole number" if whole else "number"
-        raise DataError(f"{table}, row {row + 1}: {column.name} is '{column.iloc[row]}', not a {kind}")
+        raise DataError(f"{table}, row {row + 1}: {column.name} is '{str(column.iloc[row])[:40]}', not a {kind}")
     return numbers.astype("Int64") if whole else numbers.astype(float)
 
 # %% ../../nbs/data/030_tables.ipynb #48cdb83b

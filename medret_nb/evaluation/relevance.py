@@ -23,7 +23,7 @@ from .blocks import Groups
 PROTOCOLS = ("exact", "text", "labels", "labels-abnormal", "graded", "fits", "fits-open", "fits-closed")
 OBSERVATIONS = tuple(name for name in FINDINGS if name != "No Finding")
 
-
+# %% ../../nbs/evaluation/515_relevance.ipynb #9555ffc8
 @dataclass(frozen=True)
 class Relevance:
     """Who is relevant to whom, without a (Q, G) matrix.
@@ -45,8 +45,17 @@ class Relevance:
         queries = self.queries[start:stop]
         if self.gains is None:
             return (queries[:, None] == self.gallery) & (queries[:, None] >= 0)
-        known = (queries[:, None] >= 0) & (self.gallery >= 0)
-        return np.where(known, self.gains[queries[:, None], self.gallery], np.zeros((), self.gains.dtype))
+        gains = self.gains[queries].take(self.gallery, axis=1)
+        gains[queries < 0] = 0
+        gains[:, self.gallery < 0] = 0
+        return gains
+
+    def of(self, start: int, stop: int, candidates: np.ndarray) -> np.ndarray:
+        """Relevance or gains of candidates (rows, k), columns of the gallery, to the queries start..stop (rows, k)."""
+        queries = self.queries[start:stop, None]
+        chosen = self.gallery[candidates]
+        known = (queries >= 0) & (chosen >= 0)
+        return known & (queries == chosen) if self.gains is None else np.where(known, self.gains[queries, chosen], 0)
 
     @cached_property
     def _groups(self) -> Groups:

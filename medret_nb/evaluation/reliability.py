@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['checked', 'risk_coverage', 'aurc', 'oracle_aurc', 'excess_aurc', 'auroc', 'augrc', 'ranking_summary', 'bin_numbers',
-           'calibration_curve', 'ece', 'signed_gap', 'calibrated_ece', 'brier', 'block_nll', 'retrieval_nll',
-           'golden_section', 'fit_temperature', 'reliability_interval']
+           'calibration_curve', 'ece', 'signed_gap', 'calibrated_ece', 'calibration_summary', 'calibration_words',
+           'brier', 'block_nll', 'retrieval_nll', 'golden_section', 'fit_temperature', 'reliability_interval']
 
 # %% ../../nbs/evaluation/535_reliability.ipynb #f7fd5884
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .blocks import Relevant, Scores, as_relevant, blocks, relevant_pairs
-from .intervals import statistic_interval
+from .intervals import LEAST_HITS, paired_bootstrap, statistic_interval
 
 # %% ../../nbs/evaluation/535_reliability.ipynb #14295f9f
 def checked(correct, other, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -104,16 +104,19 @@ def ranking_summary(correct, confidence) -> dict[str, float]:
 
 # %% ../../nbs/evaluation/535_reliability.ipynb #bc74c3b6
 def bin_numbers(probability: np.ndarray, bins: int = 15, kind: str = "mass") -> np.ndarray:
-    """Bin of each probability (n,): "width" cuts 0..1 evenly, "mass" at quantiles; equal values share a bin."""
+    """Bin of each probability (n,): "width" cuts 0..1 evenly, "mass" at quantiles; equal values share a bin.
+
+    A bin holds its upper edge and not its lower one, (low, high], as in Guo et al. (2017); 0 is in the first.
+    """
     if bins < 1:
         raise ValueError(f"bins: {bins} is not at least 1")
     if kind == "width":
-        return np.minimum((probability * bins).astype(np.int64), bins - 1)
+        return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], probability, side="left")
     if kind != "mass":
         raise ValueError(f"kind: {kind!r} is neither 'mass' nor 'width'")
     ordered = np.sort(probability)
-    edges = ordered[(np.arange(1, bins) * len(ordered)) // bins]
-    return np.searchsorted(edges, probability, side="right")
+    edges = ordered[np.maximum((np.arange(1, bins) * len(ordered)) // bins - 1, 0)]
+    return np.searchsorted(edges, probability, side="left")
 
 # %% ../../nbs/evaluation/535_reliability.ipynb #9f2bdc2c
 def calibration_curve(
@@ -158,6 +161,38 @@ def calibrated_ece(
         outcome = rng.random(len(probability)) < probability
         gaps[i] = np.abs(np.bincount(where, probability - outcome)).sum() / len(probability)
     return float(gaps.mean()), float(np.percentile(gaps, 95))
+
+# %% ../../nbs/evaluation/535_reliability.ipynb #c62f4bb0
+def calibration_summary(
+    correct, probability, clusters: ArrayLike | None = None, bins: int = 15, kind: str = "mass", draws: int = 500
+) -> dict[str, float]:
+    """ECE, that of a perfectly calibrated model (`calibrated`, and its 95 % point `limit`), and the signed gap.
+
+    gap, gap_low, gap_high : mean probability - accuracy with its 95 % interval, clusters (n,) drawn again
+    """
+    correct, probability = checked(correct, probability, "probability")
+    calibrated, limit = calibrated_ece(probability, bins, kind, draws)
+    gap = paired_bootstrap(correct, probability, clusters, draws)
+    return {
+        "n": len(correct),
+        "ece": ece(correct, probability, bins, kind),
+        "calibrated": calibrated,
+        "limit": limit,
+        "gap": gap.value,
+        "gap_low": gap.low,
+        "gap_high": gap.high,
+    }
+
+
+def calibration_words(told: dict[str, float]) -> str:
+    """A `calibration_summary` in words."""
+    known = np.isfinite(told["gap_low"])
+    bounds = f"[{told['gap_low']:+.3f}, {told['gap_high']:+.3f}]" if known else "too few for an interval"
+    return (
+        f"expected calibration error {told['ece']:.3f}, where a perfectly calibrated model of the same {told['n']} "
+        f"queries has {told['calibrated']:.3f} on average and stays below {told['limit']:.3f} in 95 % of cases; "
+        f"stated probability minus accuracy {told['gap']:+.3f} {bounds}"
+    )
 
 # %% ../../nbs/evaluation/535_reliability.ipynb #c8f1e36c
 def brier(correct, probability, bins: int = 15, kind: str = "mass") -> dict[str, float]:
@@ -263,6 +298,14 @@ def reliability_interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Bootstrap interval (low, high) of statistic(correct, confidence), say `aurc` or `auroc`, patients as clusters."""
+    """Interval (low, high) of statistic(correct, confidence) in 0..1, say `aurc` or `auroc`, patients as clusters.
+
+    The score form with the bootstrap's standard error; NaN under 30 patients, five right or five wrong answers. For
+    `ece` it would be false: an ECE is biased, see `calibration_summary`.
+    """
     correct, confidence = checked(correct, confidence, "confidence")
-    return statistic_interval(statistic, correct, confidence, clusters=clusters, n=n, seed=seed, level=level)
+    if min(correct.sum(), (1 - correct).sum()) < LEAST_HITS:
+        return float("nan"), float("nan")
+    return statistic_interval(
+        statistic, correct, confidence, clusters=clusters, n=n, seed=seed, level=level, share=True
+    )

@@ -148,7 +148,7 @@ class Asker:
         self, method: Method, studies: StudySet, image: Embeddings, text: Embeddings, protocol: str = "text"
     ) -> None:
         self.method = method.eval()
-        self.policy = method.config.policy
+        self.policy = method.config.inference_policy
         self.protocol = protocol
         self.studies = studies.select(image.study_ids)
         self.table = self.studies.studies

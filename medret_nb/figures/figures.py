@@ -191,15 +191,15 @@ def _number(value: float) -> str:
     return f"{value:g}" if value != round(value) else f"{value:,.0f}"
 
 
-def _bar_panel(ax: Axes, title: str, counts: dict[str, float], xlabel: str) -> None:
-    "One panel of horizontal bars with their numbers."
+def _bar_panel(ax: Axes, title: str, counts: dict[str, float], xlabel: str, longest: float) -> None:
+    "One panel of horizontal bars with their numbers; `longest`: the value that nearly fills its width."
     names = [plain(name, 28, 1) for name in counts]
     values = [float(value) for value in counts.values()]
     places = range(len(values))
     bars = ax.barh(places, values, color=COLOURS["blue"])
     ax.bar_label(bars, [_number(value) for value in values], padding=2, fontsize=7)
     ax.set_yticks(places, names, parse_math=False)
-    ax.set_xlim(0, 1.18 * max([1e-9] + values))
+    ax.set_xlim(0, 1.18 * longest)
     ax.invert_yaxis()
     ax.set_title(plain(title, 60, 1), parse_math=False, loc="left")
     ax.set_xlabel(xlabel)
@@ -211,17 +211,20 @@ def _bar_panel(ax: Axes, title: str, counts: dict[str, float], xlabel: str) -> N
 def bars_figure(panels: dict[str, dict], xlabel: str = "studies", width: float = PAGE, columns: int = 2) -> Plot:
     """Horizontal bars, one panel for each entry. The counts are written at the bars.
 
-    panels : panel title -> {category: count}.
+    panels : panel title -> {category: count}. Panels of the same categories share a scale, to be compared.
     """
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    longest = max([1] + [len(counts) for counts in panels.values()])
-    fig = Plot(figsize=(width, rows * (0.6 + 0.17 * longest)), layout="constrained")
+    most = max([1] + [len(counts) for counts in panels.values()])
+    tops = {title: max([1e-9, *map(float, counts.values())]) for title, counts in panels.items()}
+    if len({tuple(counts) for counts in panels.values()}) == 1:
+        tops = dict.fromkeys(panels, max(tops.values()))
+    fig = Plot(figsize=(width, rows * (0.6 + 0.17 * most)), layout="constrained")
     axes = fig.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes[len(panels) :]:
         ax.axis("off")
     for ax, (title, counts) in zip(axes, panels.items(), strict=False):
-        _bar_panel(ax, title, counts, xlabel)
+        _bar_panel(ax, title, counts, xlabel, tops[title])
     return fig
 
 # %% ../../nbs/figures/020_figures.ipynb #2b9c4e2a

@@ -19,14 +19,26 @@ def _item_blocks(items: Tensor, count: int) -> list[slice]:
     step = max(1, budget // max(1, items.shape[1] * count))
     return [slice(i, i + step) for i in range(0, len(items), step)]
 
+# %% ../../nbs/kernels/310_region_word.ipynb #2067deea
+def _weights(share: Tensor, there: Tensor, scale: Tensor, bounded: bool) -> Tensor:
+    "e (n, R, C W), a multiple of exp(scale A) for each word; there (n, R, 1) is 0 or very low; bounded : A in [0, 1]."
+    raised = scale * share
+    if bounded:
+        return raised.exp_()
+    raised = raised.add_(there)
+    return raised.sub_(raised.amax(1, keepdim=True)).exp_()
 
-def _attend_block(v: Tensor, s: Tensor, bias: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One block of items v (n, R, D) with their inner products s (n, R, C W); bias (C, W) is 0 or very low.
 
-    Returns the softmax over each text's words A (n, R, C W), G e (n, R, C W), and n and q, each (n, C W).
+def _attend_block(
+    v: Tensor, s: Tensor, there: Tensor, bias: Tensor, scale: Tensor, shares: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One block of items v (n, R, D), there (n, R, 1), with their inner products s (n, R, C W).
+
+    there and bias (C, W) are 0 or, for what is missing, very low. Returns A (n, R, C W), the softmax over each text's
+    words with `shares`, else s itself; G e (n, R, C W); and n and q, each (n, C W).
     """
-    share = (s.unflatten(-1, bias.shape) + bias).softmax(-1).flatten(-2)
-    e = (scale * share).exp_()  # weights over the items, (n, R, C W)
+    share = (s.unflatten(-1, bias.shape) + bias).softmax(-1).flatten(-2) if shares else s
+    e = _weights(share, there, scale, shares)
     ge = torch.bmm(v @ v.transpose(1, 2), e)
     top = (e * s).sum(1)
     square = e.mul_(ge).sum(1)
@@ -34,92 +46,118 @@ def _attend_block(v: Tensor, s: Tensor, bias: Tensor, scale: float) -> tuple[Ten
 
 # %% ../../nbs/kernels/310_region_word.ipynb #97a5f988
 def _block_gradients(
-    v: Tensor,
-    s: Tensor,
-    share: Tensor,
-    ge: Tensor,
+    parts: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
     n: Tensor,
     q: Tensor,
-    scale: float,
-    shape: torch.Size,
+    scale: Tensor,
+    shape: torch.Size | None,
     into: tuple[Tensor, Tensor],
-) -> None:
-    """Gradients of one block's items (n, R, D) and inner products (n, R, C W), written to `into`.
+) -> Tensor:
+    """Gradients of one block's items (n, R, D) and inner products (n, R, C W), written to `into`; that of scale.
 
-    n and q (n, 1, C W): the gradient of n, and twice that of q. shape : C, W. The others are as in `_attend_block`.
+    parts : items, inner products, there, A and G e, as in `_attend_block`. n and q (n, 1, C W): the gradient of n, and
+    twice that of q. shape : C, W where A is a softmax over words, else None.
     """
+    v, s, there, share, ge = parts
     to_items, to_inner = into
-    e = (scale * share).exp_()
+    e = _weights(share, there, scale, shape is not None)
     gram = torch.bmm(e * q, e.transpose(1, 2))  # twice the gradient of G
-    to_share = torch.addcmul(n * scale * s, q * scale, ge).mul_(e).mul_(share)
-    by_text = to_share.unflatten(-1, shape)
-    grouped = share.unflatten(-1, shape)
-    by_text.addcmul_(grouped, by_text.sum(-1, keepdim=True), value=-1)  # through the softmax
+    raised = torch.addcmul(n * s, q.expand_as(ge), ge).mul_(e)  # of scale A
+    to_scale = (raised * share).sum()
+    to_share = raised.mul_(scale)
+    if shape is not None:
+        by_text = to_share.mul_(share).unflatten(-1, shape)
+        grouped = share.unflatten(-1, shape)
+        by_text.addcmul_(grouped, by_text.sum(-1, keepdim=True), value=-1)  # through the softmax
     torch.addcmul(to_share, n, e, out=to_inner)
     torch.bmm(gram, v, out=to_items)
+    return to_scale
 
 # %% ../../nbs/kernels/310_region_word.ipynb #93cdcbf7
 class _PairScores(torch.autograd.Function):
-    "Scores (B, C) of items (B, R, D) against texts (C, W, D), see `attended_scores`; bias (C, W) is 0 or very low."
+    "Scores (B, C), see `attended_scores`; there (B, R, 1) and bias (C, W) are 0 or very low, scale and pool tensors."
 
     @staticmethod
-    def forward(ctx: Any, items: Tensor, texts: Tensor, bias: Tensor, scale: float, pool: float) -> Tensor:
+    def forward(
+        ctx: Any, items: Tensor, texts: Tensor, there: Tensor, bias: Tensor, scale: Tensor, pool: Tensor, shares: bool
+    ) -> Tensor:
         words = texts.flatten(0, 1)  # (C W, D)
         length = words.norm(dim=1).clamp_min(1e-6)
         inner = (items.flatten(0, 1) @ words.T).unflatten(0, items.shape[:2])  # S (B, R, C W)
         top, square = items.new_empty(2, len(items), len(words))  # n and q
-        ctx.parts = []  # per block: softmax over each text's words, and G e
+        ctx.parts = []  # per block: A, and G e
         for block in _item_blocks(items, len(words)):
-            share, ge, top[block], square[block] = _attend_block(items[block], inner[block], bias, scale)
+            made = _attend_block(items[block], inner[block], there[block], bias, scale, shares)
+            share, ge, top[block], square[block] = made
             if any(ctx.needs_input_grad):
                 ctx.parts.append((share, ge))
         square.clamp_min_(1e-12)
         cosine = top / (square.sqrt() * length)
-        ctx.save_for_backward(items, words, bias, inner, square, cosine, length)
-        ctx.scale = scale
-        ctx.pool = pool
+        ctx.save_for_backward(items, words, there, bias, inner, square, cosine, length, scale, pool)
+        ctx.shares = shares
         return (pool * cosine.unflatten(1, bias.shape) + bias).logsumexp(-1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        items, words, bias, inner, square, cosine, length = ctx.saved_tensors
-        heed = (ctx.pool * cosine.unflatten(1, bias.shape) + bias).softmax(-1)
-        to_cosine = (heed * (ctx.pool * grad[..., None])).flatten(1)  # (B, C W)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        items, words, there, bias, inner, square, cosine, length, scale, pool = ctx.saved_tensors
+        by_text = cosine.unflatten(1, bias.shape)
+        heed = (pool * by_text + bias).softmax(-1) * grad[..., None]
+        to_pool = (heed * by_text).sum()
+        to_cosine = (heed * pool).flatten(1)  # (B, C W)
         to_top = to_cosine / (square.sqrt() * length)
         to_square = -0.5 * to_cosine * cosine / square
         to_words = words * (-(to_cosine * cosine).sum(0) / length.square())[:, None]
         to_items = items.new_empty(items.shape)  # contiguous, unlike empty_like
         to_inner = inner.new_empty(inner.shape)
-        blocks = _item_blocks(items, len(words))
-        for block, (share, ge) in zip(blocks, ctx.parts, strict=True):
+        to_scale = torch.zeros_like(scale)
+        shape = bias.shape if ctx.shares else None
+        for block, (share, ge) in zip(_item_blocks(items, len(words)), ctx.parts, strict=True):
+            parts = (items[block], inner[block], there[block], share, ge)
+            into = (to_items[block], to_inner[block])
             n = to_top[block, None]
             q = 2 * to_square[block, None]
-            into = (to_items[block], to_inner[block])
-            _block_gradients(items[block], inner[block], share, ge, n, q, ctx.scale, bias.shape, into)
+            to_scale += _block_gradients(parts, n, q, scale, shape, into)
         to_inner = to_inner.flatten(0, 1)
         to_items.flatten(0, 1).addmm_(to_inner, words)
         to_words.addmm_(to_inner.T, items.flatten(0, 1))
-        return to_items, to_words.unflatten(0, bias.shape), None, None, None
+        return to_items, to_words.unflatten(0, bias.shape), None, None, to_scale, to_pool, None
 
 # %% ../../nbs/kernels/310_region_word.ipynb #d4c0e400
-def attended_scores(items: Tensor, texts: Tensor, present: Tensor, attention_scale: float, pool_scale: float) -> Tensor:
+def _bias(present: Tensor, like: Tensor) -> Tensor:
+    "0 where something is present, else very low, of the type of `like`."
+    return torch.zeros(present.shape, dtype=like.dtype, device=like.device).masked_fill_(~present, -1e30)
+
+
+def attended_scores(
+    items: Tensor,
+    texts: Tensor,
+    present: Tensor,
+    attention_scale: float | Tensor,
+    pool_scale: float | Tensor,
+    there: Tensor | None = None,
+    shares: bool = True,
+) -> Tensor:
     """Score of every set of items with every text, each word of which gathers the items that it speaks of.
 
-        A_rt = softmax over t of v_r . w_t        c_t = sum_r softmax over r of (tau_1 A_rt) v_r
-        Z = log sum_t exp(tau_2 cos(c_t, w_t))
+        A_rt = softmax over t of v_r . w_t with `shares`, else v_r . w_t
+        c_t = sum_r softmax over r of (tau_1 A_rt) v_r        Z = log sum_t exp(tau_2 cos(c_t, w_t))
 
     Parameters
     ----------
     items : v (B, R, D), zeros where there is none. texts : w (C, W, D), zeros where there is none.
-    present : (C, W), True where there is a word.
-    attention_scale, pool_scale : tau_1 and tau_2.
+    present : (C, W), True where there is a word. there : (B, R), True where there is an item; all by default.
+    attention_scale, pool_scale : tau_1 and tau_2, numbers or tensors of no dimension, which get gradients too.
 
     Returns
     -------
     Z (B, C), with gradients (once); -pool_scale for a text without any word.
     Memory is O(B R C W): the inner products, with gradients three times as many, in the backward pass a fourth time.
     """
-    bias = torch.zeros(present.shape, dtype=items.dtype, device=items.device).masked_fill_(~present, -1e30)
-    scores = cast(Tensor, _PairScores.apply(items, texts, bias, attention_scale, pool_scale))
-    return torch.where(present.any(1), scores, -pool_scale)
+    have = torch.ones(items.shape[:2], dtype=torch.bool, device=items.device) if there is None else there
+    bias = _bias(present, items)
+    missing = _bias(have, items)[..., None]
+    scale = torch.as_tensor(attention_scale, dtype=items.dtype, device=items.device)
+    pool = torch.as_tensor(pool_scale, dtype=items.dtype, device=items.device)
+    scores = cast(Tensor, _PairScores.apply(items, texts, missing, bias, scale, pool, shares))
+    return torch.where(present.any(1), scores, -pool)

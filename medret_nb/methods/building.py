@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['tokenizer_of', 'new_word_vectors', 'check_positions', 'check_vocabulary', 'Backbones', 'backbone_settings',
-           'load_backbones']
+           'described', 'load_backbones', 'give_weights', 'trial_tokens', 'text_trial', 'image_trial', 'check_encoder',
+           'check_encoders']
 
 # %% ../../nbs/methods/404_building.ipynb #617c6568
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,7 +17,9 @@ from torch import nn
 
 from ..data.files import DataError, shipped_data
 from ..data.tokens import load_tokenizer
-from .encoders import load_backbone
+from .backbones import films_of, load_backbone, error_in_a_line, plain_settings
+from .encoders import ImageEncoder, TextEncoder
+from .families import Films, image_family
 
 # %% ../../nbs/methods/404_building.ipynb #2e21600f
 def tokenizer_of(text: str) -> Any:
@@ -39,27 +43,38 @@ def check_positions(backbone: nn.Module, max_words: int, text: str) -> None:
 
 def check_vocabulary(backbone: nn.Module, tokenizer: Any) -> None:
     "`DataError` where the tokenizer has word pieces that the text backbone does not know."
-    known = getattr(backbone.config, "vocab_size", len(tokenizer))
+    known = getattr(cast(Any, backbone.config).get_text_config(), "vocab_size", len(tokenizer))
     if len(tokenizer) > known:
         raise DataError(
             f"the tokenizer has {len(tokenizer)} word pieces, the text encoder knows {known}: they "
+            f"do not belong together"
+        )
+    last = max(tokenizer.get_vocab().values(), default=0)
+    if last >= known:
+        raise DataError(
+            f"the tokenizer has word pieces up to number {last}, the text encoder knows {known}: they "
             f"do not belong together"
         )
 
 # %% ../../nbs/methods/404_building.ipynb #e4ff2534
 @dataclass
 class Backbones:
-    "Two encoders of transformers with their weights, and the tokenizer of the second."
+    "Two encoders of transformers with their weights, how films come to the first, and the tokenizer of the second."
 
     image: nn.Module
     text: nn.Module
     tokenizer: Any
+    films: Films  # size and scale of films that are the first one's own
 
 
 def backbone_settings(backbone: nn.Module) -> dict:
-    "The configuration of a backbone, without the place from which it was loaded."
-    settings = cast(Any, backbone.config).to_dict()
-    return {key: value for key, value in settings.items() if key != "_name_or_path"}
+    "The configuration of a backbone, without the place from which it was loaded, and without what could name code."
+    return plain_settings(cast(Any, backbone.config).to_dict())
+
+
+def described(found: Backbones) -> dict[str, dict]:
+    "The settings of both backbones, by the names of a method's configuration."
+    return {"image_backbone": backbone_settings(found.image), "text_backbone": backbone_settings(found.text)}
 
 
 def load_backbones(image: str, text: str, max_words: int, tokenizer: Any = None, seed: int = 0) -> Backbones:
@@ -69,7 +84,9 @@ def load_backbones(image: str, text: str, max_words: int, tokenizer: Any = None,
     `DataError` for a backbone that cannot be had, and for texts of more pieces than it can read.
     """
     torch.manual_seed(seed)
-    found = Backbones(load_backbone(image, "image"), load_backbone(text, "text"), tokenizer)
+    films = load_backbone(image, "image")
+    image_family(cast(Any, films.config).model_type)  # refused before the other one is fetched
+    found = Backbones(films, load_backbone(text, "text"), tokenizer, films_of(image, films))
     if tokenizer is None:
         found.tokenizer = tokenizer_of(text)
     check_positions(found.text, max_words, text)
@@ -77,3 +94,73 @@ def load_backbones(image: str, text: str, max_words: int, tokenizer: Any = None,
     if tokenizer is not None:
         new_word_vectors(found.text, len(tokenizer))
     return found
+
+
+def give_weights(encoder: nn.Module, backbone: nn.Module, name: str) -> None:
+    "Give an encoder's backbone the weights of `backbone`; `DataError` where one is missing. name : of the backbone."
+    inner = cast(Any, encoder).backbone
+    facts = inner.load_state_dict(backbone.state_dict(), strict=False)
+    if facts.missing_keys:
+        raise DataError(f"backbone {name!r}: cannot be built again from its settings ({facts.missing_keys[0]} is gone)")
+
+# %% ../../nbs/methods/404_building.ipynb #add10d36
+def trial_tokens(known: int, length: int, padding: int) -> tuple[torch.Tensor, torch.Tensor]:
+    "Two texts of word pieces (2, length), the second a third as long and padded, and their mask."
+    pieces = (torch.arange(length) * 7 + 3) % known
+    pieces = torch.where(pieces == padding, (pieces + 1) % known, pieces)
+    mask = torch.ones(2, length, dtype=torch.bool)
+    mask[1, max(2, length // 3) :] = False
+    return torch.where(mask, pieces, padding), mask
+
+
+def text_trial(encoder: TextEncoder, max_words: int, padding: int) -> str:
+    "What is wrong with a text encoder for texts of up to `max_words` pieces, in words; empty where nothing is."
+    backbone = encoder.backbone
+    tokens, mask = trial_tokens(backbone.config.get_text_config().vocab_size, max_words, padding)
+    count = int(mask[1].sum())
+    alone = backbone(input_ids=tokens[1:, :count]).last_hidden_state[0]
+    words = encoder(tokens, mask)[1]
+    if words.shape != (2, max_words, encoder.width):
+        return f"gives vectors {tuple(words.shape[1:])} for {max_words} word pieces"
+    off = (words[1, :count] - alone).abs().max()
+    if not off <= 2e-4 * max(1.0, float(alone.abs().max())):
+        return f"its vectors change by {off:.2g} with the padding of a text"
+    changed = tokens.clone()
+    changed[0, -1] = (changed[0, -1] + 1) % backbone.config.get_text_config().vocab_size
+    blind = torch.equal(encoder(changed, mask)[1][0, 0], words[0, 0])
+    return "its first piece sees no other, text_pool must be mean or last" if blind and encoder.pool == "first" else ""
+
+
+def image_trial(encoder: ImageEncoder, size: int) -> str:
+    "What is wrong with an image encoder for films of `size` pixels, in words; empty where nothing is."
+    config = encoder.backbone.config
+    if image_family(config.model_type).whole and size % config.patch_size:
+        return f"size: {size} is no multiple of the {config.patch_size} pixels of a patch"
+    pooled, grid = encoder(torch.linspace(-1, 1, size * size).reshape(1, 1, size, size))
+    if pooled.shape != (1, encoder.width) or grid.shape[-1] != encoder.width:
+        return f"gives vectors of {pooled.shape[-1]} numbers where its settings say {encoder.width}"
+    return ""
+
+# %% ../../nbs/methods/404_building.ipynb #91052b4c
+def check_encoder(encoder: nn.Module, what: str, trial: Callable[..., str], *asked: int) -> None:
+    "`DataError`, in one line that begins with `what`, where a trial of an encoder finds something or fails."
+    training = encoder.training
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            wrong = trial(encoder, *asked)
+    except Exception as error:  # networks that get what they don't know raise nearly anything
+        wrong = error_in_a_line(error)
+    finally:
+        encoder.train(training)
+    if wrong:
+        raise DataError(f"{what}: {wrong}")
+
+
+def check_encoders(method: Any, image: str, text: str) -> None:
+    "`DataError` where a method's encoders, made from the backbones of these names, can't take its films or texts."
+    config = method.config
+    kinds = method.image_encoder.backbone.config.model_type, method.text_encoder.backbone.config.model_type
+    padding = method.tokenizer.pad_token_id
+    check_encoder(method.image_encoder, f"image backbone {image!r} ({kinds[0]})", image_trial, config.size)
+    check_encoder(method.text_encoder, f"text backbone {text!r} ({kinds[1]})", text_trial, config.max_words, padding)

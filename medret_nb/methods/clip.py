@@ -9,42 +9,64 @@ __all__ = ['CLIPConfig', 'CLIP']
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ..losses.contrastive import info_nce
+from ..losses.contrastive import info_nce, softmax_matching
 from .method import MethodConfig
-from .towers import TwoTowers
+from .settings import setting
+from .towers import TwoTowers, graded_relevance
 
 # %% ../../nbs/methods/415_clip.ipynb #61765902
 @dataclass
 class CLIPConfig(MethodConfig):
-    "Settings of CLIP: those of every method, and whether identical texts count as positives."
+    "Settings of CLIP: those of every method, whether identical texts count as positives, and two controls."
 
     group_texts: bool = True
+    views: int = setting(1, least=1, most=2)  # films per study; 2 is the control for methods that train on two
+    targets: str = setting("own", choices=("own", "graded"))  # graded: a share goes by how alike the labels are
+    graded: float = setting(0.3, least=0, most=1)  # lambda, that share
+    sharpness: float = setting(6.0, least=0)  # kappa of that share, see `graded_relevance`
 
 
 class CLIP(TwoTowers):
     """Two encoders, two linear heads, symmetric InfoNCE.
 
     After Radford et al. 2021 (for radiographs: ConVIRT, Zhang et al. 2020). Unlike them, identical texts of
-    a batch count as positives in equal shares; `group_texts=False` gives the original.
+    a batch count as positives in equal shares; `group_texts=False` gives the original. `targets="graded"` is a control
+    for methods that know labels.
     """
 
     name = "clip"
     Config = CLIPConfig
 
     def encode_batch(self, batch: Any) -> dict[str, Tensor]:
-        "One film and one text per study."
-        return {
+        "One film and one text per study; with two views the second film as image_2, with graded targets its labels."
+        encoded = {
             "image": self.encode_image(batch.pixels[:, 0]).mu,
             "text": self.encode_text(batch.tokens[:, 0], batch.mask[:, 0]).mu,
             "text_group": batch.text_group,
         }
+        if self.views > 1:
+            encoded["image_2"] = self.encode_image(batch.pixels[:, 1]).mu
+        return encoded | ({"labels": batch.labels} if self.config.targets == "graded" else {})
 
     def objective(self, encoded: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
         """The contrastive loss over all pairs of the (gathered) batch.
 
-        L = (CE(s U V^T) + CE(s V U^T)) / 2 with the logit scale s, each film's own report the right class.
+        L = (CE(s U V^T) + CE(s V U^T)) / 2 with the logit scale s, each film's own report the right class, or the
+        targets of `graded_relevance`; with two `views` the mean over both films of each study.
         """
+        contrast = self.contrast(encoded["image"], encoded)
+        if self.views > 1:
+            contrast = (contrast + self.contrast(encoded["image_2"], encoded)) / 2
+        return {"contrast": contrast}
+
+    def contrast(self, image: Tensor, encoded: dict[str, Tensor]) -> Tensor:
+        "The loss of one film of each study, unit vectors (B, D), with the studies' texts."
         groups = encoded["text_group"] if self.config.group_texts else None
-        return {"contrast": info_nce(encoded["image"], encoded["text"], self.logit_scale, groups)}
+        if self.config.targets == "own":
+            return info_nce(image, encoded["text"], self.logit_scale, groups)
+        own = torch.arange(len(image), device=image.device) if groups is None else groups
+        wanted = graded_relevance(encoded["labels"], own, self.config.graded, self.config.sharpness)
+        return softmax_matching(self.logit_scale * image @ encoded["text"].T, wanted)

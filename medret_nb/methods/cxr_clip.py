@@ -36,10 +36,14 @@ class CXRCLIPConfig(MethodConfig):
     image_weight: float = setting(1.0, least=0)  # of the film-film term
     text_weight: float = setting(0.5, least=0)  # of the text-text term
     group_texts: bool = True
+    views: int = setting(2, least=1, most=2)  # films per study; 1: no film-film term
+    sections: int = setting(2, least=1, most=2)  # texts per study; 1: its text by `policy`, no text-text term
 
 
 class CXRCLIP(TwoTowers):
     """CLIP on two films and two sections of each study, with a film-film and a text-text term.
+
+    `views` and `sections` of 1 take either away, with its term: the ablations of its several views and sections.
 
     After You et al. 2023 (arXiv 2310.13292), by the formulas of its public code. Unlike there, texts that are said of
     several studies of a batch are true for all of them; `group_texts=False` gives the original.
@@ -51,7 +55,7 @@ class CXRCLIP(TwoTowers):
     Config = CXRCLIPConfig
 
     def encode_batch(self, batch: Any) -> dict[str, Tensor]:
-        "Both films and both texts of each study: (B, 2, D) each."
+        "The films (B, V, D) and the texts (B, S, D) of each study, two each unless `views` and `sections` say one."
         films = self.encode_image(batch.pixels.flatten(0, 1)).mu
         texts = self.encode_text(batch.tokens.flatten(0, 1), batch.mask.flatten(0, 1)).mu
         return {
@@ -64,7 +68,8 @@ class CXRCLIP(TwoTowers):
     def objective(self, encoded: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
         """Multi-view supervision (mvs), film against film (icl), text against text (tcl), over the (gathered) batch.
 
-        L = L_MVS + image_weight L(I_1, I_2) + text_weight L(T_1, T_2), with L as in `agreement`.
+        L = L_MVS + image_weight L(I_1, I_2) + text_weight L(T_1, T_2), with L as in `agreement`; a term whose second
+        film or text is not there is left out.
         """
         films = encoded["image"].unbind(1)
         texts = encoded["text"].unbind(1)
@@ -73,8 +78,9 @@ class CXRCLIP(TwoTowers):
         def loss(a: Tensor, b: Tensor, name: str) -> Tensor:
             return agreement(a, b, self.logit_scale, true[name])
 
-        return {
-            "mvs": multi_view_loss(films, texts, loss),
-            "icl": self.config.image_weight * loss(films[0], films[1], "films"),
-            "tcl": self.config.text_weight * loss(texts[0], texts[1], "written"),
-        }
+        terms = {"mvs": multi_view_loss(films, texts, loss)}
+        if self.views > 1:
+            terms["icl"] = self.config.image_weight * loss(films[0], films[1], "films")
+        if self.sections > 1:
+            terms["tcl"] = self.config.text_weight * loss(texts[0], texts[1], "written")
+        return terms

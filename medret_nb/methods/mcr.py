@@ -224,11 +224,11 @@ class MCR(Method):
 
     def __init__(self, config: MCRConfig, tokenizer):
         super().__init__(config, tokenizer)
-        check_maskable(self.image_encoder, config.size, tokenizer)
+        check_maskable(self.image_encoder, self.config.size, tokenizer)
         film = self.image_encoder.width
         text = self.text_encoder.width
         self.patch = self.image_encoder.patch
-        self.patches = (config.size // self.patch) ** 2
+        self.patches = (self.config.size // self.patch) ** 2
         self.image_head = Aggregator(film, config.dim, config.order, config.mapping, config.pooling)
         self.text_head = Aggregator(text, config.dim, config.order, config.mapping, config.pooling)
         inner = config.decoder_width, config.decoder_layers

@@ -104,7 +104,7 @@ class PCMEPPConfig(MethodConfig):
     init_spread: float = 0.1  # sum of a cloud's variances at the start
     min_logvar: float = -12.0
     max_logvar: float = 2.0
-    spread_layers: int = setting(1, least=0)  # transformer layers before the head for the spread
+    spread_layers: int = setting(1, least=0, most=100)  # transformer layers before the head for the spread
     pseudo_weight: float = setting(0.1, least=0)  # alpha, of the terms with pseudo-positives
     # of the contrast of the means alone; 0 is the published loss, for encoders that already agree
     means_weight: float = setting(1.0, least=0)

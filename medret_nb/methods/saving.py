@@ -33,10 +33,23 @@ def save_tensors(tensors: dict[str, Tensor], path: str | Path) -> None:
             raise OSError(str(error)) from error
 
 
+def _check_weights(weights: dict[str, Tensor], module: nn.Module, path: Path) -> None:
+    "`DataError` for weights that hold whole numbers where fractions belong, and for NaN and infinity."
+    for name, own in module.state_dict().items():
+        if name not in weights or not own.is_floating_point():
+            continue
+        if not weights[name].is_floating_point():
+            raise DataError(f"{path}: {name} holds {weights[name].dtype}, not fractions")
+        if not weights[name].isfinite().all():
+            raise DataError(f"{path}: {name} holds NaN or infinite numbers")
+
+
 def load_weights(module: nn.Module, path: Path, device: str = "cpu") -> None:
     "Give `module` the weights of a safetensors file; `DataError`, naming it, where they are missing or do not fit."
     try:
-        module.load_state_dict(load_file(path, device=device))
+        weights = load_file(path, device=device)
+        _check_weights(weights, module, path)
+        module.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: the weights cannot be loaded ({reason})") from None

@@ -8,9 +8,7 @@ __all__ = ['finding_from_code', 'findings_from_codes', 'scene_from_codes', 'scen
 # %% ../../nbs/phantom/275_drawn.ipynb #206454ea
 import json
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import astuple, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +16,10 @@ import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..data.children import worker_pool
 from ..data.codes import breath, rules_for, split_code
-from ..data.files import DataError, atomic_write, hash_of, read_json, write_json
+from ..data.files import DataError, atomic_write, checked_name, hash_of, write_json
+from ..data.schemas import Schema, a_record, a_text, a_whole
 from medret_nb.data.openi import (
     OpenIReport,
     code_sets,
@@ -30,7 +30,7 @@ from medret_nb.data.openi import (
     sets_remark,
     unused_remarks,
 )
-from ..data.sources import finish, with_splits
+from ..data.sources import finish, refuse_other_set, with_splits
 from ..data.studies import StudySet
 from ..data.tables import IMAGE_COLUMNS
 from .records import write_scenes
@@ -177,6 +177,9 @@ def _draw_film(task: _Task) -> str:
     return str(path)
 
 
+_DRAWN = Schema("how films were drawn", a_record({"fingerprint": a_text(100)}, {"size": a_whole(), "seed": a_whole()}))
+
+
 def _claim_folder(folder: Path, scenes: dict[str, Scene], size: int, seed: int) -> None:
     "Take a folder for films of these scenes: remove what an interruption left, and films of other scenes or sizes."
     described = {study: scene_to_dict(scene) for study, scene in scenes.items()}
@@ -186,7 +189,7 @@ def _claim_folder(folder: Path, scenes: dict[str, Scene], size: int, seed: int) 
         half.unlink()
     if not sign.is_file() and any(folder.glob("*.png")):
         raise DataError(f"{folder}: holds films that were not drawn here; choose another folder")
-    if not sign.is_file() or read_json(sign).get("fingerprint") != fingerprint:
+    if not sign.is_file() or _DRAWN.read(sign)["fingerprint"] != fingerprint:
         for old in folder.glob("*.png"):
             old.unlink()
         write_json({"fingerprint": fingerprint, "size": size, "seed": seed}, sign)
@@ -197,7 +200,8 @@ def _film_tasks(scenes: dict[str, Scene], folder: Path, size: int) -> list[_Task
     tasks = []
     for study, scene in scenes.items():
         for film in scene.acquisitions:
-            tasks.append((scene, film, size, folder / f"{study}-{film.view}.png"))
+            name = checked_name(f"{study}-{film.view}", "study_id")
+            tasks.append((scene, film, size, folder / f"{name}.png"))
     return tasks
 
 
@@ -209,7 +213,7 @@ def _draw_films(scenes: dict[str, Scene], folder: Path, size: int, seed: int, wo
     there = len(wanted) - len(tasks)
     with tqdm(total=len(wanted), initial=there, desc="films drawn", unit="film", disable=quiet) as bar:
         if workers > 1 and len(tasks) > 1:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            with worker_pool(workers) as pool:
                 for _ in pool.map(_draw_film, tasks, chunksize=8):
                     bar.update()
         else:
@@ -244,7 +248,7 @@ def _drawn_set(
 ) -> tuple[StudySet, list[str]]:
     "The StudySet of reports whose films lie drawn in `out`, and what the user should know of it."
     table = _image_table(scenes, (out / "images").resolve(), size)
-    studies, splits = with_splits(openi_studies(reports), fractions, seed)
+    studies, splits = with_splits(openi_studies(reports), fractions, seed, table)
     info = openi_info("OpenI with drawn films", ("the films are simulated from MeSH codes; they are not radiographs",))
     remarks = [
         counts_remark(reports),
@@ -276,6 +280,7 @@ def openi_with_drawn_films(
     if not 16 <= size <= 4096:
         raise ValueError(f"size: {size} is not between 16 and 4096 pixels")
     out = Path(out)
+    refuse_other_set(out, openi_info("")["made_by"])
     reports = read_openi(source)
     scenes = {
         report.study_id: scene_from_codes(report.major, report.study_id, seed, tuple(views)) for report in reports

@@ -6,18 +6,19 @@
 __all__ = ['make_phantom', 'report_fits']
 
 # %% ../../nbs/phantom/265_phantom.ipynb #c4d69a8d
-import multiprocessing
 import shutil
 import tempfile
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ..data.files import DataError, read_json, sweep, write_json
+from ..data.children import worker_pool
+from ..data.files import DataError, sweep, write_json
+from ..data.schemas import Schema, a_list, a_record
 from ..data.studies import StudySet
 from .assertions import fresh_facts, report_ambiguity, report_fits  # noqa: F401
 from .dictation import FORMS, USUAL_FORMS, Forms
@@ -71,6 +72,9 @@ def _make_chunk(config: PhantomConfig, number: int, entries: list, folder: Path)
     return len(rows["studies"])
 
 # %% ../../nbs/phantom/265_phantom.ipynb #463f240c
+_PIECE = Schema("a piece of a phantom", a_record({table: a_list(a_record()) for table in STUDY_TABLES}))
+
+
 def _part(folder: Path, number: int) -> Path:
     """The file of a piece."""
     return folder / "parts" / f"{number:06d}.json"
@@ -92,7 +96,7 @@ def _work(config: PhantomConfig, folder: Path, workers: int, progress: bool) -> 
             for number, chunk in todo:
                 bar.update(_make_chunk(config, number, chunk, folder))
             return len(chunks)
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with worker_pool(workers) as pool:
             asked = [pool.submit(_make_chunk, config, number, chunk, folder) for number, chunk in todo]
             for future in as_completed(asked):
                 bar.update(future.result())
@@ -103,7 +107,7 @@ def _gather(folder: Path, chunks: int) -> dict[str, pd.DataFrame]:
     """Read all pieces into one table each, some at a time: rows of Python objects take ten times a table's memory."""
     frames = {table: [] for table in STUDY_TABLES}
     for start in range(0, chunks, 25):
-        parts = [read_json(_part(folder, number)) for number in range(start, min(start + 25, chunks))]
+        parts = [_PIECE.read(_part(folder, number)) for number in range(start, min(start + 25, chunks))]
         for table in STUDY_TABLES:
             rows = [row for part in parts for row in part[table]]
             if rows:
@@ -186,6 +190,8 @@ def _made_in(folder: Path, config: PhantomConfig, workers: int, progress: bool) 
     """The phantom of a folder, of which only what is missing is made."""
     _claim_folder(folder, config)
     if StudySet.there(folder):  # written last
+        if StudySet.said_of(folder).get("config") != config.record():
+            raise DataError(f"{folder}: its tables are those of another StudySet; choose an empty folder")
         shutil.rmtree(folder / "parts", ignore_errors=True)  # where a call was killed between that and the end
         return StudySet.load(folder)
     return _finish(folder, config, workers, progress)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..data.files import read_json, read_parquet, write_json, write_parquet
+from ..data.files import read_parquet, write_json, write_parquet
+from ..data.schemas import Schema, a_record, a_text, a_whole, check_columns
 from .assertions import Assertion
 
 # %% ../../nbs/phantom/261_records.ipynb #faec6736
@@ -23,6 +24,17 @@ _FILES = {
     "sentences": "sentences.parquet",
     "assertions": "assertions.parquet",
     "ambiguity": "ambiguity.parquet",
+}
+
+
+_TEXTS = ("study_id", "image_id", "view", "finding", "side", "zone", "scene", "prior", "section", "text", "label")
+_COLUMNS = {
+    "truth": ("study_id", "index", "finding", "side", "zone", "severity", "size_mm"),
+    "visibility": ("study_id", "image_id", "view", "index", "finding", "side", "dprime"),
+    "scenes": ("study_id", "scene"),
+    "sentences": ("study_id", "sentence", "section", "text"),
+    "assertions": ("study_id", "finding", "side", "zone", "low", "high", "label", "section", "sentence"),
+    "ambiguity": ("study_id", "report_open", "report_closed", "image", "wording"),
 }
 
 
@@ -37,8 +49,13 @@ def write_truth(table: pd.DataFrame, name: str, folder: str | Path) -> None:
 
 
 def read_truth(name: str, folder: str | Path) -> pd.DataFrame:
-    """One table of the truth, such as "visibility", from the folder of a phantom. DataError if it is not there."""
-    return read_parquet(Path(folder) / _FILES[name])
+    """One table of the truth, such as "visibility", from the folder of a phantom.
+
+    DataError if it is not there, or if a column is missing or holds something else.
+    """
+    path = Path(folder) / _FILES[name]
+    kinds = {column: "words" if column in _TEXTS else "numbers" for column in _COLUMNS[name]}
+    return check_columns(read_parquet(path), kinds, path)
 
 # %% ../../nbs/phantom/261_records.ipynb #38e85206
 def has_scenes(folder: str | Path | None) -> bool:
@@ -64,6 +81,13 @@ def read_ambiguity(folder: str | Path | None) -> pd.DataFrame | None:
 
 # %% ../../nbs/phantom/261_records.ipynb #57a886a9
 _CONFIG = "phantom.json"
+_SETTINGS = Schema(
+    "the settings of a phantom",
+    a_record(
+        {"counts": a_record(others=a_whole()), "seed": a_whole(), "size": a_whole(8, 4096)},
+        {"prevalence": a_text(100), "site": a_text(100), "fresh": a_whole(1, 10**9), "format": a_whole()},
+    ),
+)
 
 
 def has_phantom_settings(folder: Path) -> bool:
@@ -72,8 +96,8 @@ def has_phantom_settings(folder: Path) -> bool:
 
 
 def phantom_settings(folder: Path) -> dict:
-    """The settings of the phantom in a folder."""
-    return read_json(folder / _CONFIG)
+    """The settings of the phantom in a folder. DataError where the file holds something else."""
+    return _SETTINGS.read(folder / _CONFIG)
 
 
 def write_phantom_settings(settings: dict, folder: Path) -> None:

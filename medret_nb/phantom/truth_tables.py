@@ -6,20 +6,32 @@
 __all__ = ['Truth', 'load_truth', 'retell']
 
 # %% ../../nbs/phantom/268_truth_tables.ipynb #5c96fe15
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..data.files import DataError
+from ..data.files import DataError, parse_json
+from medret_nb.data.schemas import (
+    NOTHING_ELSE,
+    Schema,
+    a_list,
+    a_number,
+    a_record,
+    a_switch,
+    a_text,
+    a_whole,
+    a_word,
+    check_columns,
+)
 from ..data.studies import StudySet
 from .assertions import Assertion, report_fits
 from .dictation import FORMS, DictatedReport, Forms, dictate
 from .observer import USUAL_OBSERVER, Observer
 from .records import has_scenes, phantom_settings, read_truth, reports_of
-from .scenes import Scene, scene_from_dict
+from .scenes import FINDING_KINDS, Scene, scene_from_dict
 from .truth import best_dprime, visibility_of
 
 # %% ../../nbs/phantom/268_truth_tables.ipynb #8d992360
@@ -65,25 +77,65 @@ def load_truth(studies: StudySet, texts: Sequence[str] | None = None) -> Truth:
     if folder is None or not has_scenes(folder):
         raise DataError(f"{folder}: holds no scenes.parquet; only a phantom has a truth")
     ids = studies.studies["study_id"]
-    rows = read_truth("scenes", folder).set_index("study_id").loc[ids]
+    rows = _rows_of("scenes", folder, ids)
+    check_columns(rows, {"prior": "words", "patient_index": "numbers", "visit": "numbers"}, f"{folder}: its scenes")
+    place = f"{folder}: its scenes"
     config = phantom_settings(folder)
     reports = reports_of(read_truth("assertions", folder), ids)
     return Truth(
-        scenes=[_scene(text) for text in rows["scene"]],
-        priors=[_scene(text) if text else None for text in rows["prior"]],
+        scenes=[_scene(text, place) for text in rows["scene"]],
+        priors=[_scene(text, place) if text else None for text in rows["prior"]],
         keys=[(config["seed"], int(i), int(v)) for i, v in zip(rows["patient_index"], rows["visit"], strict=True)],
         reports=reports if texts is None else _told_in(reports, studies.studies, texts),
         findings=_only(read_truth("truth", folder), ids),
         visibility=_only(read_truth("visibility", folder), ids),
         sentences=_only(read_truth("sentences", folder), ids),
-        ambiguity=read_truth("ambiguity", folder).set_index("study_id").loc[ids].reset_index(),
+        ambiguity=_rows_of("ambiguity", folder, ids).reset_index(),
         config=config,
     )
 
 
-def _scene(text: str) -> Scene:
-    """A scene from its line in the table."""
-    return scene_from_dict(json.loads(text))
+_SEED = a_whole(0, 2**63)
+_PATIENT = {"seed": _SEED, "sex": a_word("F", "M"), "age": a_whole(0, 150)}
+_FINDING = {"name": a_word(*FINDING_KINDS), "side": a_text(20), "zone": a_text(20), "severity": a_whole(0, 3)}
+_FILM = {"view": a_text(20), "photons": a_number(0, 1e9), "seed": _SEED, "supine": a_switch()}
+_MORE_OF_FILM = {"rotation": a_number(-90, 90), "inspiration": a_number(0, 2), "exposure": a_number(0, 100)}
+_SCENE = Schema(
+    "a scene of a phantom",
+    a_record(
+        {
+            "patient": a_record(
+                _PATIENT, {"habitus": a_number(-10, 10), "heart": a_number(-10, 10)}, others=NOTHING_ELSE
+            ),
+            "findings": a_list(
+                a_record(
+                    _FINDING,
+                    {"size_mm": a_number(0, 500), "kind": a_text(50), "misplaced": a_switch(), "seed": _SEED},
+                    others=NOTHING_ELSE,
+                ),
+                most=100,
+            ),
+            "acquisitions": a_list(a_record(_FILM, _MORE_OF_FILM, others=NOTHING_ELSE), 1, 20),
+        },
+        others=NOTHING_ELSE,
+    ),
+)
+
+# %% ../../nbs/phantom/268_truth_tables.ipynb #e726e0d7
+def _scene(text: str, place: str) -> Scene:
+    """A scene from its line in the table; DataError, naming `place`, where it is none."""
+    return scene_from_dict(_SCENE.check(parse_json(text, place), place))
+
+
+def _rows_of(name: str, folder: Path, ids: pd.Series) -> pd.DataFrame:
+    """The rows of these studies in a table with one row per study, in their order. DataError names one without."""
+    table = read_truth(name, folder).set_index("study_id")
+    if not table.index.is_unique:
+        raise DataError(f"{folder}: its {name} have two rows for {table.index[table.index.duplicated()][0]}")
+    lost = ids[~ids.isin(table.index)]
+    if len(lost):
+        raise DataError(f"{folder}: its {name} lack {len(lost)} of {len(ids)} studies, e.g. {lost.iloc[0]}")
+    return table.loc[ids]
 
 
 def _only(table: pd.DataFrame, ids: Iterable[str]) -> pd.DataFrame:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONTROLS', 'ZERO_SHOT_MEASURES', 'ENOUGH_TO_FIT', 'truth_table', 'decided', 'ranking_measures', 'decision_measures',
-           'blind_guess', 'fit_threshold', 'exclusive', 'balanced_set', 'measure_class', 'judge_binary',
-           'judge_classes']
+           'blind_guess', 'fit_threshold', 'exclusive', 'balanced_set', 'measure_class', 'patients_of_each',
+           'judge_binary', 'judge_classes']
 
 # %% ../../nbs/probes/716_classification.ipynb #3bc8ebe3
 from collections.abc import Mapping, Sequence
@@ -250,6 +250,11 @@ def _macro(drawn: Mapping[int, Mapping], chances: Mapping[int, Mapping]) -> dict
     return macro
 
 # %% ../../nbs/probes/716_classification.ipynb #0bbe5058
+def patients_of_each(present: np.ndarray, clusters: np.ndarray) -> tuple[int, int]:
+    "How many patients have a film with a finding, and how many one without; present (n,) bool, clusters (n,)."
+    return len(set(clusters[present].tolist())), len(set(clusters[~present].tolist()))
+
+
 def judge_binary(
     scores: np.ndarray,
     truth: np.ndarray,
@@ -264,12 +269,13 @@ def judge_binary(
     """`ZERO_SHOT_MEASURES` of L findings -> (one dict for each finding, empty if not measurable; their macro average).
 
     scores (N, L) and those of `controls`; truth (N, L) 1, 0, NaN (left out); clusters (N,) patients, resampled together
-    for all findings; thresholds and halfway per finding, see `measure_class`; minimum : films of each kind below which
-    nothing is measured.
+    for all findings; thresholds and halfway per finding, see `measure_class`; minimum : patients with films of each
+    kind below which nothing is measured.
     """
     known = [np.flatnonzero(np.isfinite(column)) for column in truth.T]
     present = [truth[rows, i] == 1 for i, rows in enumerate(known)]
-    enough = [i for i, yes in enumerate(present) if min(yes.sum(), (~yes).sum()) >= minimum]
+    names = np.asarray(clusters)
+    enough = [i for i, yes in enumerate(present) if min(patients_of_each(yes, names[known[i]])) >= minimum]
     blocks: dict[int, list[dict]] = {i: [] for i in enough}
     for weights in patient_weights(clusters, draws, seed):
         for i in enough:

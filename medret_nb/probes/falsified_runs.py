@@ -42,8 +42,9 @@ def _line(row: dict) -> str:
 def _origin(report: dict) -> str:
     "How the numbers came about, in one line."
     about = f"{report['method']}, split {report['split']}, {report['studies']} studies, {report['judged']}"
-    drawn = f"patients resampled, {report['draws']} draws"
-    return "; ".join([about, "ties half", drawn, f"fingerprint {report['fingerprint'][:12]}"])
+    texts = f"texts: {report['policy']}"
+    drawn = f"patients resampled, {report['draws']} draws; the choice of facts and the training are fixed"
+    return "; ".join([about, texts, "ties half", drawn, f"fingerprint {report['fingerprint'][:12]}"])
 
 
 @dataclass
@@ -156,7 +157,7 @@ class _Asked:
 def _asked(method: Method, studies: StudySet, split: str) -> _Asked:
     "What is asked of one split."
     part = studies.split(split)
-    texts = section_text(part, method.config.policy)
+    texts = section_text(part, method.config.inference_policy)
     truth = load_truth(part) if has_truth(part.folder) else None
     film = _films_of(part, studies.pixels(method.config.size))
     group = dict(zip(part.studies["study_id"], connected_groups(part.studies), strict=True))
@@ -216,7 +217,12 @@ def evaluate_falsified(
     if not rows:
         raise DataError(f"falsified: {'; '.join(f'{kind}: {why}' for kind, why in left.items())}")
     judged = "as the rules read them, not proven" if asked.truth is None else "proven by the scenes"
-    report = {"method": method.name, "split": split, "studies": len(asked.part), "policy": method.config.policy}
+    report = {
+        "method": method.name,
+        "split": split,
+        "studies": len(asked.part),
+        "policy": method.config.inference_policy,
+    }
     report |= {"draws": draws, "seed": seed, "left_out": left, "judged": judged}
     fingerprint = hash_of(report, method_hash(method), studies.hash())
     results = FalsifiedResults(report | {"fingerprint": fingerprint}, rows, pd.DataFrame(pairs))

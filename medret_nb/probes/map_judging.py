@@ -143,6 +143,15 @@ def _differences(rows: Sequence[dict]) -> list[str]:
     return lines
 
 
+def _attention(report: dict) -> list[str]:
+    "The printed line of the attention on named zones, where it was measured."
+    looked = report.get("attention")
+    if not looked:
+        return []
+    numbers = [f"{name} {shown_interval(number, 2)}" for name, number in looked.items() if name != "phrases"]
+    return [f"attention of words to regions, times an even look, {looked['phrases']} phrases: {'; '.join(numbers)}"]
+
+
 def _origin(report: dict, rows: Sequence[dict]) -> str:
     "How the numbers came about, in one line."
     some = rows[0]
@@ -158,7 +167,7 @@ def _origin(report: dict, rows: Sequence[dict]) -> str:
         report["fitting"],
         f"CNR undefined for {undefined} phrases at most",
         "ties by expectation",
-        f"patients resampled, {report['draws']} draws",
+        f"patients resampled, {report['draws']} draws; fitted thresholds and training fixed",
         f"fingerprint {report['fingerprint'][:12]}",
     ]
     return "; ".join(clauses)
@@ -193,11 +202,11 @@ class GroundingResults(Measured):
         return pd.DataFrame(table[list(dict.fromkeys(row["map"] for row in self.rows))])
 
     def lines(self) -> list[str]:
-        "A block per metric, the paired differences, and how the numbers came about."
+        "A block per metric, the paired differences, the attention on named zones, and how the numbers came about."
         lines = []
         for metric in METRICS:
             lines += _block(self.rows, metric)
-        return [*lines, *_differences(self.rows), _origin(self.report, self.rows)]
+        return [*lines, *_differences(self.rows), *_attention(self.report), _origin(self.report, self.rows)]
 
 # %% ../../nbs/probes/727_map_judging.ipynb #9e775075
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def _origin(report: dict) -> str:
     "How the numbers came about, in one line."
     clauses = [
         f"robustness, protocol {report['protocol']}, {report['method']}, split {report['split']}",
-        "films spoiled, texts clean",
+        f"films spoiled, texts ({report['policy']}) clean",
         f"{report['films']} films, {report['patients']} patients",
         f"* strength seen in training, + kind seen but weaker, ~ something alike ({report['training']})",
         f"{report['duplicate_share']:.1%} of the texts have an identical other",

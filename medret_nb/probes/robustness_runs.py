@@ -87,7 +87,7 @@ class _Asked:
             self.films = embed_in_parts(method, self.spoiler.clean, self.every, films)
         self.table = part.studies
         self.place = pd.Index(part.studies["study_id"]).get_indexer(films.study_ids)
-        self.said = section_text(part, method.config.policy)
+        self.said = section_text(part, method.config.inference_policy)
         self.groups = connected_groups(part.studies)[self.place]
         self.redrawn = 0
         self._again: Embeddings | None = None
@@ -164,7 +164,7 @@ class _Settings:
 # %% ../../nbs/probes/708_robustness_runs.ipynb #bbbf6e4c
 def _check_baseline(baseline: RobustnessResults, report: dict) -> None:
     "DataError, naming the difference, for a baseline that was asked something else."
-    for name in ("split", "protocol", "severities", "ks", "seed", "films_hash"):
+    for name in ("split", "policy", "protocol", "severities", "ks", "seed", "films_hash"):
         theirs = baseline.report.get(name)
         if theirs != report[name]:
             difference = f"its {name} is {theirs!r}, not {report[name]!r}"
@@ -358,6 +358,7 @@ def _begun(
     return {
         "method": asked.method.name,
         "split": split,
+        "policy": asked.method.config.inference_policy,
         "protocol": asked.protocol,
         "severities": severities,
         "kinds": list(plan.measured),
@@ -372,7 +373,8 @@ def _begun(
         "training": f"{'with' if augmented else 'without'} augmentation{hiding}",
         "baseline": baseline.report["method"] if baseline else None,
         "ties": TIES,
-        "interval": f"patients resampled, gallery fixed, {settings.draws} draws, retained recall paired",
+        "interval": f"patients resampled, gallery fixed, {settings.draws} draws, retained recall paired; "
+        "the draw of the corruptions and the training are fixed",
     }
 
 

@@ -29,6 +29,7 @@ from medret_nb.probes.classification import (
     fit_threshold,
     judge_binary,
     judge_classes,
+    patients_of_each,
     truth_table,
 )
 from .zero_shot import TEMPLATES, class_logits, prompt_table
@@ -84,10 +85,10 @@ def _origin(report: dict) -> str:
         f"{films}, {report['left_out']} studies without a film or a text left out",
         f"{alone}, report: of the prompts against the study's own report",
         f"uncertain left out, blank {report['blank']}",
-        f"measured from {report['minimum']} films of each kind on",
+        f"measured from {report['minimum']} patients of each kind on",
         f"thresholds {report['fitted_on']}",
         "ties by expectation",
-        f"{report['patients']} patients resampled, {report['draws']} draws",
+        f"{report['patients']} patients resampled, {report['draws']} draws; prompts, fitted thresholds, training fixed",
         f"fingerprint {report['fingerprint'][:12]}",
     ]
     return "; ".join(clauses)
@@ -120,6 +121,9 @@ class ZeroShotResults(Measured):
     def lines(self) -> list[str]:
         "What was asked, a line for each row, and how the numbers came about."
         lines = [*_heads(self.report), *map(_line, self.rows)]
+        told = [row for row in self.rows if "negative" in row]
+        if told and self.report["blank"] == "exclude" and not any(row["negative"] for row in told):
+            lines.append("no label says that a finding is absent; blank=negative takes what is not named as absent")
         if isinstance(self.report["classes"], str):
             lines.append(f"no choice among classes: {self.report['classes']}")
         return [*lines, _origin(self.report)]
@@ -198,7 +202,7 @@ def _thresholds(question: _Question, split: str, fit_on: str) -> tuple[list[floa
 
 # %% ../../nbs/probes/717_zero_shot_runs.ipynb #57fa1725
 class _Draws(NamedTuple):
-    "Whose patients are resampled how often, and below how many films of a kind nothing is measured."
+    "Whose patients are resampled how often, and below how many patients of a kind nothing is measured."
 
     group: pd.Series
     draws: int
@@ -221,12 +225,19 @@ def _counts(column: pd.Series, known: np.ndarray) -> dict[str, int]:
     }
 
 
+def _scarce(known: np.ndarray, clusters: np.ndarray, minimum: int) -> str:
+    "Of which kinds of films there are too few patients, in words; empty where there are enough."
+    there = np.isfinite(known)
+    counts = patients_of_each(known[there] == 1, clusters[there])
+    kinds = zip(("positive", "negative"), counts, strict=True)
+    return ", ".join(f"{count} {kind} patients" for kind, count in kinds if count < minimum)
+
+
 def _finding_row(
-    name: str, column: pd.Series, known: np.ndarray, logits: np.ndarray, threshold: float | None, minimum: int
+    name: str, column: pd.Series, known: np.ndarray, logits: np.ndarray, threshold: float | None, scarce: str
 ) -> dict:
-    "One finding's row without its measures; logits (N,) of the pair of prompts."
+    "One finding's row without its measures; logits (N,) of the pair of prompts; scarce : why it is not measured."
     count = _counts(column, known)
-    scarce = [f"{count[kind]} {kind}" for kind in ("positive", "negative") if count[kind] < minimum]
     there = np.isfinite(known)
     probability = 1 / (1 + np.exp(-np.clip(logits[there], -700, 700)))
     stated = len(probability) and np.isfinite(probability).all()
@@ -234,7 +245,7 @@ def _finding_row(
         "task": "binary",
         "finding": name,
         **count,
-        "not_measurable": ", ".join(scarce),
+        "not_measurable": scarce,
         "threshold": threshold,
         "prevalence": float(np.mean(known[there])) if there.any() else None,
         "mean_probability": float(probability.mean()) if stated else None,
@@ -254,27 +265,29 @@ def _binary_rows(question: _Question, side: _Side, thresholds: list[float | None
     pair = side.seen[0] - side.seen[1]
     rows = []
     for i, name in enumerate(question.prompts):
-        row = _finding_row(name, pd.Series(side.labels[name]), known[:, i], pair[:, i], thresholds[i], how.minimum)
+        scarce = _scarce(known[:, i], clusters, how.minimum)
+        row = _finding_row(name, pd.Series(side.labels[name]), known[:, i], pair[:, i], thresholds[i], scarce)
         rows.append(row | judged[i])
     average = {"task": "binary", "finding": "macro average", "not_measurable": "" if macro else "no finding is"}
     return [*rows, average | macro]
 
 # %% ../../nbs/probes/717_zero_shot_runs.ipynb #f7495b13
-def _too_few(side: _Side, prompts: Mapping, classes: Sequence[str], per_class: int, minimum: int) -> tuple[int, str]:
+def _too_few(side: _Side, prompts: Mapping, classes: Sequence[str], per_class: int, how: "_Draws") -> tuple[int, str]:
     "How many films of each class there can be, and why there is no choice (empty if there is one)."
     missing = [name for name in classes if name not in prompts]
     if missing:
         return 0, f"no prompts of {missing[0]}"
-    fewest, scarce = min((len(ids), name) for name, ids in exclusive(side.labels, classes).items())
-    count = min(per_class, fewest)
-    return count, f"only {fewest} studies have {scarce} alone" if count < minimum else ""
+    found = exclusive(side.labels, classes)
+    count = min(per_class, *[len(ids) for ids in found.values()])
+    fewest, scarce = min((len(set(how.of(ids).tolist())), name) for name, ids in found.items())
+    return count, f"only {fewest} patients have {scarce} alone" if fewest < how.minimum else ""
 
 
 def _choice_rows(
     question: _Question, side: _Side, classes: Sequence[str], per_class: int, how: _Draws
 ) -> tuple[list[dict], str]:
     "The rows of the choice among classes; [] and why not."
-    count, why = _too_few(side, question.prompts, classes, per_class, how.minimum)
+    count, why = _too_few(side, question.prompts, classes, per_class, how)
     if why:
         return [], why
     drawn = balanced_set(side.labels, classes, count, how.seed)
@@ -339,9 +352,9 @@ def evaluate_zero_shot(
     """Zero-shot classification of one split: every finding against its negation, and a choice among `classes`.
 
     truth : see `truth_table`; style : `prompt_table`; pool, temperature : `class_logits`; blank : `decided`;
-    per_class : films of each class, fewer if the scarcest has fewer; minimum : films of each kind below which nothing
-    is measured; fit_on : the split on which thresholds are fitted, never `split` itself. DataError for prompts of
-    unknown findings.
+    per_class : films of each class, fewer if the scarcest has fewer; minimum : patients with films of each kind below
+    which nothing is measured; fit_on : the split on which thresholds are fitted, never `split` itself. DataError for
+    prompts of unknown findings.
     """
     for name, count in (("draws", draws), ("minimum", minimum)):
         if count < 1:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.files import DataError, atomic_write
+from ..data.files import DataError, atomic_write, file_checksum
 
 # %% ../../nbs/retrieval/420_local.ipynb #483a2cd8
 def array_file(path: Path, key: str) -> Path:
@@ -57,15 +57,6 @@ def check_local(local: dict, ids: np.ndarray, name: str) -> dict[str, np.ndarray
     return found
 
 # %% ../../nbs/retrieval/420_local.ipynb #ada410f9
-def _file_hash(path: Path) -> str:
-    "BLAKE2b of a file's bytes, read in pieces."
-    digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        for piece in iter(lambda: file.read(1 << 20), b""):
-            digest.update(piece)
-    return digest.hexdigest()
-
-# %% ../../nbs/retrieval/420_local.ipynb #f2d1715a
 def write_local(local: dict[str, np.ndarray], path: Path) -> dict[str, dict]:
     "Write arrays beside `path`, each atomically -> key: {shape, dtype, hash}, which whoever reads them must bring."
     record = {}
@@ -73,7 +64,7 @@ def write_local(local: dict[str, np.ndarray], path: Path) -> dict[str, dict]:
         with atomic_write(array_file(path, key)) as temporary:
             np.save(temporary, values, allow_pickle=False)
             shape = list(values.shape)
-            record[key] = {"shape": shape, "dtype": str(values.dtype), "hash": _file_hash(temporary)}
+            record[key] = {"shape": shape, "dtype": str(values.dtype), "hash": file_checksum(temporary)}
     return record
 
 # %% ../../nbs/retrieval/420_local.ipynb #62098c99
@@ -91,7 +82,7 @@ def _mapped(file: Path, owner: str) -> np.ndarray:
 def _belongs(values: np.ndarray, file: Path, facts: dict) -> bool:
     "Whether an array and the file that it was read from are those of the record `facts`."
     same_kind = list(values.shape) == facts.get("shape") and str(values.dtype) == facts.get("dtype")
-    return same_kind and _file_hash(file) == facts.get("hash")
+    return same_kind and file_checksum(file) == facts.get("hash")
 
 
 def read_local(record: dict, path: Path, count: int) -> dict[str, np.ndarray]:

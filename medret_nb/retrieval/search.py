@@ -15,7 +15,8 @@ import faiss
 import numpy as np
 import torch
 
-from ..data.files import DataError, atomic_write, hash_of, read_json, write_json
+from ..data.files import DataError, atomic_write, hash_of, write_json
+from ..data.schemas import Schema, a_record, a_text, a_whole, a_word
 from .points import SIMILARITIES, Embeddings
 from .regional import search_regions
 from medret_nb.retrieval.scoring import (
@@ -281,6 +282,17 @@ def _share_found(index: "Index", queries: Embeddings, k: int) -> float:
 _GALLERY = "gallery.parquet"
 _GRAPH = "index.faiss"
 _FACTS = "index.json"
+_INDEX_FACTS = Schema(
+    "the facts of an index",
+    a_record(
+        {
+            "similarity": a_word(*SIMILARITIES),
+            "kind": a_word(*INDEX_KINDS),
+            "effort": a_whole(0, 10**6),
+            "hash": a_text(100),
+        }
+    ),
+)
 
 
 def _hash_files(folder: Path, kind: str) -> str:
@@ -305,25 +317,31 @@ def _write_index(index: "Index", folder: Path) -> Path:
     return folder
 
 
-def _describes_an_index(facts: object) -> bool:
-    "Whether what was read can be the facts of an index."
-    if not isinstance(facts, dict):
-        return False
-    known = facts.get("kind") in INDEX_KINDS and facts.get("similarity") in SIMILARITIES
-    return known and isinstance(facts.get("effort"), int)
+def _read_graph(folder: Path, gallery: Embeddings, similarity: str) -> faiss.Index:
+    "What faiss built for this gallery; DataError where it is damaged or was built for another."
+    content = np.frombuffer((folder / _GRAPH).read_bytes(), np.uint8)
+    try:
+        graph = faiss.deserialize_index(content)
+    except Exception as error:  # faiss raises RuntimeError, and TypeError from its own wrapper
+        reason = " ".join(str(error).split())[:160]
+        raise DataError(f"{folder / _GRAPH}: not an index of faiss ({reason})") from None
+    wanted = _distinct_vectors(Index(gallery, similarity, "exact", 0)).shape
+    if (graph.ntotal, graph.d) != wanted:
+        found = f"{graph.ntotal} vectors of {graph.d} numbers"
+        raise DataError(f"{folder / _GRAPH}: holds {found}, the gallery {wanted[0]} of {wanted[1]}; build it again")
+    return graph
 
 
 def _read_index(folder: Path) -> "Index":
     "What `_write_index` wrote; DataError if a file is missing, broken or belongs to another index."
-    facts = read_json(folder / _FACTS)
-    if not _describes_an_index(facts):
-        raise DataError(f"{folder / _FACTS}: does not describe an index")
-    if _hash_files(folder, facts["kind"]) != facts.get("hash"):
+    facts = _INDEX_FACTS.read(folder / _FACTS)
+    if _hash_files(folder, facts["kind"]) != facts["hash"]:
         raise DataError(f"{folder}: its files do not belong together; build the index again")
+    gallery = Embeddings.load(folder / _GALLERY)
+    _check_index(gallery, facts["similarity"], facts["kind"])
     approximate = None
     if facts["kind"] != "exact":
-        approximate = faiss.deserialize_index(np.frombuffer((folder / _GRAPH).read_bytes(), np.uint8))
-    gallery = Embeddings.load(folder / _GALLERY)
+        approximate = _read_graph(folder, gallery, facts["similarity"])
     return Index(gallery, facts["similarity"], facts["kind"], facts["effort"], approximate)
 
 # %% ../../nbs/retrieval/440_search.ipynb #2e0c95d4

@@ -8,9 +8,7 @@ __all__ = ['questions_of', 'question_answers', 'guessing_cost', 'PretrainConfig'
 
 # %% ../../nbs/training/810_pretrain.ipynb #ebea6522
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,19 +19,14 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm, trange
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
-from ..data.files import DataError, write_json
+from ..data.children import worker_pool
+from ..data.files import DataError, follow_umask, write_json
 from ..data.images import augment
+from ..data.locks import alone_in, check_empty
 from ..data.tokens import save_tokenizer, tokenize, train_tokenizer
 from ..losses.masked import keep_patches, keep_tokens, keyed_noise, mask_words, masked_word_loss
-from medret_nb.methods.encoders import (
-    TINY_IMAGE,
-    TINY_SIZE,
-    TINY_TEXT,
-    TINY_VIT,
-    ImageEncoder,
-    backbone_from_config,
-    load_backbone,
-)
+from ..methods.backbones import TINY_IMAGE, TINY_SIZE, TINY_TEXT, TINY_VIT, backbone_from_config, load_backbone
+from ..methods.encoders import ImageEncoder
 from ..methods.settings import check_settings, setting
 from ..phantom.dictation import dictate
 from ..phantom.patients import sample_scenes
@@ -105,7 +98,7 @@ def draw_films(config: PretrainConfig, progress: bool = True) -> tuple[np.ndarra
     "All films of the pretraining patients, uint8 (N, S, S), and the answers of each, (N, Q)."
     scenes = sample_scenes(config.studies, config.seed)
     jobs = [(scenes[start : start + 50], TINY_SIZE) for start in range(0, len(scenes), 50)]
-    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
+    with worker_pool(config.workers) as pool:
         drawn = pool.map(_draw, jobs)
         films = np.concatenate(list(tqdm(drawn, total=len(jobs), desc="drawing films", disable=not progress)))
     table, _ = question_answers(scenes)
@@ -144,7 +137,7 @@ def _descend(
         optimiser.step()
         losses.append(loss.item())
         if step % 20 == 0:
-            bar.set_postfix(loss=f"{losses[-1]:.3f}")
+            bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
     return losses
 
 
@@ -281,11 +274,18 @@ def last_losses(losses: list[float]) -> float:
     return round(float(np.mean(losses[-max(1, len(losses) // 100) :])), 4)
 
 
+def _write_encoder(model: Any, folder: Path) -> None:
+    "Write a model of transformers in half precision, readable for whom the user lets read."
+    model.half().save_pretrained(folder)
+    for path in folder.glob("*.*"):
+        follow_umask(path)
+
+
 def _write_text_encoder(folder: Path, config: PretrainConfig, progress: bool) -> dict:
     "Pretrain the text encoder and write it; returns what the record says of it."
     texts = write_texts(config)
     language, tokenizer, losses = pretrain_text(texts, config, progress)
-    cast(Any, language.bert).half().save_pretrained(folder)
+    _write_encoder(language.bert, folder)
     save_tokenizer(tokenizer, folder)
     return {"texts": len(texts), "text_loss": last_losses(losses)}
 
@@ -294,12 +294,18 @@ def pretrain(out: str | Path, config: PretrainConfig | None = None, progress: bo
     """Draw simulated patients and pretrain the tiny pair, to `out/image` and `out/text`, or the transformer, to `out`.
 
     Returns the final losses (means of the last hundredth), also written to `out/made_by.json`.
-    Raises `DataError` if `out` holds encoders already.
+    Raises `DataError` if `out` holds encoders already, or anything else.
     """
-    config = config or PretrainConfig()
     out = Path(out)
-    if (out / _RECORD).exists():
-        raise DataError(f"{out}: holds a pair already; choose another folder")
+    with alone_in(out):
+        if (out / _RECORD).exists():
+            raise DataError(f"{out}: holds a pair already; choose another folder")
+        check_empty(out)
+        return _pretrain_into(out, config or PretrainConfig(), progress)
+
+
+def _pretrain_into(out: Path, config: PretrainConfig, progress: bool) -> dict:
+    "Pretrain and write into an empty folder; returns the record."
     films, table = draw_films(config, progress)
     record = {
         "command": "medret pretrain",
@@ -311,7 +317,7 @@ def pretrain(out: str | Path, config: PretrainConfig | None = None, progress: bo
     encoder, losses = pretrain_image(films, table, config, progress)
     record |= {_LOSS_NAMES[name]: last_losses(values) for name, values in losses.items()}
     pair = config.encoder == "resnet"
-    encoder.backbone.half().save_pretrained(out / "image" if pair else out)
+    _write_encoder(encoder.backbone, out / "image" if pair else out)
     if pair:
         record |= _write_text_encoder(out / "text", config, progress)
     write_json(record, out / _RECORD)

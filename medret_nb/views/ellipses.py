@@ -227,10 +227,12 @@ def _draw_contour(ax: Any, centre: np.ndarray, covariance: Sequence[float] | np.
 
 def _name_clouds(ax: Any, xy: np.ndarray, names: Sequence[str], j: int) -> None:
     "The middle of cloud j, and its name."
-    beside = (5, -9 if j == 0 else 5)
+    away = xy[j] - xy.mean(0)  # out of the triangle, where no line is
+    away = away / (np.linalg.norm(away) or 1.0)
     style = {"color": _INKS[j], "fontsize": 7, "fontweight": "bold", "parse_math": False}
+    style |= {"ha": "left" if away[0] > 0 else "right", "va": "center"}
     ax.plot(*xy[j], "o", color=_INKS[j])
-    ax.annotate(plain(names[j], 22, 1), xy[j], beside, textcoords="offset points", **style)
+    ax.annotate(plain(names[j], 22, 1), xy[j], 9 * away, textcoords="offset points", **style)
 
 
 def _draw_distances(ax: Any, xy: np.ndarray) -> None:

@@ -17,15 +17,19 @@ import numpy as np
 from ..data.files import DataError
 from ..figures.figures import PAGE, Plot, plain, styled
 from .asking import LIMIT, Desk
-from .items import SHORT, Found, Items, answers_to, equal_steps, items_from
+from .items import SHORT, Found, Items, answers_to, equal_steps, findings_in_words, items_from
 from .maps import Map, map_figure, maps_of
 from .widget import View, colour_codes, make_view, thumbnails, told_about
 
 # %% ../../nbs/views/860_explorer.ipynb #f7e2d195
-def rarest(findings: Sequence[Sequence[str]]) -> list[str]:
-    'For each study the rarest of its findings (equally rare ones by name), or "none named".'
-    often = Counter(name for mine in findings for name in set(mine))
-    return [min(mine, key=lambda name: (often[name], name)) if mine else "none named" for mine in findings]
+def rarest(findings: Sequence[Sequence[str] | None]) -> list[str]:
+    'For each study the rarest of its findings (equally rare ones by name), "none named", or `NO_LABELS`.'
+    often = Counter(name for mine in findings for name in set(mine or ()))
+
+    def rarity(name: str) -> tuple[int, str]:
+        return often[name], name
+
+    return [min(mine, key=rarity) if mine else findings_in_words(mine, "none named") for mine in findings]
 
 
 def colours_of(items: Items, ranks: np.ndarray, queries: np.ndarray) -> list[dict]:
@@ -94,7 +98,7 @@ def _private(items: Items, thumbnail: int) -> dict:
     return {
         "texts": items.texts,
         "films": None if items.films is None else thumbnails(items.films, thumbnail),
-        "findings": None if findings is None else [", ".join(names) for names in findings],
+        "findings": None if findings is None else [findings_in_words(names) for names in findings],
     }
 
 
@@ -150,7 +154,7 @@ def _told(items: Items, position: int, way_is_it: bool) -> str:
     if items.texts and way_is_it:
         return items.texts[position]
     if items.findings:
-        return ", ".join(items.findings[position]) or "no finding named"
+        return findings_in_words(items.findings[position], "no finding named")
     return ""
 
 

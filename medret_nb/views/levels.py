@@ -179,23 +179,26 @@ def use_of(level: Level) -> Use:
     return Use(film, report, counts, dead, _twins(level.alike), divided, width[divided])
 
 # %% ../../nbs/views/833_levels.ipynb #af3b7b4d
-def _counted(findings: Sequence[Sequence[str]]) -> Counter:
+def _counted(findings: Sequence[Sequence[str] | None]) -> Counter:
     "How many studies have each finding."
-    return Counter(name for mine in findings for name in set(mine))
+    return Counter(name for mine in findings for name in set(mine or ()))
 
 
-def gathered(findings: Sequence[Sequence[str]], use: Use, k: int, most: int = 5) -> list[dict]:
+def gathered(findings: Sequence[Sequence[str] | None], use: Use, k: int, most: int = 5) -> list[dict]:
     """Findings more frequent among the studies at prototype k (film or report) than among all.
 
-    The most telling first: name, share there, base (the share of all).
+    Studies without labels (None) are not counted. The most telling first: name, share there, base (the share of all).
     """
     there = np.flatnonzero((use.film == k) | (use.report == k))
     base = _counted(findings)
-    here = _counted([findings[int(i)] for i in there])
+    own = [findings[int(i)] for i in there]
+    here = _counted(own)
+    labelled = sum(names is not None for names in findings)
+    labelled_here = sum(names is not None for names in own)
     rows = []
     for name, count in here.items():
-        share = count / len(there)
-        of_all = base[name] / len(findings)
+        share = count / labelled_here
+        of_all = base[name] / labelled
         if count >= 3 and share > of_all:
             rows.append({"name": name, "share": share, "base": of_all})
     return sorted(rows, key=lambda row: (row["base"] - row["share"], row["name"]))[:most]

@@ -262,7 +262,7 @@ class Looker:
         chosen = choose_image(studies.images.loc[studies.images["image_id"].isin(list(self.pixels.rows))])
         self.images = dict(zip(chosen["study_id"], chosen["image_id"], strict=True))
         ids = studies.studies["study_id"].tolist()
-        self.texts = dict(zip(ids, section_text(studies, method.config.policy), strict=True))
+        self.texts = dict(zip(ids, section_text(studies, method.config.inference_policy), strict=True))
         self.ids = [study for study in ids if study in self.images]
 
     def _read(self, text: str) -> tuple[list[str], list[str], np.ndarray]:

@@ -20,7 +20,7 @@ from ..figures.figures import COLOURS, GREY, PAGE, Plot, styled
 from ..retrieval.embeddings import embed_texts
 from ..retrieval.points import Embeddings
 from ..retrieval.scoring import unit
-from .items import Items, items_from
+from .items import Items, findings_in_words, items_from
 from .levels import Level, Use, gathered, level_of, level_of_answers, use_of
 from .maps import Map, map_figure, map_points, maps_of
 from .widget import View, make_view, thumbnails, told_about
@@ -124,7 +124,7 @@ def _own_levels(items: Items) -> list[Level]:
     film = np.asarray(items.image.local["prototypes"])
     report = np.asarray(items.text.local["prototypes"])
     counts = list(getattr(items.method, "counts", ())) or [film.shape[1]]
-    names = ("fine", "coarse", "whole") if len(counts) == 3 else [f"level {i + 1}" for i in range(len(counts))]
+    names = getattr(items.method, "level_names", None) or [f"level {i + 1}" for i in range(len(counts))]
     made = []
     start = 0
     for name, count in zip(names, counts, strict=True):
@@ -216,13 +216,13 @@ def _private_data(items: Items, levels: Sequence[Level], near: int, thumbnail: i
     return {
         "texts": items.texts,
         "films": None if items.films is None else thumbnails(items.films, thumbnail),
-        "findings": None if findings is None else [", ".join(names) for names in findings],
+        "findings": None if findings is None else [findings_in_words(names) for names in findings],
         "gathers": gathers,
         "sentences": _spoken(items, levels, near) if levels else None,
     }
 
 
-def _gathered_by_all(findings: Sequence[Sequence[str]], use: Use) -> list[list[dict]]:
+def _gathered_by_all(findings: Sequence[Sequence[str] | None], use: Use) -> list[list[dict]]:
     "What each prototype of a level gathers."
     return [gathered(findings, use, k) for k in range(len(use.counts))]
 

@@ -90,7 +90,7 @@ def hostile_run(tmp_path_factory):
             "path": [f"f{k}.png" for k in range(40)],
         }
     )
-    StudySet(pd.DataFrame(rows), images, folder=home / "set").save(home / "set")
+    StudySet(pd.DataFrame(rows), images, info={"restricted": False}, folder=home / "set").save(home / "set")
     fit(
         CLIP.create(CLIPConfig(dim=16, size=32, max_words=24)),
         StudySet.load(home / "set"),

@@ -15,3 +15,11 @@ def test_no_board_without_draws(tmp_path):
 def test_a_file_of_claims_that_is_not_there(tmp_path):
     with pytest.raises(DataError, match="claims.toml"):
         Claims(tmp_path, tmp_path, tmp_path / "board", tmp_path / "claims.toml").run()
+
+
+def test_arms_without_runs_are_named(tmp_path):
+    with pytest.raises(
+        DataError, match="claims.toml asks about the arms .*clip.*; without runs: .*--claims FILE"
+    ) as caught:
+        Claims(tmp_path, tmp_path, tmp_path / "board").run()
+    assert "\n" not in str(caught.value)

@@ -76,6 +76,65 @@ def test_debug_shows_the_traceback(medret):
     assert done.returncode not in (0, 2) and "Traceback" in done.stderr and "DataError" in done.stderr
 
 
+class Raises:
+    "A command that raises."
+
+    def __init__(self, error):
+        self.error = error
+
+    def run(self):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error, code, said",
+    [
+        (DataError("x.json: wrong"), 2, "medret: x.json: wrong"),
+        (OSError(13, "Permission denied", "x.json"), 2, "medret: x.json: Permission denied"),
+        (MemoryError("12 TB"), 2, "medret: 12 TB"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "can't allocate memory"),
+        (TypeError("of ours"), 1, "medret: a fault of medret itself, TypeError: of ours (cli/main.py, line "),
+        (KeyError("of ours"), 1, "MEDRET_DEBUG=1"),
+        (KeyboardInterrupt(), 130, "medret: interrupted"),
+        (BrokenPipeError(), 141, ""),
+    ],
+)
+def test_mistakes_and_faults_are_kept_apart(monkeypatch, capsys, error, code, said):
+    monkeypatch.delenv("MEDRET_DEBUG", raising=False)
+    monkeypatch.setattr("medret_nb.cli.main.read_arguments", lambda *words: Raises(error))
+    monkeypatch.setattr("medret_nb.cli.main.leave_pipe", lambda: 141)  # pytest's own stream stays open
+    assert main(["tour"]) == code
+    shown = capsys.readouterr().err
+    assert said in shown and len(shown.splitlines()) == bool(said) and "Traceback" not in shown
+
+
+def test_a_line_is_never_long(monkeypatch, capsys):
+    monkeypatch.delenv("MEDRET_DEBUG", raising=False)
+    error = DataError("x.json: " + "wrong " * 200_000 + "end")
+    monkeypatch.setattr("medret_nb.cli.main.read_arguments", lambda *words: Raises(error))
+    assert main(["tour"]) == 2
+    shown = capsys.readouterr().err
+    assert len(shown) < 1100 and shown.startswith("medret: x.json: wrong") and shown.endswith("end\n")
+
+
+@pytest.mark.parametrize(
+    "typed, code", [("--help | true", 141), ("train clip --help | true", 141), ("--help >&-", 0), ("--version >&-", 0)]
+)
+def test_an_output_that_is_closed_is_no_fault(tmp_path, typed, code):
+    start = f"{sys.executable} -c 'import sys; from medret_nb.cli.main import main; sys.exit(main())'"
+    pipe = f"{start} {typed.split('|')[0]} | true; echo code ${{PIPESTATUS[0]}} >&2"
+    line = pipe if "|" in typed else f"{start} {typed}; echo code $? >&2"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=child_environment(), cwd=tmp_path)
+    assert done.stderr.strip() in (f"code {code}", "code 0"), done.stderr  # true may end after all was written
+
+
+def test_an_output_that_knows_ascii_alone_shows_all(tmp_path):
+    code = "from medret_nb.cli.main import steady_streams; steady_streams(); print('M\xfcller')"
+    environment = child_environment(PYTHONIOENCODING="ascii")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout == "M\\xfcller\n", done
+
+
 def test_help_is_complete_and_loads_nothing_slow(medret):
     done = medret("--help")
     assert done.returncode == 0 and all(f"medret {name}" in done.stdout for name in COMMANDS)
@@ -152,3 +211,11 @@ def test_frame_of_an_error_becomes_one_line():
     ]
     bare = "\n".join(unframed)
     assert one_line(bare) == "Value error: Error parsing --k: no number"
+
+
+@pytest.mark.parametrize("name", ["search", "evaluate", "train", "report"])
+def test_help_shows_an_option_that_may_be_left_out_by_what_it_takes(name, capsys):
+    "`--data PATH`, not `--data {None}|PATH`; and choices without a None among them."
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert "{None" not in capsys.readouterr().out

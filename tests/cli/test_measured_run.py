@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from medret_nb.cli.measured_run import failure_protocol, measured, report_marks, stands_on
+from medret_nb.cli.measured_run import failure_protocol, measured, report_marks, stands_on, told_briefly
 from medret_nb.data.files import DataError
 from medret_nb.evaluation.results import Results
 
@@ -18,6 +18,7 @@ def test_the_sentence_below_a_figure():
     report = {
         "protocol": "exact",
         "split": "test",
+        "policy": "both",
         "directions": sizes,
         "duplicate_share": 0.25,
         "interval": "by patient",
@@ -25,10 +26,13 @@ def test_the_sentence_below_a_figure():
         "fingerprint": {"data": "0123456789", "seed": 0, "versions": {"torch": "2"}},
     }
     assert stands_on(Results(report, pd.DataFrame(), pd.DataFrame())) == (
-        "Protocol exact, split test; image-to-text: 9 queries, gallery of 10; text-to-image: 8 queries, gallery of 9; "
+        "Protocol exact, split test, texts: both; image-to-text: 9 queries, gallery of 10; "
+        "text-to-image: 8 queries, gallery of 9; "
         "25.0% of the texts have an identical other; interval: by patient; ties: expectation. "
         "Fingerprint: data 01234567, seed 0."
     )
+    brief = told_briefly(Results(report, pd.DataFrame(), pd.DataFrame()))
+    assert brief == "image-to-text, protocol exact, 9 queries, gallery of 10."
     assert report_marks(report) == {"data": "0123456789", "seed": "0"}
 
 

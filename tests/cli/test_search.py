@@ -6,8 +6,9 @@ import re
 import pytest
 
 from medret_nb.cli.evaluate import Evaluate
-from medret_nb.cli.search import printable
 from medret_nb.data.files import DataError
+from medret_nb.data.printing import printable
+from medret_nb.data.studies import StudySet
 from medret_nb.methods.rra_vl import RRAVL
 
 
@@ -22,7 +23,10 @@ def test_search_with_a_sentence_and_with_a_film(way, medret):
     film = ranks[0][3]
     done = medret("search", home / "run", "--image", film, "-k", 2)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("48 reports searched") and len(re.findall(r"^ +\d+  [+-]\d", done.stdout, re.M)) == 2
+    assert (
+        done.stdout.startswith("48 reports (both) searched")
+        and len(re.findall(r"^ +\d+  [+-]\d", done.stdout, re.M)) == 2
+    )
 
 
 def test_search_by_place(way, medret, tmp_path):
@@ -56,7 +60,10 @@ def test_search_by_place(way, medret, tmp_path):
         and "drawn by the model: in the question" in done.stdout
         and len(lines(done)) == 3
     )
-    assert "48 films searched" in done.stdout and (tmp_path / "run" / "embeddings" / "all-image-regions.npy").is_file()
+    assert (
+        "48 films searched" in done.stdout
+        and (tmp_path / "run" / "embeddings" / "all-gallery-image-regions.npy").is_file()
+    )
     assert lines(done)[0][2] == film.name.rsplit("-", 1)[0] and float(lines(done)[0][1]) > 0.9  # itself
     both = medret(
         "search",
@@ -74,7 +81,7 @@ def test_search_by_place(way, medret, tmp_path):
     )
     assert (
         both.returncode == 0
-        and "48 reports searched" in both.stdout
+        and "48 reports (both) searched" in both.stdout
         and "weight 0.8, and as a whole, weight 0.2" in both.stdout
     ), both.stderr
     told = medret("evaluate", tmp_path / "run", "--protocol", "location")
@@ -98,6 +105,24 @@ def test_search_by_place(way, medret, tmp_path):
             and len(wrong.stderr.strip().splitlines()) == 1
             and all(w in wrong.stderr for w in words)
         ), wrong.stderr
+
+
+def test_films_without_a_report_are_found_by_a_sentence(way, medret, tmp_path):
+    "A search of films takes every film that can be read, a search of reports every text; neither needs its partner."
+    studies = StudySet.load(way[0] / "studies")
+    silent = studies.studies["study_id"].tolist()[:30]
+    emptied = studies.studies["study_id"].isin(silent)
+    for column in ("indication", "findings", "impression", "note"):
+        studies.studies.loc[emptied, column] = None
+    unreported = dataclasses.replace(studies) if dataclasses.is_dataclass(studies) else studies
+    unreported.save(tmp_path / "studies")
+    asked = ["search", way[0] / "run", "--data", tmp_path / "studies"]
+    films = medret(*asked, "--text", "left effusion", "-k", 48)
+    assert films.returncode == 0, films.stderr
+    assert films.stdout.startswith("48 films searched") and all(study in films.stdout for study in silent)
+    assert films.stdout.count("(no report)") == 30
+    reports = medret(*asked, "--text", "left effusion", "--find", "reports", "-k", 3)
+    assert reports.stdout.startswith("18 reports (both) searched"), reports.stderr
 
 
 def test_search_shows_no_more_than_there_is(way, medret):

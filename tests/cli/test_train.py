@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 import pandas as pd
 import pytest
 
-from medret_nb.cli.train import LEAST_PATIENTS, corpus_tokenizer, own_settings
+from medret_nb.cli.train import own_settings
 from medret_nb.data.files import DataError
 from medret_nb.data.studies import StudySet
+from medret_nb.training.arms import LEAST_PATIENTS, corpus_tokenizer
 
 
 @dataclass

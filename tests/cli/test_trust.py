@@ -12,7 +12,7 @@ def test_trust_table_against_the_functions():
     queries = pd.DataFrame(
         {
             "direction": "image-to-text",
-            "patient_id": np.arange(60) // 2,
+            "group_id": np.arange(60) * 2 // 3,
             "relevant": [0] * 5 + [1] * 55,
             "hit_1": (rng.random(60) < 0.4).astype(float),
             "margin": rng.random(60),

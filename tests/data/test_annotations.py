@@ -21,6 +21,7 @@ def studies():
                 "width": [200, 200, None],
             }
         ),
+        info={"restricted": False, "notes": "one line"},
     )
 
 
@@ -45,5 +46,6 @@ def test_adding_twice_is_adding_once_and_the_given_set_stays(studies):
     once = with_regions(studies, rows, "anatomy", "silver", "boxes")
     twice = with_regions(once, rows, "anatomy", "silver", "boxes")
     assert len(studies.regions) == 0 and not studies.restricted
+    assert once.info["notes"] == twice.info["notes"] == ["one line", "boxes"]
     assert once.restricted and twice.regions.equals(once.regions) and twice.info == once.info
     assert len(with_regions(once, rows, "finding", "manual", "others").regions) == 2

@@ -1,5 +1,6 @@
 """Checksums of films: of what they show, kept until a file changes."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 from PIL import Image
 
 from medret_nb.data import checksums
-from medret_nb.data.checksums import NO_FILM, film_checksum, film_checksums, grey_checksum
+from medret_nb.data.checksums import NO_FILM, cache_folder, film_checksum, film_checksums, grey_checksum
 from medret_nb.data.pixels import open_pixels
+from medret_nb.data.studies import StudySet
 
 
 @pytest.fixture
@@ -63,3 +65,23 @@ def test_a_damaged_table_is_made_anew(films):
     first = film_checksums(ids, paths, folder)
     (folder / checksums.TABLE).write_bytes(b"no table")
     assert film_checksums(ids, paths, folder) == first
+
+
+def test_without_a_home_the_cache_goes_to_the_temporary_files(tmp_path, monkeypatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("MEDRET_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    monkeypatch.setattr(checksums.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    assert cache_folder(None, "key").parent == tmp_path / "tmp" / "medret_nb-cache"
+
+
+def test_five_blackened_films_change_the_hash_of_a_set(small_phantom, tmp_path):
+    shutil.copytree(small_phantom.folder, tmp_path / "set")
+    before = StudySet.load(tmp_path / "set").hash()
+    assert before == small_phantom.hash()
+    for path in StudySet.load(tmp_path / "set").image_paths()[:5]:
+        Image.fromarray(np.zeros_like(np.asarray(Image.open(path)))).save(path)
+    assert StudySet.load(tmp_path / "set").hash() != before

@@ -1,3 +1,6 @@
+import gzip
+import os
+
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -65,3 +68,23 @@ def test_what_cannot_be_right_is_named_with_file_and_row(tmp_path):
         check_unique(table, path, "film")
     with pytest.raises(DataError, match="the column side is missing; there are: film, view"):
         read_columns(path, ("side",))
+
+
+@pytest.mark.parametrize("change", ["crc", "length", "half", "bit"])
+def test_a_packed_table_that_is_damaged_is_refused(tmp_path, change):
+    rows = "".join(f"{k},{k * k % 977}\n" for k in range(20_000))
+    data = bytearray(gzip.compress(f"a,b\n{rows}".encode()))
+    place = {"crc": len(data) - 7, "length": len(data) - 2, "half": 0, "bit": len(data) // 2}[change]
+    data[place] ^= 64 if change != "half" else 0
+    (tmp_path / "t.csv.gz").write_bytes(data[: len(data) // 2] if change == "half" else data)
+    with pytest.raises(DataError, match="t.csv.gz: not a readable table, or cut off"):
+        read_columns(tmp_path / "t.csv.gz", ("a", "b"))
+
+
+def test_what_is_no_plain_file_is_refused_and_not_read_for_ever(tmp_path):
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name in ("zero.csv", "pipe.csv"):
+        for read in (read_table, lambda path: read_columns(path, ("a",))):
+            with pytest.raises(DataError, match=f"{name}: is no plain file"):
+                read(tmp_path / name)

@@ -215,3 +215,75 @@ def test_folders_and_reports_that_do_not_fit_are_refused(tmp_path, case, says):
         )
     with pytest.raises(DataError, match=says):
         from_dicom(source, reports, out=out, quiet=True)
+
+
+def test_what_is_no_radiograph_is_left_out_and_counted_and_privacy_comes_first(tmp_path, capsys):
+    colour = np.zeros((40, 40, 3), np.uint8)
+    rgb = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    make_dicom(tmp_path / "in" / "a.dcm")
+    make_dicom(tmp_path / "in" / "b.dcm", STORED[:3, :3].copy())
+    make_dicom(tmp_path / "in" / "c.dcm", colour, **rgb)
+    make_dicom(tmp_path / "in" / "d.dcm", Modality="XC")
+    make_dicom(tmp_path / "in" / "e.dcm", Modality="MEIER")
+    made = from_dicom(tmp_path / "in", out=tmp_path / "out")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(made.images) == 1 and made.info["left_out"] == 4
+    assert "1 film(s) do not state" in lines[1] and "4 of 5 files left out" in lines[2]
+    for reason in ("3 x 3 pixels", "a colour picture", "modality XC", "modality of another kind"):
+        assert f"1 x {reason}" in lines[3]
+    assert "MEIER" not in "".join(lines)
+
+
+def test_a_study_of_two_patients_is_refused_and_its_files_are_named(tmp_path):
+    for name in "ab":
+        make_dicom(tmp_path / "in" / f"{name}.dcm", StudyInstanceUID="1.2.3", PatientID=f"SECRET{name}")
+    with pytest.raises(DataError, match=r"one study names two patients, in .*a.dcm and .*b.dcm") as caught:
+        from_dicom(tmp_path / "in", out=tmp_path / "out")
+    assert "SECRET" not in str(caught.value) and not StudySet.there(tmp_path / "out")
+
+
+def test_an_accession_number_of_two_studies_finds_neither(tmp_path, capsys):
+    for name in "ab":
+        make_dicom(tmp_path / "in" / f"{name}.dcm", StudyInstanceUID=f"1.2.{ord(name)}", AccessionNumber="7")
+    (tmp_path / "reports.csv").write_text("study_id,findings\n7,Whose?\n")
+    made = from_dicom(tmp_path / "in", tmp_path / "reports.csv", tmp_path / "out")
+    assert len(made) == 3 and not (made.written & made.studies["study_id"].isin(made.images["study_id"])).any()
+    assert "1 accession number(s) name several studies" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("salt", ["", "  ", "\n"])
+def test_an_empty_salt_is_refused(archive, salt):
+    with pytest.raises(ValueError, match="salt: it is empty"):
+        from_dicom(archive / "in", out=archive / "out", salt=salt)
+    assert not (archive / "out").exists()
+
+
+ENTRY = {"key": "0" * 16, "refused": "no"}
+FILM = {
+    **dict.fromkeys(("key", "image_id", "study_id", "patient_id", "accession"), "0" * 16),
+    **{"view": "PA", "view_raw": "PA", "height": 4, "width": 4, "burned_in": "no", "notes": []},
+}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"5", b"null", b"[]", b"{}", b"{", b"\xff", b"[" * 9999, json.dumps(ENTRY | {"refused": 5}).encode()]
+    + [json.dumps(FILM | {"image_id": "../../x"}).encode(), json.dumps(FILM | {"height": "x"}).encode()]
+    + [json.dumps({k: v for k, v in FILM.items() if k != "notes"}).encode()],
+)
+def test_a_journal_that_is_none_is_one_line(archive, line):
+    work = archive / "out" / ".importing"
+    work.mkdir(parents=True)
+    (work / "journal.jsonl").write_bytes(json.dumps(FILM).encode() + b"\n" + line + b"\n")
+    with pytest.raises(DataError, match="journal.jsonl") as caught:
+        from_dicom(archive / "in", out=archive / "out", salt="x" * 20, quiet=True)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_a_kept_salt_that_is_none_is_one_line(archive):
+    work = archive / "out" / ".importing"
+    work.mkdir(parents=True)
+    for content in (b"", b"short", b"\xff"):
+        (work / "salt").write_bytes(content)
+        with pytest.raises(DataError, match="salt"):
+            from_dicom(archive / "in", out=archive / "out", quiet=True)

@@ -14,7 +14,7 @@ from pydicom.uid import (
 )
 
 from medret_nb.data import dicom_film
-from medret_nb.data.dicom_film import apply_table, apply_window, read_dicom
+from medret_nb.data.dicom_film import apply_table, apply_window, read_dicom, read_film
 from medret_nb.data.files import DataError
 from medret_nb.data.images import stretch
 
@@ -257,3 +257,31 @@ def test_the_window_is_its_equation_value_by_value(form):
         else:
             expected = min(max((v - (centre - 0.5)) / (width - 1) + 0.5, 0), 1)
         assert grey == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("raw", ["SCHMIDT", "ANNA PA", "PA MEIER", "JANE_DOE", "AP 19341207", "PA/AP"])
+def test_a_view_that_may_hold_a_name_is_not_kept(tmp_path, raw):
+    kept = read_dicom(make_dicom(tmp_path / "a.dcm", ViewPosition=raw))[1]["view_raw"]
+    assert kept == (raw if raw == "PA/AP" else "")
+
+
+def test_one_film_is_read_whatever_it_is_stored_in(tmp_path):
+    path = make_dicom(tmp_path / "a.dcm")
+    film = read_dicom(path)[0]
+    assert (read_film(path) == film).all()
+    path.rename(tmp_path / "without-suffix")
+    assert (read_film(tmp_path / "without-suffix") == film).all()
+    Image.fromarray(film).save(tmp_path / "a.png")
+    assert (read_film(tmp_path / "a.png") == film).all()
+    for tags in ({"Modality": "CT"}, {"Modality": "XC"}, {"NumberOfFrames": 2}):
+        with pytest.raises(DataError, match="a.dcm"):
+            read_film(make_dicom(tmp_path / "a.dcm", **tags))
+    (tmp_path / "b.dcm").write_bytes(b"no")
+    for name in ("b.dcm", "lost.dcm", "lost.png"):
+        with pytest.raises(DataError, match=name):
+            read_film(tmp_path / name)
+
+
+def test_a_line_of_pixels_is_refused_before_it_is_decoded(tmp_path):
+    with pytest.raises(DataError, match="40,000 on a side"):
+        read_dicom(make_dicom(tmp_path / "a.dcm", Rows=1, Columns=60_000))

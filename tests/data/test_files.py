@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,12 +14,14 @@ from medret_nb.data import files
 from medret_nb.data.files import (
     DataError,
     atomic_write,
+    checked_name,
     folder_hash,
     hash_of,
     read_json,
     read_parquet,
     shipped_data,
     sweep,
+    unsealed,
     write_json,
     write_parquet,
     write_together,
@@ -155,14 +158,26 @@ def test_files_that_belong_together_are_never_mixed(tmp_path, kill_at):
         [sys.executable, "-c", code, str(tmp_path / "set"), str(kill_at)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
-    assert done.returncode == (-9 if kill_at < 3 else 0)
-    if (tmp_path / "set" / "a.parquet").exists():  # the seal: what stands beside it is of the same writing
-        words = {read_parquet(tmp_path / "set" / "a.parquet")["x"][0]}
-        words |= {read_json(tmp_path / "set" / name)["x"] for name in ("b.json", "c.json")}
-        assert words == ({"new"} if kill_at >= 3 else {"old"})
+    assert done.returncode == (-9 if kill_at < 4 else 0)
+    words = {read_parquet(tmp_path / "set" / "a.parquet")["x"][0]}
+    words |= {read_json(tmp_path / "set" / name)["x"] for name in ("b.json", "c.json")}
+    assert words == ({"new"} if kill_at else {"old"})  # the first rename is that of the plan
+    sweep(tmp_path / "set")
+    assert names(tmp_path / "set") == ["a.parquet", "b.json", "c.json"]
     write_together(tmp_path / "set", both("third"))
     assert names(tmp_path / "set") == ["a.parquet", "b.json", "c.json"]
     assert read_json(tmp_path / "set" / "c.json") == {"x": "third"}
+
+
+@pytest.mark.parametrize("plan", ["", "[1]", '[["a.json", "../b.json"]]', '[["../x", "b.json"]]', "null", "[" * 9999])
+def test_a_plan_that_is_none_of_ours_renames_nothing(tmp_path, plan):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "x").write_text("outside")
+    for name in ("a.json", "b.json"):
+        (tmp_path / "set" / name).write_text("1")
+    (tmp_path / "set" / ".together.json").write_text(plan)
+    assert read_json(tmp_path / "set" / "a.json") == 1
+    assert names(tmp_path / "set") == ["a.json", "b.json"] and names(tmp_path) == ["set", "x"]
 
 
 def test_shipped_data_names_what_is_missing(monkeypatch, tmp_path):
@@ -170,3 +185,72 @@ def test_shipped_data_names_what_is_missing(monkeypatch, tmp_path):
     assert shipped_data("phantom-small").is_dir()
     with pytest.raises(DataError, match="no-such-thing"):
         shipped_data("no-such-thing")
+
+
+@pytest.mark.parametrize("text", ["CXR1", "a b", "ä.b", "x" * 150, "..a", "a..b", "-"])
+def test_a_plain_name_passes_the_door(text):
+    assert checked_name(text, "image_id") is text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", ".", "..", "/a", "a/b", "a/../b", "a\\b", "C:a", "a\0", "a\nb", "a\x1b[1m", "a\u2028", "\x85", "\ud800"]
+    + ["x" * 151, "ä" * 76, None, 7, ["a"], b"a", float("nan")],
+)
+def test_what_is_no_plain_name_is_refused_in_one_line(text):
+    with pytest.raises(DataError, match="^image_id: .* is no name of a file") as caught:
+        checked_name(text, "image_id")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 250
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights as POSIX has them")
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_files_have_the_rights_that_the_umask_gives(tmp_path, mask):
+    def private(path):
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+
+    before = os.umask(mask)
+    try:
+        with atomic_write(tmp_path / "weights.bin") as temporary:
+            private(temporary)
+        write_together(tmp_path / "both", {"a.json": {}, "b.parquet": pd.DataFrame({"x": [1]})})
+        made = [tmp_path / "weights.bin", tmp_path / "both" / "a.json", tmp_path / "both" / "b.parquet"]
+        assert {oct(path.stat().st_mode & 0o777) for path in made} == {oct(0o666 & ~mask)}
+        assert os.umask(mask) == mask  # as it was
+    finally:
+        os.umask(before)
+
+
+def test_a_seal_tells_damaged_and_mixed_files(tmp_path):
+    table, text = pd.DataFrame({"x": range(50)}), "x,y\n1,2\n"
+    write_together(tmp_path, {"facts.json": {"n": 50}, "t.parquet": table, "t.csv": text}, sealed=True)
+    facts = read_json(tmp_path / "facts.json")
+    assert unsealed(tmp_path, facts) == {"n": 50} and (tmp_path / "t.csv").read_bytes() == text.encode()
+    assert unsealed(tmp_path, {"n": 1}) == {"n": 1}  # an older one has no seal
+    for name in ("t.parquet", "t.csv"):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(DataError, match=f"{name}: damaged, or not written with the files beside it"):
+            unsealed(tmp_path, facts)
+        (tmp_path / name).unlink()
+        with pytest.raises(DataError, match=f"{name}: there is no such file"):
+            unsealed(tmp_path, facts)
+        (tmp_path / name).write_bytes(whole)
+    for odd in ({"files": ["t.csv"]}, {"files": {"../t.csv": "x"}}):
+        with pytest.raises(DataError):
+            unsealed(tmp_path, odd)
+
+
+def test_a_flipped_bit_in_a_table_never_gives_other_numbers(tmp_path):
+    table = pd.DataFrame({"x": np.random.default_rng(0).normal(size=2000)})
+    write_parquet(table, tmp_path / "t.parquet")
+    whole, rng, refused = (tmp_path / "t.parquet").read_bytes(), np.random.default_rng(1), 0
+    for _ in range(200):
+        data = bytearray(whole)
+        data[rng.integers(len(data) - 600)] ^= 1 << rng.integers(8)  # the pages, not what describes them
+        (tmp_path / "t.parquet").write_bytes(data)
+        try:
+            assert read_parquet(tmp_path / "t.parquet").equals(table)
+        except DataError:
+            refused += 1
+    assert refused > 150

@@ -1,6 +1,7 @@
 """The reader of Chest ImaGenome on invented graphs and tables."""
 
 import json
+import re
 import zipfile
 
 import numpy as np
@@ -86,6 +87,7 @@ def studies():
                 "width": [200, 200, None],
             }
         ),
+        info={"restricted": False},
     )
 
 
@@ -338,3 +340,26 @@ def test_exports_of_an_annotated_set_hold_ids_only(studies, silver, tmp_path):
     five_by_200(made, 1, split=None, out=tmp_path / "ids.csv", quiet=True)
     assert (tmp_path / "ids.csv").read_text() == "finding,study_id\nEdema,s1\nPleural Effusion,s2\n"
     assert made.overview()["restricted"] is True
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"image_id": []}, {"image_id": 7}, {"image_id": {}}, {"objects": None}, {"objects": 3}, {"attributes": [5]}],
+)
+def test_a_graph_of_other_types_is_one_line(studies, silver, change):
+    path = next(silver.rglob("f1_SceneGraph.json"))
+    path.write_text(json.dumps(graph("f1") | change))
+    with pytest.raises(DataError, match="f1_SceneGraph.json") as caught:
+        add_imagenome(studies, silver)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("corner", ["9" * 400, "1e400", '"x"', "[]", "null", "NaN"])
+def test_a_corner_beyond_numbers_is_one_line_or_no_box(studies, silver, corner):
+    path = next(silver.rglob("f1_SceneGraph.json"))
+    text = json.dumps(graph("f1"))
+    path.write_text(re.sub(r'"original_x1": -?[\d.]+', f'"original_x1": {corner}', text))
+    try:
+        add_imagenome(studies, silver)
+    except DataError as error:
+        assert "f1_SceneGraph.json" in str(error) and "\n" not in str(error)

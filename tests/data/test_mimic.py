@@ -196,6 +196,13 @@ def spoil(tree, name, change):
         ("metadata", lambda t: pd.concat([t, t[:1]]), "row 8: dicom_id aa-1 stands there twice"),
         ("metadata", lambda t: t.assign(study_id=["x"] * 6), "row 2: study_id is 'x'"),
         ("metadata", lambda t: t.assign(dicom_id=["../../etc", *t["dicom_id"][1:]]), "row 2: dicom_id is '../../etc'"),
+        (
+            "metadata",
+            lambda t: t.assign(study_id=[t["study_id"][3], *t["study_id"][1:]]),
+            "has films of several patients",
+        ),
+        ("metadata", lambda t: t.assign(dicom_id=["x" * 300, *t["dicom_id"][1:]]), "row 2: dicom_id is"),
+        ("metadata", lambda t: t.assign(Rows="9" * 40), "row 2: Rows is"),
         ("metadata", lambda t: t.assign(Rows="tall"), "row 2: Rows is 'tall'"),
         ("split", lambda t: t.assign(split="training"), "row 2: split is 'training'"),
         ("split", lambda t: pd.concat([t, t[:1]]), "row 8: dicom_id"),

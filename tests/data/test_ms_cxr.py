@@ -153,3 +153,13 @@ def test_five_by_n_of_an_annotated_set_holds_ids_only(studies, ms_cxr, tmp_path)
     five_by_200(made, 1, split=None, out=tmp_path / "ids.csv", quiet=True)
     assert (tmp_path / "ids.csv").read_text() == "finding,study_id\nEdema,s1\nPleural Effusion,s2\n"
     assert made.overview()["restricted"] is True
+
+
+@pytest.mark.parametrize("text", [7, None, [], {}, True])
+def test_a_phrase_that_is_no_text_is_one_line(tmp_path, studies, text):
+    film = {"id": 1, "file_name": "f1.jpg", "width": 200, "height": 180}
+    box = {"image_id": 1, "category_id": 1, "label_text": text, "bbox": [1, 2, 3, 4]}
+    path = tmp_path / "MS_CXR_Local_Alignment_v1.1.0.json"
+    coco = {"images": [film], "categories": [{"id": 1, "name": "Edema"}], "annotations": [box]}
+    path.write_text(json.dumps(coco))
+    assert "must be texts" in refusal(add_ms_cxr, studies, path)

@@ -149,3 +149,12 @@ def test_all_openi_reports_with_the_known_counts(shared_data):
     }
     assert code_sets(reports).max() + 1 == 1961
     assert 0.55 < duplicate_share([r.impression for r in reports if r.impression]) < 0.60
+
+
+@pytest.mark.parametrize("name", ["/x", "../../x", "a/b", "..", "x\x00".replace("\x00", "&#x85;"), "x" * 200])
+@pytest.mark.parametrize("tag", ["uId", "parentImage"])
+def test_ids_that_are_no_names_of_files_are_refused(name, tag):
+    ids = {"uId": "CXR1", "parentImage": "CXR1_1"} | {tag: name}
+    text = f'<eCitation><uId id="{ids["uId"]}"/><parentImage id="{ids["parentImage"]}"/></eCitation>'
+    with pytest.raises(DataError, match=f"^1.xml: {tag}: .* is no name of a file"):
+        parse_report(text, "1.xml")

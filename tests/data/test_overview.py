@@ -1,9 +1,12 @@
 "The overview: what a person would count, said in lines and drawn in four panels."
 
+import io
+
 import pandas as pd
+import pytest
 from six_studies import collection
 
-from medret_nb.data.overview import overview, overview_figure, overview_text
+from medret_nb.data.overview import overview, overview_entries, overview_figure, overview_text
 from medret_nb.data.splits import assign_splits
 from medret_nb.data.studies import StudySet
 
@@ -82,3 +85,40 @@ def test_real_films_make_a_set_whose_groups_join_patients(shared_data, tmp_path)
     assert facts["groups"] < facts["patients"] and facts["missing_images"] == 0 and facts["sections"]["note"] == 150
     pixels = StudySet.load(tmp_path).pixels(64)
     assert len(pixels) == 502 and not pixels.unreadable and pixels.array.std((1, 2)).min() > 5
+
+
+def test_names_of_labels_break_neither_lines_nor_drawing(tmp_path):
+    strange = ["a\u2028b", "$\\frac{$", "c\n\nd", "x$y$"]
+    table = pd.DataFrame({"study_id": ["s0"], "patient_id": ["p0"], "labels": [dict.fromkeys(strange, 1)]})
+    studies = StudySet(table, pd.DataFrame(columns=["image_id", "study_id", "path"]))
+    facts = studies.overview()
+    studies.overview_figure().savefig(tmp_path / "f.svg")
+    assert [name for name, _ in overview_entries(facts)][4] == "labels"
+
+
+def test_a_set_without_labels_says_so():
+    table = pd.DataFrame({"study_id": ["s0", "s1"], "patient_id": ["p0", "p1"], "labels": [{}, {"Edema": None}]})
+    facts = dict(overview_entries(StudySet(table, pd.DataFrame(columns=["image_id", "study_id", "path"])).overview()))
+    assert facts["labels"] == "no labels given" and "2 without labels" in facts["incomplete"]
+
+
+@pytest.mark.parametrize("label", ["a\u2028b", r"$\frac{$", "$x$ \\", "\x1b[2Ja\nb", "long " * 60])
+def test_a_label_of_any_letters_is_printed_on_its_line_and_drawn(tmp_path, label):
+    studies = collection(tmp_path)
+    for row in range(3):
+        studies.studies.at[row, "labels"] = {label: 1, f"{label}!": 1}
+    facts = studies.overview()
+    lines = overview_text(facts).splitlines()
+    assert len(lines) == 8 + len(facts["notes"]) and all(line.isprintable() for line in lines)
+    figure = studies.overview_figure()
+    figure.savefig(io.BytesIO(), format="png")
+    assert len(figure.axes[3].get_yticks()) >= 2
+
+
+def test_no_label_is_not_no_finding(tmp_path):
+    studies = StudySet(
+        pd.DataFrame({"study_id": list("abc"), "labels": ["", "Edema=", "No Finding"]}),
+        pd.DataFrame(columns=["image_id", "study_id", "path"]),
+    )
+    assert studies.labelled.tolist() == [False, False, True]
+    assert studies.overview()["studies_without_labels"] == 2

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from medret_nb.data.checksums import cache_folder
 from medret_nb.data.files import DataError
 from medret_nb.data.images import letterbox, read_image
 from medret_nb.data.pixels import open_pixels, pixels_key
+from medret_nb.data.studies import StudySet
 
 KILLED = """
 import json, os, signal, sys, time
@@ -203,3 +205,40 @@ def test_the_key_knows_what_the_file_system_knows_and_no_more(films, tmp_path):
     assert pixels_key(ids, paths, 24, tmp_path) == key
     os.utime(paths[3])
     assert pixels_key(ids, paths, 24, tmp_path) != key
+
+
+def test_a_cache_of_zeros_is_never_black_films(small_phantom, tmp_path):
+    shutil.copytree(small_phantom.folder, tmp_path / "set", ignore=shutil.ignore_patterns("pixels-*"))
+    studies = StudySet.load(tmp_path / "set")
+    ids = studies.images["image_id"].tolist()
+    right = np.array(studies.pixels(32).take(ids))
+    cache = tmp_path / "set" / "pixels-32.npy"
+    whole = cache.read_bytes()
+    head = len(whole) - right.size
+    cache.write_bytes(whole[:head] + bytes(right.size))
+    with pytest.raises(DataError, match=r"pixels-32.npy: the film \S+ in it is damaged; run again"):
+        studies.pixels(32).take(ids[3:5])
+    assert np.array_equal(studies.pixels(32).take(ids), right)
+
+
+def test_one_flipped_bit_in_a_cache_is_noticed_when_its_film_is_taken(small_phantom, tmp_path):
+    shutil.copytree(small_phantom.folder, tmp_path / "set", ignore=shutil.ignore_patterns("pixels-*"))
+    studies = StudySet.load(tmp_path / "set")
+    ids = studies.images["image_id"].tolist()
+    right = np.array(studies.pixels(32).take(ids))
+    array, facts = tmp_path / "set" / "pixels-32.npy", tmp_path / "set" / "pixels-32.json"
+    data = bytearray(array.read_bytes())
+    data[-1024 * len(ids) + 1024 * 7 + 100] ^= 4
+    array.write_bytes(data)
+    pixels = studies.pixels(32)
+    assert np.array_equal(pixels.take(ids[:7]), right[:7])
+    with pytest.raises(DataError, match=ids[7]):
+        pixels.take(ids)
+    assert np.array_equal(studies.pixels(32).take(ids), right)
+    rng, text = np.random.default_rng(1), facts.read_bytes()
+    for _ in range(30):
+        spoilt = bytearray(text)
+        spoilt[rng.integers(len(spoilt))] ^= 1 << rng.integers(7)
+        facts.write_bytes(spoilt)
+        found = studies.pixels(32)
+        assert np.array_equal(found.take(ids), right) and list(found.rows) == ids

@@ -52,9 +52,9 @@ def test_what_is_missing_or_something_else_is_said_in_one_line(tmp_path):
         run.config()
     write_json(["clip"], run.config_file)
     write_json(["clip"], run.fingerprint_file)
-    with pytest.raises(DataError, match="config.json: does not describe a method"):
+    with pytest.raises(DataError, match="config.json: must be names and values, not a list"):
         run.config()
-    with pytest.raises(DataError, match="fingerprint.json: does not describe a run"):
+    with pytest.raises(DataError, match="fingerprint.json: must be names and values, not a list"):
         run.fingerprint()
     run.config_file.write_text("{")
     with pytest.raises(DataError, match="config.json: not valid JSON"):

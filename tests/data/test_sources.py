@@ -8,6 +8,7 @@ from PIL import Image
 
 from medret_nb.data.csv_files import read_table
 from medret_nb.data.files import DataError
+from medret_nb.data.overview import overview_text
 from medret_nb.data.sources import from_csv, from_openi
 from medret_nb.data.studies import StudySet
 from medret_nb.data.tables import FINDINGS
@@ -187,7 +188,7 @@ def test_without_films_the_names_are_kept(archive, tmp_path, capsys):
 def test_films_are_found_by_either_name_and_views_in_the_headers(archive, tmp_path):
     films = tmp_path / "films" / "deep"
     films.mkdir(parents=True)
-    for name in ("CXR1_IM-0001-1001.png", "2_IM-0001-1001.dcm.png", "3_IM-0001-1001.dcm"):
+    for name in ("CXR1_IM-0001-1001.png", "2_IM-0001-1001.dcm.png", "3_IM-0001-1001.jpg"):
         (films / name).write_bytes(b"x")
     with gzip.open(tmp_path / "h.csv.gz", "wt") as file:
         file.write(
@@ -243,3 +244,64 @@ def test_cxr_notes_as_the_readme_says(shared_data, tmp_path):
         assert (made.studies.groupby(column)["split"].nunique() == 1).all()
     assert all(path.is_file() for path in StudySet.load(tmp_path / "out").image_paths())
     assert made.images["licence"].nunique() == 8 and "CC BY-NC-SA" in made.info["licence"]
+
+
+def test_a_set_of_another_kind_is_not_overwritten(tables, archive, tmp_path):
+    openi = from_openi(archive, tmp_path / "openi", quiet=True)
+    with pytest.raises(DataError, match="already holds a StudySet made by medret_nb.data.sources.from_openi"):
+        from_csv(tables, tmp_path / "openi", quiet=True)
+    with pytest.raises(DataError, match="already holds"):
+        from_openi(archive, from_csv(tables, tmp_path / "mine-set", quiet=True).folder, quiet=True)
+    assert StudySet.load(tmp_path / "openi").hash() == openi.hash()
+    from_csv(tables, tmp_path / "mine-set", quiet=True)  # the same kind may be made again
+
+
+def test_the_same_film_in_two_splits_is_told(tmp_path, capsys):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    rows = ["study_id,patient_id,split,path"]
+    for k, split in enumerate(["train", "train", "test", "val"]):
+        Image.fromarray(np.full((20, 16), 10 * min(k, 2), np.uint8)).save(folder / f"{k}.png")
+        rows.append(f"s{k},p{k},{split},films/{k}.png")
+    made = from_csv(write_csv(tmp_path, "\n".join(rows) + "\n"), tmp_path / "out")
+    said = capsys.readouterr().out
+    assert "1 film(s) stand in two splits, e.g. s2 (test) and s3 (val)" in said
+    Image.fromarray(np.full((20, 16), 20, np.uint8)).save(folder / "0.bmp")  # the same film in another file format
+    made.images.loc[0, "path"] = str(folder / "0.bmp")
+    made.save(tmp_path / "out")
+    again = StudySet.load(tmp_path / "out")
+    again.pixels(16)
+    assert "e.g. s0 (train) and s2 (test)" in again.leaks()[0]
+
+
+def test_splits_of_a_small_set_hold_studies_with_a_text(tmp_path):
+    rows = [f"s{k},p{k},{'Words.' if k % 3 == 0 else ''}" for k in range(60)]
+    made = from_csv(write_csv(tmp_path / "a", "study_id,patient_id,findings\n" + "\n".join(rows) + "\n"), quiet=True)
+    counts = made.studies.loc[made.written, "split"].value_counts()
+    assert counts.to_dict() == {"train": 16, "test": 2, "val": 2} and len(made) == 60
+
+
+@pytest.mark.parametrize("patients, splits", [(1, {""}), (2, {"train", "test"}), (3, {"train", "val", "test"})])
+def test_few_patients_are_split_as_far_as_they_go(tmp_path, capsys, patients, splits):
+    rows = [f"s{k},p{k % patients},Words {k}." for k in range(12)]
+    made = from_csv(write_csv(tmp_path / "a", "study_id,patient_id,findings\n" + "\n".join(rows) + "\n"))
+    assert set(made.studies["split"]) == splits
+    said = capsys.readouterr().out
+    assert ("too few patients for a split val" in said) == (patients == 2) and ("no splits" in said) == (patients == 1)
+
+
+def test_paths_that_lead_in_circles_are_files_that_are_not_there(tables, tmp_path):
+    (tables / "films" / "3.png").unlink()
+    (tables / "films" / "3.png").symlink_to("3.png")
+    made = from_csv(tables, tmp_path / "out")
+    assert made.overview()["missing_images"] == 1
+    assert StudySet.load(tmp_path / "out").save(tmp_path / "again").overview()["missing_images"] == 1
+
+
+def test_what_others_write_is_printed_on_lines_of_ours(tables, tmp_path, capsys):
+    text = (tables / "studies.csv").read_text().replace("ward", '"w\x1b[2J\nmedret: fine"').replace("Edema", "E\x1b[1m")
+    (tables / "studies.csv").write_text(text)
+    made = from_csv(tables, tmp_path / "out")
+    print(overview_text(made.overview()))
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and not [line for line in said.splitlines() if line.startswith("medret:")]

@@ -109,3 +109,26 @@ def test_a_patient_in_two_splits_is_refused_also_through_a_chain_of_groups():
     with pytest.raises(DataError, match="patients a, c, joined by group_id, stand in two splits"):
         check_splits(check_studies(chain))
     check_splits(check_studies(chain.assign(split=["train", "", "train", ""])))
+
+
+def texts_of(rows, with_text):
+    studies = pd.DataFrame({"study_id": [f"s{k}" for k in range(rows)], "patient_id": [f"p{k}" for k in range(rows)]})
+    return studies.assign(findings=["Words." if k % with_text == 0 else "" for k in range(rows)])
+
+
+@pytest.mark.parametrize("with_text", [1, 2, 5, 9])
+def test_shares_are_of_the_studies_with_a_text(with_text):
+    studies = texts_of(90, with_text)
+    split = assign_splits(studies)
+    written = studies["findings"] != ""
+    assert split[written].value_counts()["test"] == max(1, round(0.1 * written.sum()))
+    assert split[~written].value_counts().get("test", 0) == round(0.1 * (~written).sum())
+    assert (assign_splits(studies.assign(findings="")) == assign_splits(studies.drop(columns="findings"))).all()
+
+
+def test_what_is_usable_may_be_said_and_too_little_is_refused():
+    studies = texts_of(30, 1)
+    usable = pd.Series([k in (3, 9, 20) for k in range(30)])
+    assert set(assign_splits(studies, usable=usable)[usable]) == {"train", "val", "test"}
+    with pytest.raises(DataError, match="2 studies with a text in 2 connected"):
+        assign_splits(studies, usable=pd.Series([k in (3, 9) for k in range(30)]))

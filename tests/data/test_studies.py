@@ -31,7 +31,8 @@ def test_two_tables_that_pandas_wrote_are_a_study_set(tmp_path):
     pd.DataFrame({"study_id": ["s1"], "findings": ["Clear lungs."]}).to_parquet(tmp_path / "studies.parquet")
     pd.DataFrame({"image_id": [], "study_id": [], "path": []}).to_parquet(tmp_path / "images.parquet")
     least = StudySet.load(tmp_path)
-    assert len(least) == 1 and least.notes == ["1 studies have no image"]
+    assert len(least) == 1 and least.notes[0] == "1 studies have no image"
+    assert least.restricted and "counts as restricted" in least.notes[1]
 
 
 def test_paths_stay_true_when_the_set_is_saved_elsewhere_or_moved(tmp_path):
@@ -116,9 +117,9 @@ def test_a_folder_that_is_no_study_set_is_named(tmp_path, damage):
 
 def test_info_must_be_a_dict():
     tables = (pd.DataFrame({"study_id": ["s"]}), pd.DataFrame(columns=["image_id", "study_id", "path"]))
-    with pytest.raises(DataError, match="info: must be a dict, not a list"):
+    with pytest.raises(DataError, match="info: must be names and values, not a list"):
         StudySet(*tables, info=[1])
-    with pytest.raises(DataError, match=r"here/dataset.json: must hold names and values, not a str"):
+    with pytest.raises(DataError, match=r"here/dataset.json: must be names and values, not "):
         StudySet(*tables, info="x", folder="here")
 
 

@@ -42,6 +42,8 @@ REGIONS = pd.DataFrame(
         ("edema;PNEUMONIA=0; fracture = -1", {"Edema": 1, "Pneumonia": 0, "Fracture": -1}),
         ("Nodule=", {"Nodule": None}),
         ("a=b=1", {"a=b": 1}),
+        ("Edema;edema=1;", {"Edema": 1}),
+        ('{"opacity, left|right": 1}', {"opacity, left|right": 1}),
         ('{"Edema": null, "No Finding": 0.0}', {"Edema": None, "No Finding": 0}),
         ({"Edema": True, "Rare thing": np.int64(-1)}, {"Edema": 1, "Rare thing": -1}),
     ],
@@ -51,11 +53,26 @@ def test_labels_in_every_form_are_read(value, expected):
 
 
 @pytest.mark.parametrize(
-    "value", ["Edema=yes", "Edema=2", '{"Edema": 1', '{"Edema": [1]}', 7, ["Edema"], {"Edema": 0.5}]
+    "value",
+    ["Edema=yes", "Edema=2", '{"Edema": 1', '{"Edema": [1]}', 7, ["Edema"], {"Edema": 0.5}]
+    + ["Edema,Pneumonia", "Edema|Pneumonia", "Edema:0", "0", "1.0", "nan", "=1", '["Edema"]', "Edema=1;Edema=0"]
+    + ["edema;Edema=-1", {"edema": 1, "Edema": 0}, '{"Edema": 1, "Edema": 0}', {"": 1}, {"0": 1}, "Edema=;Edema=1"]
+    + ["[" * 5000, '{"a":' * 5000, '{"Edema": 1e300}', f'{{"Edema": {"9" * 400}}}', {"Edema": 10**400}],
 )
 def test_labels_that_make_no_sense_are_refused_with_their_place(value):
     with pytest.raises(DataError, match="studies, study s7"):
         parse_labels(value, "studies, study s7")
+
+
+@pytest.mark.parametrize("value", [1e300, 2**63, -(2**63), 10**400, "1e300", "9" * 400, float("inf"), 2**53 + 2, 0.5])
+@pytest.mark.parametrize("column", ["height", "value"])
+def test_numbers_beyond_whole_ones_are_refused_with_their_row(column, value):
+    with pytest.raises(DataError, match=f"row 1: {column} is") as caught:
+        if column == "height":
+            check_images(IMAGES.assign(height=pd.Series([value, 3], dtype=object)), STUDIES)
+        else:
+            check_regions(REGIONS.assign(value=pd.Series([value], dtype=object)), IMAGES)
+    assert len(str(caught.value)) < 120
 
 
 @given(st.dictionaries(st.sampled_from(FINDINGS), st.sampled_from([1, 0, -1, None])))

@@ -40,9 +40,9 @@ def test_clusters_widen_the_interval_as_theory_says():
 
 def test_names_of_clusters_and_order_of_queries_do_not_matter():
     rng = np.random.default_rng(2)
-    hits, patients = rng.random(60), rng.integers(0, 20, 60)
+    hits, patients = rng.random(160), rng.integers(0, 60, 160)
     first = intervals.bootstrap_interval(hits, patients)
-    order = rng.permutation(60)
+    order = rng.permutation(160)
     assert intervals.bootstrap_interval(hits[order], np.array([f"p{p:02d}" for p in patients])[order]) == pytest.approx(
         first
     )
@@ -50,7 +50,7 @@ def test_names_of_clusters_and_order_of_queries_do_not_matter():
 
 def test_excluded_queries_and_columns():
     rng = np.random.default_rng(3)
-    hits, patients = rng.random((50, 3)), rng.integers(0, 30, 50)
+    hits, patients = rng.random((90, 3)), np.arange(90) // 2
     low, high = intervals.bootstrap_interval(hits, patients)
     for j in range(3):
         assert (low[j], high[j]) == pytest.approx(intervals.bootstrap_interval(hits[:, j], patients))
@@ -151,16 +151,17 @@ def test_macro_interval_resamples_patients_together():
     values, cells = np.array([1, 0, 1, 0, 1, 0.0] * 20), np.array(["A", "A", "A", "B", "B", "B"] * 20)
     low, high = intervals.macro_interval(values, cells, np.arange(120))
     assert low < intervals.macro_mean(values, cells) < high
-    assert (
-        intervals.macro_interval(values, cells, np.zeros(120)) == (intervals.macro_mean(values, cells),) * 2
-    )  # one patient: always drawn
+    assert np.isnan(intervals.macro_interval(values, cells, np.zeros(120))).all()  # one patient: too few
     rng, draws = np.random.default_rng(3), []
     for _ in range(3000):  # the definition, one draw at a time
-        picked = rng.integers(0, 40, 40)
-        rows = np.concatenate([np.flatnonzero(np.arange(120) // 3 == p) for p in picked])
+        picked = rng.integers(0, 60, 60)
+        rows = np.concatenate([np.flatnonzero(np.arange(120) // 2 == p) for p in picked])
         draws.append(intervals.macro_mean(values[rows], cells[rows]))
+    error = np.std(draws) * np.sqrt(60 / 59)
     np.testing.assert_allclose(
-        intervals.macro_interval(values, cells, np.arange(120) // 3, 3000), np.percentile(draws, [2.5, 97.5]), atol=0.02
+        intervals.macro_interval(values, cells, np.arange(120) // 2, 3000),
+        by_definition(intervals.macro_mean(values, cells), error, 60),
+        atol=0.02,
     )
     assert intervals.macro_interval(np.append(values, np.nan), np.append(cells, "C"), np.append(np.arange(120), 7)) == (
         low,
@@ -197,9 +198,9 @@ def test_one_seed_has_no_interval():
 
 def test_an_interval_of_any_statistic_equals_drawing_patients_by_hand():
     rng = np.random.default_rng(6)
-    first = rng.random(30)
-    second = first + rng.random(30)
-    patients = rng.integers(0, 9, 30)
+    first = rng.random(90)
+    second = first + rng.random(90)
+    patients = np.arange(90) % 35
 
     def spread(a, b):
         return float(np.std(b - a))
@@ -209,7 +210,112 @@ def test_an_interval_of_any_statistic_equals_drawing_patients_by_hand():
     by_hand = []
     for _ in range(80):
         weight = np.bincount(drawn.integers(0, len(names), len(names)), minlength=len(names))
-        rows = [row for row in range(30) for _ in range(weight[code[row]])]
+        rows = [row for row in range(90) for _ in range(weight[code[row]])]
         by_hand.append(spread(first[rows], second[rows]))
     found = intervals.statistic_interval(spread, first, second, clusters=patients, n=80, seed=2)
-    assert found == pytest.approx(tuple(np.percentile(by_hand, [2.5, 97.5])))
+    half = stats.t.ppf(0.975, 34) * np.std(by_hand, ddof=1) * np.sqrt(35 / 34)
+    assert found == pytest.approx((spread(first, second) - half, spread(first, second) + half))
+
+
+def by_definition(value, error, clusters):
+    """The shares p that the observed one does not surprise: |value - p| <= t sqrt(p (1 - p) / n), found by trying."""
+    n = value * (1 - value) / error**2 if 0 < value < 1 else clusters
+    shares = np.linspace(0, 1, 200_001)
+    t = stats.t.ppf(0.975, clusters - 1)
+    fits = np.abs(value - shares) <= t * np.sqrt(shares * (1 - shares) / n)
+    return shares[fits].min(), shares[fits].max()
+
+
+@pytest.mark.parametrize("value, error, clusters", [(0.1, 0.03, 50), (0.5, 0.05, 31), (0, 0, 400), (1, 0, 60)])
+def test_the_score_form_holds_the_shares_that_fit(value, error, clusters):
+    assert tuple(intervals.score_form(value, error, clusters)) == pytest.approx(
+        by_definition(value, error, clusters), abs=1e-5
+    )
+
+
+def test_single_queries_have_wilsons_interval():
+    statsmodels = pytest.importorskip("statsmodels.stats.proportion")
+    hits = np.repeat([1.0, 0.0], [120, 4880])
+    judge = statsmodels.proportion_confint(120, 5000, method="wilson")
+    assert intervals.bootstrap_interval(hits, n=4000) == pytest.approx(judge, abs=3e-4)
+
+
+def test_too_few_patients_or_hits_have_no_interval():
+    one = np.repeat([1.0, 0.0], [5, 55])
+    assert np.isnan(intervals.bootstrap_interval(one, np.zeros(60))).all(), "one patient is [.083, .083] else"
+    assert np.isnan(intervals.bootstrap_interval(np.zeros(400))).all(), "no hit is [0, 0] else"
+    rare = np.repeat([1.0, 0.0], [intervals.LEAST_HITS - 1, 1596])
+    assert np.isnan(intervals.bootstrap_interval(rare)).all()
+    enough = np.repeat([1.0, 0.0], [intervals.LEAST_HITS, 1595])
+    low, high = intervals.bootstrap_interval(enough)
+    assert 0 < low < 5 / 1600 < high
+    few = np.arange(60) % (intervals.LEAST_CLUSTERS - 1)
+    for made in (
+        intervals.bootstrap_interval(np.arange(60.0), few, statistic="median"),
+        intervals.statistic_interval(np.mean, np.arange(60.0), clusters=few, n=5),
+        intervals.macro_interval(np.ones(60), np.zeros(60), few),
+    ):
+        assert np.isnan(made).all()
+    pair = intervals.paired_bootstrap(one, np.ones(60), few)
+    assert pair.value == pytest.approx(55 / 60) and np.isnan([pair.low, pair.high, pair.p]).all()
+    nothing = intervals.paired_bootstrap(np.zeros(400), np.zeros(400))
+    assert np.isnan(nothing.low), "two models without a hit are not no worse than each other"
+
+
+def test_a_paired_difference_is_newcombes_of_gains_and_losses():
+    rng = np.random.default_rng(12)
+    first = (rng.random(400) < 0.3).astype(float)
+    second = np.where(rng.random(400) < 0.1, 1 - first, first)
+    gains = np.array([max(b - a, 0) for a, b in zip(first, second)])
+    losses = np.array([max(a - b, 0) for a, b in zip(first, second)])
+    ends = []
+    for part in (gains, losses):
+        share = part.mean()
+        ends.append(by_definition(share, np.sqrt(share * (1 - share) / 399), 400))
+    (gl, gu), (ll, lu) = ends
+    together = np.corrcoef(gains, losses)[0, 1]
+    g, lost = gains.mean(), losses.mean()
+    low = g - lost - np.sqrt((g - gl) ** 2 + (lu - lost) ** 2 - 2 * together * (g - gl) * (lu - lost))
+    high = g - lost + np.sqrt((gu - g) ** 2 + (lost - ll) ** 2 - 2 * together * (gu - g) * (lost - ll))
+    found = intervals.paired_bootstrap(first, second, n=8000)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1.5e-3)
+    assert found.discordant == np.abs(second - first).sum()
+
+
+@pytest.mark.parametrize("against", [-0.3, -0.02, 0.0, 0.05, 0.4])
+def test_p_and_interval_say_the_same(against):
+    found = intervals.paired_bootstrap(np.repeat([1.0, 0], [60, 140]), np.repeat([1.0, 0, 1.0], [55, 125, 20]))
+    p = intervals.p_of(found.value, found.low, found.high, 200, against)
+    assert (p < 0.05) == (not found.low <= against <= found.high)
+    assert intervals.p_of(found.value, found.low, found.high, 200, found.low) == pytest.approx(0.05)
+
+
+def test_holm_leaves_out_what_is_no_test():
+    found = intervals.holm([0.01, np.nan, 0.04])
+    assert found[[0, 2]] == pytest.approx([0.02, 0.04]) and np.isnan(found[1])
+
+
+def patients_and_ease(rng, patients):
+    """Patients with one to five films each, and how easy their films are."""
+    who = np.repeat(np.arange(patients), rng.integers(1, 6, patients))
+    return who, rng.normal(size=patients)[who]
+
+
+@pytest.mark.parametrize("patients, least", [(30, 0.92), (100, 0.92), (300, 0.925)])
+def test_intervals_hold_what_they_promise(patients, least):
+    """Recall and a rare paired difference, 200 worlds; percentiles cover .90 and .75 of them at 30 patients."""
+    rng = np.random.default_rng(patients)
+    held = {"recall": [], "difference": []}
+    for i in range(200):
+        who, ease = patients_and_ease(rng, patients)
+        hits = (ease + rng.normal(size=len(who)) > 1.35).astype(float)
+        truth = stats.norm.sf(1.35 / np.sqrt(2))
+        other = np.where(rng.random(len(who)) < 0.02, 1 - hits, hits)
+        low, high = intervals.bootstrap_interval(hits, who, n=200, seed=i)
+        if np.isfinite(low):
+            held["recall"].append(low <= truth <= high)
+        pair = intervals.paired_bootstrap(hits, other, who, n=200, seed=i)
+        if np.isfinite(pair.low):
+            held["difference"].append(pair.low <= 0.02 * (1 - 2 * truth) <= pair.high)
+    for name, found in held.items():
+        assert len(found) > 180 and least <= np.mean(found), (name, np.mean(found))

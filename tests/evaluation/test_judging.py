@@ -107,7 +107,7 @@ def test_confidences_by_hand():
     rng = np.random.default_rng(3)
     scores, groups = rng.normal(size=(5, 30)), rng.integers(-1, 6, 30)
     logvar = rng.normal(size=(5, 4))
-    got = judging.confidences(scores, 3.0, groups, logvar)
+    got = judging.confidences(scores, 3.0, Relevance("text", groups, groups), logvar)
     for q in range(5):
         p, best = softmax(3.0 * scores[q]), scores[q].argmax()
         ordered = np.sort(scores[q])[::-1]
@@ -126,18 +126,19 @@ def test_confidences_by_hand():
 
 
 def test_confidences_of_tiny_galleries_and_large_scores():
-    one = judging.confidences(np.array([[5.0]]), 100.0, np.array([0]))
+    one = judging.confidences(np.array([[5.0]]), 100.0, Relevance("text", np.array([0]), np.array([0])))
     assert one["max_softmax"][0] == 1 and one["margin"][0] == 0 and one["group_softmax"][0] == 1
-    wide = judging.confidences(np.array([[1e4, -1e4, 0.0]]), 100.0, np.array([0, 1, -1]))
+    three = np.array([0, 1, -1])
+    wide = judging.confidences(np.array([[1e4, -1e4, 0.0]]), 100.0, Relevance("text", three, three))
     assert np.isfinite(wide).all(axis=None)
 
 
 def test_top_candidates_are_sorted_and_ties_follow_the_given_order():
     rng = np.random.default_rng(4)
-    scores, order = rng.integers(0, 3, (40, 50)).astype(np.float32), rng.permutation(50)
-    place = np.argsort(order)
+    scores = rng.integers(0, 3, (40, 50)).astype(np.float32)
+    place = rng.permutation(50)
     for k in (1, 7, 50, 80):
-        top = judging.top_candidates(scores, order, k)
+        top = judging.top_candidates(scores, place, k)
         assert top.shape == (40, min(k, 50))
         for row, columns in zip(scores, top):
             np.testing.assert_array_equal(row[columns], np.sort(row)[::-1][:k])
@@ -168,3 +169,32 @@ def test_rankings_hold_ids_scores_and_relevance(pair):
     np.testing.assert_allclose(table["max_softmax"], softmax(12.0 * scores, axis=1).max(1), rtol=1e-4)
     again = judging.rank_direction("image-to-text", film, report, related, (1,), top=4)[1]
     pd.testing.assert_frame_equal(rankings, again)
+
+
+def test_under_fits_the_mass_is_that_of_the_scenes_the_answer_fits():
+    rng = np.random.default_rng(5)
+    fits = rng.random((20, 20)) < 0.3
+    np.fill_diagonal(fits, True)
+    frame = pd.DataFrame({"labels": [{}] * 20})
+    gallery = rng.permutation(20)
+    scores = rng.normal(size=(20, 20))
+    for direction in ("image-to-text", "text-to-image"):
+        related = relevance("fits", frame, gallery=gallery, direction=direction, fits=fits)
+        got = judging.confidences(scores, 2.0, related)["group_softmax"]
+        for q in range(20):
+            stated = softmax(2.0 * scores[q])
+            answer = gallery[scores[q].argmax()]
+            right = [fits[answer, g] if direction == "image-to-text" else fits[g, answer] for g in gallery]
+            assert got[q] == pytest.approx(stated[right].sum())
+
+
+def test_no_mass_is_stated_where_nobody_knows_whose_partner_a_candidate_is():
+    related = Relevance("fits", np.array([0, 1]), np.array([0, 1, 2]), np.ones((2, 3)))
+    assert judging.confidences(np.eye(2, 3), 1.0, related)["group_softmax"].isna().all()
+
+
+def test_candidates_are_chosen_from_few_however_large_the_gallery():
+    scores = np.random.default_rng(6).normal(size=(8, 40_000)).astype(np.float32)
+    level = judging.reached(scores, 100)
+    many = (scores >= level[:, None]).sum(1)
+    assert (many >= 100).all() and (many < 200).all()

@@ -72,7 +72,7 @@ def test_a_report_that_is_missing_or_none_is_named(tmp_path):
     with pytest.raises(DataError, match="metrics.json: there is no such file"):
         Measured.read_report(tmp_path)
     (tmp_path / "metrics.json").write_text("[1]")
-    with pytest.raises(DataError, match="metrics.json: does not hold a result"):
+    with pytest.raises(DataError, match="metrics.json: must be names and values"):
         Measured.read_report(tmp_path)
     (tmp_path / "metrics.json").write_text("{")
     with pytest.raises(DataError, match="metrics.json: not valid JSON"):

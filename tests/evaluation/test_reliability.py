@@ -154,6 +154,56 @@ def test_ece_of_a_calibrated_model_has_its_known_size():
         )
 
 
+def test_bins_hold_their_upper_edge():
+    edges = np.array([0.0, 0.1, 0.2, 0.3, 0.7, 1.0])
+    assert rel.bin_numbers(edges, 10, "width").tolist() == [0, 0, 1, 2, 6, 9]
+    assert rel.bin_numbers(np.arange(1, 9) / 10, 4, "mass").tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_a_calibration_error_is_told_with_its_reference_and_its_direction():
+    rng = np.random.default_rng(10)
+    p = rng.random(400)
+    right = (rng.random(400) < p).astype(float)
+    clusters = np.arange(400) // 2
+    told = rel.calibration_summary(right, p, clusters)
+    assert told["ece"] == rel.ece(right, p) and (told["calibrated"], told["limit"]) == rel.calibrated_ece(p)
+    assert told["gap"] == pytest.approx(rel.signed_gap(right, p)) and told["gap_low"] <= 0 <= told["gap_high"]
+    boast = rel.calibration_summary(right, p**0.3, clusters)
+    assert boast["gap_low"] > 0 and boast["ece"] > boast["limit"]
+    words = rel.calibration_words(told)
+    assert f"{told['calibrated']:.3f}" in words and f"{told['limit']:.3f}" in words
+    assert "too few" in rel.calibration_words(rel.calibration_summary(right[:9], p[:9]))
+
+
+def test_few_right_answers_have_no_interval():
+    right = np.repeat([1.0, 0.0], [4, 96])
+    sure = np.arange(100.0)
+    assert np.isnan(rel.reliability_interval(rel.auroc, right, sure, n=5)).all()
+    assert np.isnan(rel.reliability_interval(rel.auroc, 1 - right, sure, n=5)).all()
+
+
+@pytest.mark.parametrize("patients", [30, 100])
+def test_intervals_of_confidence_hold_what_they_promise(patients):
+    """AUROC and AURC, 120 worlds; percentiles cover .90 at 30 patients."""
+    rng = np.random.default_rng(patients)
+
+    def world(many):
+        who = np.repeat(np.arange(many), rng.integers(1, 6, many))
+        ease = rng.normal(size=many)[who]
+        right = (ease + rng.normal(size=len(who)) > 0.6).astype(float)
+        return who, right, 0.8 * right + 0.5 * ease + rng.normal(size=len(who))
+
+    _, right, sure = world(60_000)
+    for statistic in (rel.auroc, rel.aurc):
+        truth = statistic(right, sure)
+        held = []
+        for i in range(120):
+            who, *seen = world(patients)
+            low, high = rel.reliability_interval(statistic, *seen, who, n=100, seed=i)
+            held.append(low <= truth <= high)
+        assert np.mean(held) >= 0.89, statistic.__name__
+
+
 def plain_nll(scores, relevant, t):
     scaled = scores / t
     return -np.mean([logsumexp(row[r]) - logsumexp(row) for row, r in zip(scaled, relevant) if r.any()])

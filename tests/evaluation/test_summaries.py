@@ -24,8 +24,9 @@ def test_numbers_are_means_over_queries_that_were_asked():
 
 
 def test_rsum_adds_both_directions_in_percent():
-    tables = {"image-to-text": table([1.0, 0.0], [1.0, 2.0]), "text-to-image": table([1.0, 1.0], [1.0, 1.0])}
-    clusters = {name: np.array([0, 1]) for name in tables}
+    half = table([1.0, 0.0] * 20, [1.0, 2.0] * 20)
+    tables = {"image-to-text": half, "text-to-image": table([1.0, 1.0] * 20, [1.0, 1.0] * 20)}
+    clusters = {name: np.arange(40) for name in tables}
     found = summarise(tables, clusters, dict.fromkeys(tables, 2), draws=50)
     assert found["both"]["RSUM@1"]["value"] == 150 and found["both"]["RSUM@1"]["chance"] == pytest.approx(20)
     assert found["both"]["RSUM@1"]["low"] >= 100 and found["both"]["RSUM@1"]["high"] <= 200

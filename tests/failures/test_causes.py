@@ -23,6 +23,7 @@ from medret_nb.failures.causes import (
 )
 from medret_nb.failures.relations import RELATIONS, WEIGHTS, Mismatch, Said, Thing, relate, said_by, shown_by
 from medret_nb.phantom.assertions import Assertion
+from medret_nb.phantom.records import has_scenes, read_truth, write_scenes
 from medret_nb.phantom.truth_tables import load_truth
 from medret_nb.retrieval.points import Embeddings
 
@@ -46,17 +47,17 @@ def points(studies, seed=0, noise=1.0):
     films = choose_image(studies.images).set_index("study_id").loc[list(names), "image_id"].to_numpy(object)
     meta = {"similarity": "cosine", "split": "all", "policy": "both"}
     near = mu + noise * rng.normal(size=mu.shape).astype(np.float32)
-    return (
-        Embeddings(films, names, near, None, meta | {"modality": "image"}),
-        Embeddings(names, names, mu, None, meta | {"modality": "text"}),
-    )
+    return {
+        "image": Embeddings(films, names, near, None, meta | {"modality": "image"}),
+        "text": Embeddings(names, names, mu, None, meta | {"modality": "text"}),
+    }
 
 
 @pytest.fixture(scope="module")
 def explained(small_phantom):
     told = [bool(text.strip()) for text in section_text(small_phantom, "both")]
     part = small_phantom.select(small_phantom.studies["study_id"].to_numpy(object)[told])
-    results = evaluate(*points(part), part, "text", draws=20, verbose=False)
+    results = evaluate(points(part), part, "text", draws=20, verbose=False)
     return part, results, explain(results, part, k=5)
 
 
@@ -98,9 +99,9 @@ def test_what_fits_does_not_fail_where_fitting_is_asked_for(small_phantom, polic
     "The protocol and the relations judge the same text: under `fits-closed` no failure is named `fits`."
     from medret_nb.cli.summary import measure_points
 
-    image, text = points(small_phantom)
-    text.meta["policy"] = policy
-    results = measure_points({"image": image, "text": text}, small_phantom, "fits-closed", verbose=False)
+    pair = points(small_phantom)
+    pair["text"].meta["policy"] = policy
+    results = measure_points(pair, small_phantom, "fits-closed", verbose=False)
     failures = explain(results, small_phantom).failures
     assert len(failures) > 10 and not (failures["by_truth"] == "fits").any()
 
@@ -185,3 +186,21 @@ def test_circumstances_of_texts():
     cases = cases_of(StudySet(table, images), "findings", rare=0.5)
     assert set(cases["a"].facts) == {"poor film", "LATERAL only", "text about priors", "rare finding"}
     assert cases["b"].facts == ("vague report",)
+
+
+def test_a_small_gallery_has_no_hubs(explained):
+    part, results, _ = explained
+    many = len(results.queries) // 2
+    why = explain(results, part, k=many // 2)
+    assert len(why.hubs) == 0 and all(np.isnan(value) for value in why.skewness.values())
+    assert "no hubs in so small a gallery" in str(why)
+    assert not why.failures["circumstances"].str.contains("hub").any()
+
+
+def test_films_drawn_for_reports_have_scenes_and_no_truth(explained, small_phantom, tmp_path):
+    part, results, _ = explained
+    scenes = StudySet(part.studies, part.images).save(tmp_path)
+    write_scenes(read_truth("scenes", small_phantom.folder), tmp_path)
+    assert has_scenes(tmp_path)
+    told = explain(results, scenes)
+    assert not told.phantom and len(told.failures)

@@ -122,3 +122,11 @@ def test_neighbours_mark_hits_in_words_and_colour():
     assert [to_hex(t.get_color()).upper() for t in titles] == [F.COLOURS[c] for c in ("green", "vermillion", "green")]
     with pytest.raises(ValueError, match="candidates"):
         F.neighbours_figure("a query")
+
+
+def test_bars_of_the_same_categories_share_a_scale_and_others_do_not():
+    "Two panels side by side are compared by the length of their bars."
+    alike = F.bars_figure({"a": {"x": 10, "y": 2}, "b": {"x": 100, "y": 1}})
+    assert len({ax.get_xlim() for ax in alike.axes}) == 1
+    other = F.bars_figure({"a": {"x": 10, "y": 2}, "b": {"z": 100}})
+    assert len({ax.get_xlim() for ax in other.axes}) == 2

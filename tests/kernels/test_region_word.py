@@ -16,10 +16,11 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
 
 
-def one_score(items, words, tau_1, tau_2):
+def one_score(items, words, tau_1, tau_2, shares):
     "The equation of `attended_scores` for one film (R, D) and one text (W, D), word by word."
     share = [[(v @ w).item() for w in words] for v in items]
-    share = [[math.exp(x) / math.fsum(map(math.exp, row)) for x in row] for row in share]
+    if shares:
+        share = [[math.exp(x) / math.fsum(map(math.exp, row)) for x in row] for row in share]
     total = 0.0
     for t, word in enumerate(words):
         weights = [math.exp(tau_1 * row[t]) for row in share]
@@ -28,8 +29,11 @@ def one_score(items, words, tau_1, tau_2):
     return math.log(total)
 
 
-def scores_loop(items, texts, present, tau_1=4.0, tau_2=5.0):
-    rows = [[one_score(v, w[p], tau_1, tau_2) if p.any() else -tau_2 for w, p in zip(texts, present)] for v in items]
+def scores_loop(items, texts, present, tau_1=4.0, tau_2=5.0, shares=True):
+    rows = []
+    for v in items:
+        found = zip(texts, present, strict=True)
+        rows.append([one_score(v, w[p], tau_1, tau_2, shares) if p.any() else -tau_2 for w, p in found])
     return torch.tensor(rows, dtype=torch.double)
 
 
@@ -47,26 +51,34 @@ def some_words(c, w, d, seed, shortest=0):
     r=st.integers(1, 5),
     w=st.integers(1, 5),
     tau_2=st.sampled_from([1.0, 5.0]),
+    shares=st.booleans(),
     seed=st.integers(0, 10**6),
 )
-def test_scores_equal_the_loop(b, c, r, w, tau_2, seed):
+def test_scores_equal_the_loop(b, c, r, w, tau_2, shares, seed):
     items, (texts, present) = normal(b, r, 4, seed=seed), some_words(c, w, 4, seed + 1)
-    found = attended_scores(items, texts, present, 3.0, tau_2)
-    torch.testing.assert_close(found, scores_loop(items, texts, present, 3.0, tau_2), rtol=1e-6, atol=1e-6)
+    found = attended_scores(items, texts, present, 3.0, tau_2, shares=shares)
+    wanted = scores_loop(items, texts, present, 3.0, tau_2, shares)
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
 
 
-def test_blocks_of_two_give_the_same_scores_and_gradients(monkeypatch):
+@pytest.mark.parametrize("shares", [True, False])
+def test_blocks_of_two_give_the_same_scores_and_gradients(monkeypatch, shares):
     items, (texts, present) = normal(5, 7, 6, seed=1), some_words(4, 6, 6, 2, shortest=1)
-    leaves = [items.requires_grad_(), texts.requires_grad_()]
-    whole = attended_scores(*leaves, present, 4.0, 5.0)
+    taus = [torch.tensor(tau, dtype=torch.double, requires_grad=True) for tau in (4.0, 5.0)]
+    leaves = [items.requires_grad_(), texts.requires_grad_(), *taus]
+
+    def score(v, w, first, second):
+        return attended_scores(v, w, present, first, second, shares=shares)
+
+    whole = score(*leaves)
     gradients = torch.autograd.grad(whole.square().sum(), leaves)
     monkeypatch.setattr(
         region_word, "_item_blocks", lambda items, count: [slice(i, i + 2) for i in range(0, len(items), 2)]
     )
-    blocks = attended_scores(*leaves, present, 4.0, 5.0)
+    blocks = score(*leaves)
     torch.testing.assert_close(blocks, whole)
     torch.testing.assert_close(torch.autograd.grad(blocks.square().sum(), leaves), gradients)
-    assert torch.autograd.gradcheck(lambda v, w: attended_scores(v, w, present, 4.0, 5.0), leaves)
+    assert torch.autograd.gradcheck(score, leaves)
 
 
 def test_channels_first_features_give_the_same_gradient():

@@ -310,3 +310,12 @@ def test_a_batch_of_32768_needs_less_than_a_gigabyte():
     extra = int(done.stdout)
     print(f"{extra / 1e6:.0f} MB")
     assert extra < 1e9
+
+
+def test_of_two_halves_of_a_mixed_film_its_own_report_is_the_true_one():
+    "A share of exactly one half: both reports are as true, and the pair on the diagonal is the reference."
+    logits = torch.tensor([[0.0, 0.5, 1.0], [1.0, 0.5, 0.0], [0.0, 0.5, 1.0]])
+    mixed = torch.tensor([[0.5, 0.0, 0.5], [0.0, 1.0, 0.0], [0.5, 0.0, 0.5]])
+    found = pseudo_targets(logits, mixed)
+    assert found[0].tolist() == [0.5, 0.5, 0.5]  # all reach the own report's 0; the partner's 1 only itself would
+    assert found[2].tolist() == [0.5, 0.0, 0.5]

@@ -1,5 +1,6 @@
 "Pooling, attention, all-pairs scores and the loss at one place against loops, finite differences, the meta device."
 
+import itertools
 import math
 
 import pytest
@@ -15,6 +16,10 @@ from medret_nb.losses.region_word import (
     location_contrast,
     pool_boxes,
     region_word_scores,
+    sentence_walk,
+    times_even,
+    walk_loss,
+    word_attention,
 )
 
 
@@ -22,7 +27,7 @@ def normal(*shape, seed=0, dtype=torch.double):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def score_loop(items, texts, item_mask, mask, attention=4.0, pool=5.0):
+def score_loop(items, texts, item_mask, mask, attention=4.0, pool=5.0, shares=True):
     "One film and one text at a time, without padding, the context vectors made."
     out = torch.full((len(items), len(texts)), -pool, dtype=items.dtype)
     for i in range(len(items)):
@@ -33,7 +38,8 @@ def score_loop(items, texts, item_mask, mask, attention=4.0, pool=5.0):
             if not len(v):
                 out[i, j] = math.log(len(w))
                 continue  # cosine 0 for every word
-            alpha = ((attention * (v @ w.T).softmax(1)).softmax(0)).T  # (W, R)
+            inner = (v @ w.T).softmax(1) if shares else v @ w.T
+            alpha = ((attention * inner).softmax(0)).T  # (W, R)
             out[i, j] = (pool * F.cosine_similarity(alpha @ v, w, dim=1)).exp().sum().log()
     return out
 
@@ -50,15 +56,18 @@ def lengths_mask(n, longest, seed, shortest=0):
     r=st.integers(1, 6),
     w=st.integers(1, 6),
     d=st.integers(1, 7),
+    shares=st.booleans(),
     seed=st.integers(0, 10**6),
 )
-def test_scores_equal_the_loop_both_ways(b, c, r, w, d, seed):
+def test_scores_equal_the_loop_both_ways(b, c, r, w, d, shares, seed):
     regions, words = normal(b, r, d, seed=seed), normal(c, w, d, seed=seed + 1)
     mask, region_mask = lengths_mask(c, w, seed), lengths_mask(b, r, seed + 1)
-    ours = region_word_scores(regions, words, mask, region_mask)
-    torch.testing.assert_close(ours, score_loop(regions, words, region_mask, mask), rtol=1e-6, atol=1e-6)
-    back = region_word_scores(regions, words, mask, region_mask, look="regions")
-    torch.testing.assert_close(back, score_loop(words, regions, mask, region_mask).T, rtol=1e-6, atol=1e-6)
+    ours = region_word_scores(regions, words, mask, region_mask, shares=shares)
+    wanted = score_loop(regions, words, region_mask, mask, shares=shares)
+    torch.testing.assert_close(ours, wanted, rtol=1e-6, atol=1e-6)
+    back = region_word_scores(regions, words, mask, region_mask, look="regions", shares=shares)
+    wanted = score_loop(words, regions, mask, region_mask, shares=shares).T
+    torch.testing.assert_close(back, wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_gradients_equal_those_of_the_loop():
@@ -70,6 +79,150 @@ def test_gradients_equal_those_of_the_loop():
     ours = torch.autograd.grad(region_word_scores(regions, words, mask, present).square().sum(), leaves)
     for x, y in zip(ours, plain):
         torch.testing.assert_close(x, y)
+
+
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("look", ["words", "regions"])
+def test_temperatures_get_the_gradients_of_the_loop(shares, look):
+    regions, words, mask = normal(3, 4, 5, seed=1), normal(2, 6, 5, seed=2), lengths_mask(2, 6, 3, shortest=1)
+    seen = lengths_mask(3, 4, 5, shortest=1)
+    taus = [torch.tensor(tau, dtype=torch.double, requires_grad=True) for tau in (3.0, 2.0)]
+    leaves = [regions.requires_grad_(), words.requires_grad_(), *taus]
+
+    def score(v, w, first, second):
+        return region_word_scores(v, w, mask, seen, look, first, second, shares)
+
+    assert torch.autograd.gradcheck(score, leaves)
+    assert torch.equal(score(*leaves), region_word_scores(regions, words, mask, seen, look, 3.0, 2.0, shares))
+
+
+def test_sharp_attention_neither_overflows_nor_loses_the_present():
+    "Temperatures of a thousandth, cosines of -1, a missing region whose zero vector would be the largest."
+    regions, words = torch.eye(3)[None, :2].clone(), -torch.eye(3)[None, :1]
+    regions[0, 1] = -regions[0, 0]
+    only = torch.tensor([[True, False]])
+    word = torch.ones(1, 1, dtype=torch.bool)
+    for present, cosine in ((only, -1.0), (torch.ones_like(only), 1.0)):
+        score = region_word_scores(regions, words, word, present, "words", 1000.0, 5.0, shares=False)
+        assert score.item() == pytest.approx(5 * cosine, abs=1e-4)
+
+
+def attention_loop(v, w, tau, shares):
+    "One film and its report, number by number: weights (R, W)."
+    inner = [[float(a @ b) for b in w] for a in v]
+    if shares:
+        inner = [[math.exp(x) / math.fsum(map(math.exp, row)) for x in row] for row in inner]
+    raised = [[math.exp(tau * x) for x in row] for row in inner]
+    sums = [math.fsum(row[t] for row in raised) for t in range(len(w))]
+    return [[row[t] / sums[t] for t in range(len(w))] for row in raised]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    r=st.integers(1, 5), w=st.integers(1, 5), shares=st.booleans(), tau=st.sampled_from([1.0, 8.0]), seed=st.integers(0)
+)
+def test_word_attention_equals_the_loop(r, w, shares, tau, seed):
+    seed = seed % 10**6
+    regions, words = normal(3, r, 4, seed=seed), normal(3, w, 4, seed=seed + 1)
+    mask, seen = lengths_mask(3, w, seed), lengths_mask(3, r, seed + 1)
+    spoilt = words.masked_fill(~mask[..., None], torch.nan)
+    found = word_attention(regions.masked_fill(~seen[..., None], torch.nan), spoilt, mask, seen, tau, shares)
+    for b in range(3):
+        wanted = torch.zeros(r, w, dtype=torch.double)
+        if seen[b].any() and mask[b].any():
+            part = attention_loop(regions[b][seen[b]], words[b][mask[b]], tau, shares)
+            wanted[: seen[b].sum(), : mask[b].sum()] = torch.tensor(part, dtype=torch.double)
+        torch.testing.assert_close(found[b], wanted, rtol=1e-6, atol=1e-9)
+
+
+def test_a_planted_alignment_is_seen_without_the_first_softmax_alone():
+    "Ten regions, thirty words, one of which is its region's own vector: .120 by GLoRIA's form, even is .1."
+    regions, words = torch.eye(11)[:10][None], torch.eye(11)[[4] + [10] * 29][None]
+    mask = torch.ones(1, 30, dtype=torch.bool)
+    assert word_attention(regions, words, mask)[0, 4, 0].item() == pytest.approx(0.1204, abs=2e-4)
+    direct = word_attention(regions, words, mask, attention_scale=10.0, shares=False)
+    assert direct[0, 4, 0].item() == pytest.approx(math.exp(10) / (math.exp(10) + 9), rel=1e-5)
+    torch.testing.assert_close(direct[0, :, 1:], torch.full((10, 29), 0.1))
+
+
+def test_even_looks_count_once_perfect_ones_as_often_as_there_are_regions():
+    own = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 1, 1, 1]]).bool()
+    there = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 1]]).bool()
+    even = there / there.sum(1, keepdim=True)
+    found = times_even(even, own, there)
+    assert found[[0, 1, 3]].tolist() == pytest.approx([1, 1, 1]) and found[2].isnan()
+    perfect = (own & there) / own.sum(1, keepdim=True)
+    assert times_even(perfect, own, there)[[0, 1, 3]].tolist() == pytest.approx([2, 3, 1])
+    assert times_even(1.0 * ~own * there / 2, own, there)[[0, 1, 3]].tolist() == [0, 0, 0]
+
+
+def walk_by_steps(v, w, sentence, tau):
+    "P (R, R) of one film and its report, whose words (W, D) belong to sentences (W,), step by step."
+    inner = [[tau * float(a @ b) for b in w] for a in v]
+    out = torch.zeros(len(v), len(v), dtype=torch.double)
+    parts = [[t for t in range(len(w)) if sentence[t] == s] for s in sorted(set(sentence) - {-1})]
+    for m in range(len(v)):
+        pull = [math.exp(sum(inner[m][t] for t in part) / len(part)) for part in parts]
+        for n in range(len(v)):
+            for part, strength in zip(parts, pull, strict=True):
+                heed = [math.exp(inner[n][t]) / math.fsum(math.exp(row[t]) for row in inner) for t in part]
+                out[m, n] += strength / math.fsum(pull) * sum(heed) / len(part)
+    return out
+
+
+def some_sentences(n, longest, seed):
+    "Sentence numbers (n, longest) of texts of different lengths, -1 at the edges and after the end."
+    generator = torch.Generator().manual_seed(seed)
+    ends = torch.rand(n, longest, generator=generator) < 0.4
+    numbers = ends.long().cumsum(1) - ends.long()
+    numbers[:, 0] = -1
+    return numbers.masked_fill(~lengths_mask(n, longest, seed), -1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(r=st.integers(1, 5), w=st.integers(1, 7), seed=st.integers(0, 10**6))
+def test_the_walk_and_its_loss_equal_the_loop(r, w, seed):
+    regions, words = normal(3, r, 4, seed=seed), normal(3, w, 4, seed=seed + 1)
+    sentence, seen = some_sentences(3, w, seed), lengths_mask(3, r, seed + 1)
+    wanted = torch.rand(3, r, r, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+    wanted = wanted * (wanted > 0.5) * (seen[:, :, None] & seen[:, None])
+    spoilt = words.masked_fill(sentence[..., None] < 0, torch.nan)
+    found = sentence_walk(regions.masked_fill(~seen[..., None], torch.nan), spoilt, sentence, seen, 2.0)
+    costs = []
+    for b in range(3):
+        chances = torch.zeros(r, r, dtype=torch.double)
+        k = int(seen[b].sum())
+        chances[:k, :k] = walk_by_steps(regions[b][seen[b]], words[b], sentence[b].tolist(), 2.0)
+        torch.testing.assert_close(found[b], chances, rtol=1e-6, atol=1e-9)
+        if (sentence[b] >= 0).any():
+            torch.testing.assert_close(found[b, :k].sum(1), torch.ones(k, dtype=torch.double))
+        for m in range(k):
+            share = wanted[b, m] / wanted[b, m].sum()
+            if wanted[b, m].sum() > 0:
+                costs.append(-sum(share[n].item() * math.log(max(chances[m, n], 1e-6)) for n in range(r)))
+    assert walk_loss(found, wanted).item() == pytest.approx(sum(costs) / max(len(costs), 1), rel=1e-6, abs=1e-9)
+
+
+def test_a_planted_report_leads_back_to_where_it_is_said():
+    "Three regions, each the subject of one sentence of two words: at a high temperature every walk returns."
+    regions = torch.eye(3)[None]
+    words, sentence = torch.eye(3)[[0, 0, 1, 1, 2, 2]][None], torch.tensor([[0, 0, 1, 1, 2, 2]])
+    walk = sentence_walk(regions, words, sentence, scale=50.0)
+    torch.testing.assert_close(walk, torch.eye(3)[None])
+    assert walk_loss(walk, torch.eye(3)[None]) == 0
+    shared = torch.zeros(1, 6, dtype=torch.long)  # one sentence about all: it leads anywhere
+    torch.testing.assert_close(sentence_walk(regions, words, shared, scale=50.0), torch.full((1, 3, 3), 1 / 3))
+
+
+def test_the_walk_has_gradients_everywhere_and_none_in_padding():
+    regions, words, sentence = normal(2, 3, 4), normal(2, 6, 4, seed=1), some_sentences(2, 6, 2)
+    scale = torch.tensor(3.0, dtype=torch.double, requires_grad=True)
+    leaves = [regions.requires_grad_(), words.requires_grad_(), scale]
+    wanted = torch.eye(3, dtype=torch.double).expand(2, 3, 3)
+    assert torch.autograd.gradcheck(lambda v, w, s: walk_loss(sentence_walk(v, w, sentence, None, s), wanted), leaves)
+    walk_loss(sentence_walk(regions, words, sentence, None, 500.0 * scale), wanted).backward()
+    assert all(torch.isfinite(leaf.grad).all() for leaf in leaves) and words.grad[sentence < 0].abs().sum() == 0
+    assert walk_loss(sentence_walk(regions, words, sentence), torch.zeros(2, 3, 3, dtype=torch.double)) == 0
 
 
 def score_loop_graph(regions, words, mask):
@@ -232,10 +385,14 @@ def test_everything_runs_on_the_meta_device():
         return torch.ones(*shape, dtype=dtype, device="meta")
 
     regions, words = meta(2, 5, 4).requires_grad_(), meta(3, 6, 4).requires_grad_()
-    for look in ("words", "regions"):
-        scores = region_word_scores(regions, words, meta(3, 6, dtype=torch.bool), meta(2, 5, dtype=torch.bool), look)
+    told, seen = meta(3, 6, dtype=torch.bool), meta(2, 5, dtype=torch.bool)
+    for look, shares in itertools.product(("words", "regions"), (True, False)):
+        scores = region_word_scores(regions, words, told, seen, look, torch.ones((), device="meta"), 5.0, shares)
         assert scores.shape == (2, 3)
         scores.sum().backward()
+    assert word_attention(regions, words[:2], told[:2], seen).shape == (2, 5, 6)
+    numbers = meta(2, 6, dtype=torch.long)
+    walk_loss(sentence_walk(regions, words[:2], numbers, seen), meta(2, 5, 5)).backward()
     assert pool_boxes(meta(2, 4, 4, 3), meta(2, 5, 4)).shape == (2, 5, 3)
     assert attend(meta(2, 3, 4), meta(2, 6, 4), meta(2, 6, dtype=torch.bool))[0].shape == (2, 3, 4)
     targets = graded_targets(meta(2, 5, 3), meta(2, 5, dtype=torch.bool))

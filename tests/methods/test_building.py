@@ -5,6 +5,7 @@ import torch
 
 from medret_nb.data.files import DataError
 from medret_nb.data.tokens import train_tokenizer
+from medret_nb.methods.backbones import backbone_from_config, load_backbone
 from medret_nb.methods.building import (
     backbone_settings,
     check_positions,
@@ -13,7 +14,6 @@ from medret_nb.methods.building import (
     new_word_vectors,
     tokenizer_of,
 )
-from medret_nb.methods.encoders import backbone_from_config, load_backbone
 
 
 def test_the_tiny_pair_comes_with_its_tokenizer():

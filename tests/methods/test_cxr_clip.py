@@ -167,3 +167,27 @@ def test_an_agreement_is_its_formula():
 
     expected = (one_way(a, b, true) + one_way(b, a, true.T)) / 2
     assert agreement(a, b, 7.0, true).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("views, sections", [(1, 1), (1, 2), (2, 1), (2, 2)])
+def test_views_and_sections_are_switches(small_phantom, views, sections):
+    "Batches, terms, what is embedded: one film or one text takes its term away, the mean is over what is there."
+    method, batch = made(small_phantom, CXRCLIPConfig(views=views, sections=sections, group_texts=False))
+    assert batch.pixels.shape[1] == views and batch.tokens.shape[1] == sections
+    terms = method(batch)
+    wanted = {"mvs"} | ({"icl"} if views == 2 else set()) | ({"tcl"} if sections == 2 else set())
+    assert set(terms) == wanted
+    films = [method.encode_image(batch.pixels[:, v]).mu for v in range(views)]
+    texts = [method.encode_text(batch.tokens[:, s], batch.mask[:, s]).mu for s in range(sections)]
+    pairs = [agreement(film, text, method.logit_scale, torch.eye(12)) for film in films for text in texts]
+    assert terms["mvs"].item() == pytest.approx(torch.stack(pairs).mean().item(), abs=1e-5)
+    assert method.config.inference_policy == ("findings" if sections == 2 else "both")
+
+
+def test_one_text_per_study_counts_as_true_where_it_is_equal(small_phantom):
+    method, batch = made(small_phantom, CXRCLIPConfig(views=1, sections=1))
+    plain, _ = made(small_phantom, CXRCLIPConfig(views=1, sections=1, group_texts=False))
+    batch.section_group[:, 0] = torch.arange(12)
+    assert torch.allclose(method(batch)["mvs"], plain(batch)["mvs"])
+    batch.section_group[:4] = 0
+    assert not torch.allclose(method(batch)["mvs"], plain(batch)["mvs"])

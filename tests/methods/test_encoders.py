@@ -21,20 +21,18 @@ from transformers import (
 )
 
 from medret_nb.data.files import DataError
+from medret_nb.methods.backbones import backbone_from_config, load_backbone, quiet_transformers
 from medret_nb.methods.encoders import (
     ImageEncoder,
     TextEncoder,
-    backbone_from_config,
     drop_tokens,
-    feature_width,
     last_piece,
-    load_backbone,
     position_options,
-    quiet_transformers,
     token_grid,
     token_pixels,
     vit_layers,
 )
+from medret_nb.methods.families import feature_width
 
 SMALL = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
 

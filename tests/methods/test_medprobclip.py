@@ -15,7 +15,7 @@ from medret_nb.methods.medprobclip import (
     pair_loss,
     split_cloud,
     start_shift,
-    two_clouds,
+    study_clouds,
 )
 from medret_nb.methods.method import Embedding
 from medret_nb.methods.towers import study_targets
@@ -274,7 +274,39 @@ def test_two_equal_clouds_start_at_the_logit_that_was_asked_for(distance):
     assert start_shift(MedProbCLIPConfig(distance=distance, init_shift=2.0)) == 2.0
 
 
-def test_a_study_has_two_clouds_per_side():
-    encoded = {"text_mu": torch.randn(3, 2, 4), "text_logvar": torch.randn(3, 2, 4)}
-    for v, (mu, logvar) in enumerate(two_clouds(encoded, "text")):
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_study_has_a_cloud_for_each_text(count):
+    encoded = {"text_mu": torch.randn(3, count, 4), "text_logvar": torch.randn(3, count, 4)}
+    clouds = study_clouds(encoded, "text")
+    assert len(clouds) == count
+    for v, (mu, logvar) in enumerate(clouds):
         assert torch.equal(mu, encoded["text_mu"][:, v]) and torch.equal(logvar, encoded["text_logvar"][:, v])
+
+
+@pytest.mark.parametrize("views, sections", [(1, 1), (1, 2), (2, 1)])
+def test_views_and_sections_are_switches(small_phantom, views, sections):
+    "One film or one text takes its term away, and the mean is over what is there."
+    method, batch = made(small_phantom, MedProbCLIPConfig(views=views, sections=sections, group_texts=False))
+    terms = method(batch)
+    assert set(terms) == {"pairs", "vib"} | ({"films"} if views == 2 else set()) | (
+        {"texts"} if sections == 2 else set()
+    )
+    films = [method.encode_image(batch.pixels[:, v]).cloud for v in range(views)]
+    texts = [method.encode_text(batch.tokens[:, s], batch.mask[:, s]).cloud for s in range(sections)]
+    costs = [
+        pair_loss(cloud_scores(film, text), torch.eye(12), method.logit_scale, method.shift, "softmax")
+        for film in films
+        for text in texts
+    ]
+    assert terms["pairs"].item() == pytest.approx(torch.stack(costs).mean().item(), abs=1e-4)
+
+
+def test_the_text_is_pooled_as_released_by_a_setting(small_phantom):
+    "The released code takes the first token, of a BERT trained for it; the setting does, too."
+    mean, batch = made(small_phantom)
+    first, _ = made(small_phantom, MedProbCLIPConfig(text_pool="first"))
+    tokens = batch.tokens[:, 0], batch.mask[:, 0]
+    with torch.no_grad():
+        pooled, words = first.text_encoder(*tokens)
+        assert torch.allclose(pooled, words[:, 0], atol=1e-6)
+        assert not torch.allclose(mean.encode_text(*tokens).mu, first.encode_text(*tokens).mu, atol=1e-3)

@@ -2,14 +2,19 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from medret_nb.data.files import DataError, read_json, write_json
+from medret_nb.data.reports import section_text
 from medret_nb.data.tokens import train_tokenizer
 from medret_nb.methods.clip import CLIP, CLIPConfig
-from medret_nb.methods.method import Embedding, Method, MethodConfig, widened
+from medret_nb.methods.cxr_clip import CXRCLIP, CXRCLIPConfig
+from medret_nb.methods.method import Embedding, Method, MethodConfig, policy_of_inference, widened
 from medret_nb.methods.table import METHODS, load_method
+from medret_nb.retrieval.embeddings import embed, embed_texts
+from medret_nb.training.loop import validate
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +142,37 @@ def test_a_method_without_functions_says_which():
     for function, given in (("encode_image", (None,)), ("encode_text", (None, None)), ("encode_batch", (None,))):
         with pytest.raises(TypeError, match=f"clip: {function} is not defined"):
             getattr(Method, function)(method, *given)
+
+
+@pytest.mark.parametrize(
+    "settings, sections, wanted",
+    [
+        ({}, 1, "both"),
+        ({"policy": "impression"}, 1, "impression"),
+        ({}, 2, "findings"),
+        ({"policy": "impression"}, 2, "findings"),
+        ({"inference_policy": "both"}, 2, "both"),
+    ],
+)
+def test_what_is_embedded_is_by_default_what_the_method_trains_on(settings, sections, wanted):
+    assert policy_of_inference(MethodConfig(**settings), sections) == wanted
+
+
+def test_the_policy_of_inference_is_a_setting_of_its_own(small_phantom, tmp_path):
+    "Saved with the method, used by `embed` and by the epochs' choice; films are not embedded again for it."
+    cxr = CXRCLIP.create(CXRCLIPConfig(dim=8), seed=0)
+    assert cxr.config.policy == "both" and cxr.config.inference_policy == "findings"
+    cxr.save_pretrained(tmp_path)
+    methods = {"findings": load_method(tmp_path), "impression": load_method(tmp_path, "impression")}
+    found = {p: embed(m, small_phantom, "test", progress=False) for p, m in methods.items()}
+    assert {p: f["text"].meta["policy"] for p, f in found.items()} == {p: p for p in methods}
+    texts = dict(zip(small_phantom.studies["study_id"], section_text(small_phantom, "findings"), strict=True))
+    said = embed_texts(methods["findings"], [texts[study] for study in found["findings"]["text"].study_ids])
+    np.testing.assert_allclose(said.mu, found["findings"]["text"].mu, atol=1e-5)
+    films = [f["image"].meta["fingerprint"] for f in found.values()]
+    marks = [f["text"].meta["fingerprint"] for f in found.values()]
+    assert films[0] == films[1] and marks[0] != marks[1]
+    validations = [validate(method, small_phantom, "train") for method in methods.values()]
+    assert validations[0] != validations[1]
+    with pytest.raises(DataError, match="inference_policy: 'all' is none of trained, findings"):
+        load_method(tmp_path, "all")

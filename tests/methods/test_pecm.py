@@ -13,6 +13,7 @@ from medret_nb.losses.contrastive import info_nce
 from medret_nb.methods.clip import CLIP
 from medret_nb.methods.method import Embedding
 from medret_nb.methods.pecm import (
+    LEVEL_CHOICES,
     PECM,
     PECMConfig,
     Prototypes,
@@ -26,7 +27,7 @@ from medret_nb.methods.pecm import (
     level_spread,
     listed_scores,
     once_each,
-    sentence_numbers,
+    pair_doubt,
     text_levels,
     vector_parts,
 )
@@ -337,18 +338,6 @@ def unit(*shape):
     return F.normalize(torch.randn(*shape), dim=-1)
 
 
-def test_sentences_are_numbered_by_the_full_stops_before():
-    torch.manual_seed(0)
-    tokens = torch.randint(4, 9, (5, 12))
-    tokens[:, 0], tokens[:, 9] = 2, 3
-    mask = torch.arange(12).expand(5, 12) < 10
-    found = sentence_numbers(tokens, mask, 7, (2, 3))
-    for b in range(5):
-        for t in range(12):
-            before = sum(token == 7 for token in tokens[b, :t].tolist())
-            assert found[b, t] == (before if 0 < t < 9 else -1)
-
-
 def test_prototypes_gather_what_answers_to_their_question():
     torch.manual_seed(0)
     asking = Prototypes(5, (3, 1), 4)
@@ -450,3 +439,53 @@ def test_listed_scores_are_inner_products_of_the_listed():
     for q in range(3):
         for m in range(2):
             assert found[q, m].item() == pytest.approx((queries[q] @ gallery[listed[q, m]]).item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("levels", LEVEL_CHOICES)
+def test_levels_are_a_switch(small_phantom, levels):
+    "What is not asked has no prototypes, no weight and no map; the score holds the rest."
+    method, batch, maker = made(small_phantom, levels=levels)
+    names = levels.split("+")
+    assert method.counts == tuple({"fine": 8, "coarse": 4, "whole": 1}[name] for name in names)
+    terms = method(batch)
+    assert (terms["diversity"] > 0) == (levels != "whole")
+    method.finish(maker.epoch(0, 16))
+    images, texts = both(method, batch)
+    assert images.mu.shape[1] == method.config.dim + method.config.prototype_dim * sum(method.counts) + 2
+    assert {"fine", "coarse"} & set(images.local) == set(names) - {"whole"} == {"fine", "coarse"} & set(texts.local)
+    second, _ = method.rerank(images, texts, method.shortlist(images, texts, 5))
+    assert torch.allclose(second, method.score(images, texts).gather(1, method.shortlist(images, texts, 5)), atol=1e-3)
+
+
+def test_weighting_is_a_switch(small_phantom):
+    "Against a bank, by the pair itself in the second ranking, or not at all."
+    plain, batch, maker = made(small_phantom, weighting="none")
+    assert "confidence" not in plain(batch)
+    plain.finish(maker.epoch(0, 16))
+    images, texts = both(plain, batch)
+    assert plain.bank_count == 0 and (plain.parts(images)[2] - 1).abs().max() < 1e-5
+    pair, _, _ = made(small_phantom, weighting="pair")
+    z_v, p_v, _ = pair.parts(images)
+    z_t, p_t, _ = pair.parts(texts)
+    shortlist = pair.shortlist(images, texts, 5)
+    scores, sure = pair.rerank(images, texts, shortlist)
+    for i in range(3):
+        expected = []
+        for j in shortlist[i].tolist():
+            similarity = (p_v[i] @ p_t[j]).item()
+            expected.append(((z_v[i] @ z_t[j]).item() + (1 + similarity) / 2 * similarity) / 2)
+        assert scores[i].tolist() == pytest.approx([pair.logit_scale.item() * e for e in expected], abs=1e-3)
+        best = shortlist[i][scores[i].argmax()]
+        assert sure[i].item() == pytest.approx((1 + (p_v[i] @ p_t[best]).item()) / 2, abs=1e-4)
+
+
+def test_doubt_of_pairs_is_its_formula():
+    s_global, s_prototype = torch.randn(5, 5), torch.rand(5, 5)
+    groups = torch.tensor([0, 1, 1, 2, 3])
+    ranked = s_global + 0.7 * (1 + s_prototype) / 2 * s_prototype
+    total = 0.0
+    for i in range(5):
+        for best in (ranked[i].argmax(), ranked[:, i].argmax()):
+            c = (1 + s_prototype[i, i]) / 2
+            total -= (c if groups[best] == groups[i] else 1 - c).log() / 10
+    assert pair_doubt(s_global, s_prototype, groups, 0.7).item() == pytest.approx(total.item(), abs=1e-5)

@@ -1,6 +1,7 @@
 "RRA-VL: each term is its formula, boxes are given or drawn and said to be, and it learns a few pairs by heart."
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from medret_nb.data.batches import BatchMaker
 from medret_nb.data.files import DataError
 from medret_nb.data.studies import StudySet
 from medret_nb.data.tables import FINDINGS
+from medret_nb.losses.region_word import sentence_walk, times_even
 from medret_nb.methods.clip import CLIP
 from medret_nb.methods.rra_vl import (
     REGIONS,
@@ -18,14 +20,15 @@ from medret_nb.methods.rra_vl import (
     box_costs,
     box_loss,
     chosen_boxes,
-    findings_alike,
-    graded_relevance,
+    fine_patches,
     own_reports,
     padded_words,
     parts_of,
     place_labels,
     place_targets,
+    walk_targets,
 )
+from medret_nb.methods.towers import findings_alike, graded_relevance
 from medret_nb.retrieval.embeddings import embed
 from medret_nb.retrieval.scoring import score_matrix
 from medret_nb.retrieval.search import build_index
@@ -51,14 +54,17 @@ def encoded_at_random(batch=6, dim=5, words=7, seed=0):
         torch.randint(-1, 2, (batch, len(REGIONS), len(FINDINGS)), generator=g).double(),
         torch.nan,
     )
+    told = torch.arange(words) < torch.arange(2, 2 + batch)[:, None]
     return {
         "image": unit(batch, dim),
         "text": unit(batch, dim),
         "regions": unit(batch, len(REGIONS), dim),
+        "looked_at": unit(batch, len(REGIONS), dim),
         "said": unit(batch, len(REGIONS), dim),
         "regions_mask": known,
         "words": unit(batch, words, dim),
-        "words_mask": torch.arange(words) < torch.arange(2, 2 + batch)[:, None],
+        "words_mask": told,
+        "sentence": (torch.arange(words) // 3).masked_fill(~told, -1),
         "labels": labels,
         "region_labels": at,
         "text_group": torch.tensor([0, 1, 2, 1, 4, 5])[:batch],
@@ -92,10 +98,43 @@ def placed(at):
     return out
 
 
+def walked(x, i, tau):
+    "Chances (R, R) to come from a region of film i by a sentence of its report to a region; loops."
+    seen, sentence = x["regions_mask"][i], x["sentence"][i]
+    parts = [np.flatnonzero(sentence == s) for s in sorted(set(sentence.tolist()) - {-1})]
+    inner = x["looked_at"][i] @ x["words"][i].T
+    out = np.zeros((len(seen), len(seen)))
+    for m, n in itertools.product(np.flatnonzero(seen), repeat=2):
+        pull = np.array([np.exp(tau * inner[m, part].mean()) for part in parts])
+        for part, chance in zip(parts, pull / pull.sum(), strict=True):
+            heed = np.exp(tau * inner[:, part]) * seen[:, None]
+            out[m, n] += chance * (heed[n] / heed.sum(0)).mean()
+    return out
+
+
+def naive_walk(x, tau):
+    "The walk's cost: cross-entropy of its ends against the overlap of the findings at two places of a film."
+    costs = []
+    for i, labels in enumerate(x["region_labels"]):
+        amounts = [{f: {1.0: 1.0, -1.0: 0.5}[v] for f, v in enumerate(row) if v in (1.0, -1.0)} for row in labels]
+        chances = walked(x, i, tau)
+        for m in np.flatnonzero(x["regions_mask"][i]):
+            wanted = np.zeros(len(amounts))
+            for n in np.flatnonzero(x["regions_mask"][i]):
+                a, b = amounts[m], amounts[n]
+                if a and b:
+                    wanted[n] = sum(min(a.get(f, 0), b.get(f, 0)) for f in {*a, *b})
+                    wanted[n] /= sum(max(a.get(f, 0), b.get(f, 0)) for f in {*a, *b})
+            if wanted.sum():
+                costs.append(-(wanted / wanted.sum() * np.log(np.maximum(chances[m], 1e-6))).sum())
+    return np.mean(costs) if costs else 0.0
+
+
 def naive(e, config, scale):
     "All terms, read from the formulas, one pair and one place at a time."
     x = {k: v.numpy() for k, v in e.items()}
     n, out = len(x["image"]), {}
+    tau = (config.attention_scale, config.pool_scale, config.word_scale)
     found = [{f for f in range(1, len(FINDINGS)) if row[f] == 1} for row in x["labels"]]
     whole = np.zeros((n, n))
     for i in range(n):
@@ -111,17 +150,15 @@ def naive(e, config, scale):
         for j in range(n):
             cosines = []
             for w in x["words"][j][x["words_mask"][j]]:
-                regions = x["regions"][i] * x["regions_mask"][i][:, None]
-                heed = np.exp(x["words"][j][x["words_mask"][j]] @ regions.T)
-                heed = heed / heed.sum(0)  # over the report's words, for each region
-                row = heed[[np.array_equal(w, v) for v in x["words"][j][x["words_mask"][j]]].index(True)]
-                share = np.exp(4 * row)
-                seen = (share / share.sum()) @ regions
+                regions = x["looked_at"][i] * x["regions_mask"][i][:, None]
+                heed = np.exp(tau[0] * (regions @ w)) * x["regions_mask"][i]
+                seen = (heed / max(heed.sum(), 1e-300)) @ regions
                 cosines.append(seen @ w / max(np.linalg.norm(seen) * np.linalg.norm(w), 1e-12))
-            local[i, j] = np.log(np.exp(5 * np.array(cosines)).sum())
+            local[i, j] = tau[2] * np.log(np.exp(tau[1] * np.array(cosines)).sum())
     own = (x["text_group"][:, None] == x["text_group"][None]) * x["regions_mask"].any(1)[:, None]
     out["words"] = config.word_weight * cross_entropy(local, own.astype(float))
 
+    out["walk"] = config.walk_weight * naive_walk(x, tau[0])
     total, count, places = 0.0, 0, [placed(row) for row in x["region_labels"]]
     for m in range(len(REGIONS)):
 
@@ -155,25 +192,14 @@ def naive(e, config, scale):
 @pytest.mark.parametrize("seed", range(3))
 def test_the_objective_is_its_formulas(seed):
     method, e = (
-        RRAVL.create(RRAVLConfig(graded=0.35, word_weight=0.7, location_weight=1.3)).double(),
+        RRAVL.create(RRAVLConfig(graded=0.35, word_weight=0.7, location_weight=1.3, walk_weight=0.8)).double(),
         encoded_at_random(seed=seed),
     )
     terms = method.objective(e, None)
     expected = naive(e, method.config, method.logit_scale.item())
-    assert set(terms) == set(expected) == {"whole", "words", "location", "boxes"}
+    assert set(terms) == set(expected) == {"whole", "words", "walk", "location", "boxes"}
     for name in terms:
         assert terms[name].item() == pytest.approx(expected[name], abs=1e-5), name
-
-
-def test_graded_relevance_by_hand_and_the_own_text_stays_first():
-    labels = torch.zeros(3, len(FINDINGS))
-    labels[0, 2] = labels[1, 2] = labels[1, 3] = 1
-    row = graded_relevance(labels, torch.arange(3), 1.0, np.log(2.0))[0]
-    assert row.tolist() == pytest.approx(np.array([2, 2**0.5, 1]) / (3 + 2**0.5))
-    targets = graded_relevance(
-        torch.zeros(5, len(FINDINGS)), torch.arange(5), 0.49, 50.0
-    )  # five equal label sets, five texts
-    assert (targets.argmax(1) == torch.arange(5)).all() and torch.allclose(targets.sum(1), torch.ones(5))
 
 
 def test_lungs_have_what_their_zones_have():
@@ -194,10 +220,105 @@ def test_lungs_have_what_their_zones_have():
     }
 
 
+def test_the_walk_ends_where_the_same_is_found():
+    "Fluid in both lungs, a nodule in one zone, something at a place whose box is unknown, something uncertain."
+    labels = torch.full((1, len(REGIONS), 3), torch.nan)
+    right, left, zone = (REGIONS.index(name) for name in ("right lung", "left lung", "left upper lung zone"))
+    heart, mediastinum = REGIONS.index("cardiac silhouette"), REGIONS.index("mediastinum")
+    labels[0, [right, left], 0] = labels[0, zone, 1] = labels[0, heart, 0] = 1
+    labels[0, mediastinum, 1] = -1
+    known = torch.ones(1, len(REGIONS), dtype=torch.bool)
+    known[0, heart] = False
+    found = {(m, n): v for (m, n), v in np.ndenumerate(walk_targets(labels, known)[0].numpy()) if v}
+    ends = {(right, right): 1, (right, left): 1, (left, right): 1, (left, left): 1, (zone, zone): 1}
+    assert found == ends | {(zone, mediastinum): 0.5, (mediastinum, zone): 0.5, (mediastinum, mediastinum): 1}
+
+
+def test_a_resnets_regions_come_from_a_grid_twice_as_fine():
+    method = RRAVL.create().eval()
+    films = torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        pooled, patches, fine = fine_patches(method.image_encoder, films)
+        plain = method.image_encoder(films)
+        maps = method.image_encoder.backbone(films, output_hidden_states=True).hidden_states
+    torch.testing.assert_close((pooled, patches), plain)
+    assert patches.shape == (2, 4, 4, 128) and fine.shape == (2, 8, 8, 192)
+    torch.testing.assert_close(fine[..., 128:], maps[-2].movedim(1, -1))
+    torch.testing.assert_close(fine[:, 0, 0, :128], patches[:, 0, 0])  # a corner has no other neighbour
+    middle = (9 * patches[:, 0, 0] + 3 * patches[:, 0, 1] + 3 * patches[:, 1, 0] + patches[:, 1, 1]) / 16
+    torch.testing.assert_close(fine[:, 1, 1, :128], middle, atol=1e-5, rtol=1e-4)
+    assert not method.image_encoder.backbone.encoder.stages[-2]._forward_hooks
+    vit = RRAVL.create(image="tiny-vit").eval()
+    with torch.no_grad():
+        _, patches, fine = fine_patches(vit.image_encoder, films)
+    assert fine is patches and patches.shape[1:3] == (8, 8)
+
+
+def test_the_three_temperatures_start_where_set_and_are_learned(maker):
+    method = RRAVL.create(RRAVLConfig(attention_scale=8.0, pool_scale=4.0, word_scale=200.0))
+    assert method.word_scales.tolist() == pytest.approx([8.0, 4.0, method.config.max_scale])
+    assert method.attention_scale.item() == pytest.approx(8.0)
+    method = RRAVL.create()
+    sum(method(maker.batch(range(8))).values()).backward()
+    assert (method.log_scales.grad.abs() > 0).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_share_of_what_words_learn_reaches_the_encoders(maker, share):
+    batch = maker.batch(range(8))
+    grads = {}
+    for part in (share, 1.0):
+        method = RRAVL.create(RRAVLConfig(word_gradient=part), seed=1).eval()
+        terms = method(batch)
+        (terms["words"] + terms["walk"]).backward()
+        grads[part] = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
+    for name, full in grads[1.0].items():
+        kept = share if name.startswith(("image_encoder", "text_encoder")) else 1.0
+        found = grads[share].get(name, torch.zeros_like(full))
+        torch.testing.assert_close(found, kept * full, atol=1e-5, rtol=1e-3)
+
+
+def test_regions_look_as_they_are_seen(maker):
+    "What words look at while training is what `encode_image` and `encode_text` give afterwards."
+    method = RRAVL.create().eval()
+    batch = maker.batch(range(4))
+    with torch.no_grad():
+        e = method.encode_batch(batch)
+        film = method.encode_image(batch.pixels[:, 0], batch.boxes[:, 0]).local
+        text = method.encode_text(batch.tokens[:, 0], batch.mask[:, 0]).local
+    torch.testing.assert_close(e["looked_at"], film["regions"])
+    torch.testing.assert_close(e["looked_at"], e["regions"])
+    width = text["words"].shape[1]
+    torch.testing.assert_close(e["words"][:, :width], text["words"] * text["words_mask"][..., None])
+    assert torch.equal(e["sentence"][:, :width], text["sentence"]) and (e["sentence"][:, width:] == -1).all()
+
+
+def test_a_word_is_read_with_its_own_sentence_alone():
+    "The same pieces have the same vectors whatever stands before and after; a sentence alone is a text."
+    method = RRAVL.create().eval()
+    heart = "The heart is enlarged."
+    texts = [f"Small left effusion. {heart}", heart, "", f"{heart} No mass."]
+    tokens, mask = method.prepare_text(texts)
+    with torch.no_grad():
+        local = method.encode_text(tokens, mask).local
+        plain = method.text_encoder(*method.prepare_text([heart]))[1]
+    assert torch.equal(local["words_mask"], local["sentence"] >= 0) and not local["words_mask"][2].any()
+    first, second, third = local["sentence"][0] == 1, local["sentence"][1] == 0, local["sentence"][3] == 0
+    torch.testing.assert_close(local["words"][0][first], local["words"][1][second])
+    torch.testing.assert_close(local["words"][3][third], local["words"][1][second])
+    alone = torch.nn.functional.normalize(method.word_head(plain), dim=-1)[0, 1 : 1 + second.sum()]
+    torch.testing.assert_close(local["words"][1][second], alone)
+
+
 def test_weights_are_switches(maker):
     batch = maker.batch(range(12))
     full = RRAVL.create(seed=1).eval()(batch)
-    for name, term in (("word_weight", "words"), ("location_weight", "location"), ("box_weight", "boxes")):
+    for name, term in (
+        ("word_weight", "words"),
+        ("walk_weight", "walk"),
+        ("location_weight", "location"),
+        ("box_weight", "boxes"),
+    ):
         off = RRAVL.create(RRAVLConfig(**{name: 0.0}), seed=1).eval()(batch)
         assert off[term] == 0 and full[term] > 0 and all(torch.allclose(off[t], full[t]) for t in full if t != term)
     plain = RRAVL.create(RRAVLConfig(graded=0.0), seed=1).eval()(batch)
@@ -227,7 +348,7 @@ def test_without_any_box_the_rest_still_trains(small_phantom):
     bare = StudySet(small_phantom.studies, small_phantom.images, None, small_phantom.info, small_phantom.folder)
     method = RRAVL.create()
     terms = method(BatchMaker.for_method(bare, method).batch(range(8)))
-    assert terms["whole"] > 0 and terms["words"] == terms["location"] == terms["boxes"] == 0
+    assert terms["whole"] > 0 and terms["words"] == terms["walk"] == terms["location"] == terms["boxes"] == 0
     sum(terms.values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
     assert all(
@@ -269,9 +390,9 @@ def learn(method, batch, steps, rate=5e-4):
 
 @pytest.fixture(scope="module")
 def trained(maker):
-    "A model that has seen 32 studies fifty times."
+    "A model that has seen 32 studies seventy times."
     torch.manual_seed(0)
-    return learn(RRAVL.create(), maker.batch(range(32)), 50)
+    return learn(RRAVL.create(), maker.batch(range(32)), 70)
 
 
 def test_it_learns_32_studies_by_heart(trained, maker):
@@ -292,6 +413,19 @@ def test_drawn_boxes_come_near_true_ones(trained, maker):
     error = (local["boxes"] - batch.boxes[:, 0]).abs().mean()
     middle = (batch.boxes[:, 0].mean(0) - batch.boxes[:, 0]).abs().mean()  # the mean box of each region, everywhere
     assert error < 1.2 * middle and error < 0.05
+
+
+def test_words_look_at_the_places_they_speak_of(trained, maker):
+    "Pieces of the sentence that a place leads to look at this place at least three times as much as an even look."
+    batch = maker.batch(range(32))
+    with torch.no_grad():
+        e = trained.encode_batch(batch)
+        walk = sentence_walk(e["looked_at"], e["words"], e["sentence"], e["regions_mask"], trained.attention_scale)
+    wanted = walk_targets(e["region_labels"], e["regions_mask"]) > 0
+    asked = wanted.any(-1)
+    there = e["regions_mask"][:, None].expand_as(wanted)
+    assert asked.sum() > 20
+    assert times_even(walk[asked], wanted[asked], there[asked]).mean() > 3
 
 
 def test_places_agree_across_patients(trained, maker):

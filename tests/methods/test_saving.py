@@ -53,10 +53,10 @@ def test_config_json_holds_the_fields_in_their_order(run):
 @pytest.mark.parametrize(
     "found, message",
     [
-        ([1], "does not describe a method"),
+        ([1], "must be names and values, not a list"),
         ({}, "holds a model of no named method, not clip"),
         ({"method": "clip", "colour": 1, "a": 2}, "unknown settings a, colour"),
-        ({"method": "clip", "dim": 0}, "dim: 0 must be at least 1"),
+        ({"method": "clip", "dim": 0}, "dim 0 is below 1"),
     ],
 )
 def test_settings_that_are_none_are_told_with_their_folder(tmp_path, found, message):

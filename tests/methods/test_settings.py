@@ -45,7 +45,7 @@ class Example:
         (dict(order="left"), "order: 'left' is none of up, down"),
         (dict(order=3), "order: 3 is not a text"),
         (dict(loud=1), "loud: 1 is not true or false"),
-        (dict(more=[]), "more: [] is not a map"),
+        (dict(more=[]), "more: a list is not a map"),
         (dict(free=math.nan), "free: nan is not a finite number"),
     ],
 )

@@ -1,13 +1,24 @@
 "Two towers: unit vectors by the definition, what is true of two films and two texts, and the terms that clouds share."
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from medret_nb.data.tables import FINDINGS
 from medret_nb.losses.contrastive import section_targets
 from medret_nb.methods.clip import CLIP
 from medret_nb.methods.method import Embedding
-from medret_nb.methods.towers import TwoTowers, clouds_to_prior, multi_view_loss, paired_clouds, study_targets
+from medret_nb.methods.towers import (
+    TwoTowers,
+    clouds_to_prior,
+    graded_relevance,
+    multi_view_loss,
+    paired_clouds,
+    sentence_numbers,
+    sentence_rows,
+    study_targets,
+)
 
 
 def test_vectors_are_the_heads_of_what_the_encoders_say():
@@ -88,3 +99,52 @@ def test_a_cloud_that_is_the_standard_normal_pays_nothing():
     assert clouds_to_prior(paired_clouds(nothing, nothing), "sum") == 0
     wide = Embedding(F.normalize(torch.ones(2, 3), dim=-1), torch.ones(2, 3))
     assert clouds_to_prior(paired_clouds(wide, nothing), "sum") > 0
+
+
+def test_sentences_are_numbered_by_the_full_stops_before():
+    torch.manual_seed(0)
+    tokens = torch.randint(4, 9, (5, 12))
+    tokens[:, 0], tokens[:, 9] = 2, 3
+    mask = torch.arange(12).expand(5, 12) < 10
+    found = sentence_numbers(tokens, mask, 7, (2, 3))
+    for b in range(5):
+        for t in range(12):
+            before = sum(token == 7 for token in tokens[b, :t].tolist())
+            assert found[b, t] == (before if 0 < t < 9 else -1)
+
+
+def test_graded_relevance_by_hand_and_the_own_text_stays_first():
+    labels = torch.zeros(3, len(FINDINGS))
+    labels[0, 2] = labels[1, 2] = labels[1, 3] = 1
+    row = graded_relevance(labels, torch.arange(3), 1.0, np.log(2.0))[0]
+    assert row.tolist() == pytest.approx(np.array([2, 2**0.5, 1]) / (3 + 2**0.5))
+    targets = graded_relevance(
+        torch.zeros(5, len(FINDINGS)), torch.arange(5), 0.49, 50.0
+    )  # five equal label sets, five texts
+    assert (targets.argmax(1) == torch.arange(5)).all() and torch.allclose(targets.sum(1), torch.ones(5))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sentences_become_texts_of_their_own(seed):
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(4, 8, (4, 11), generator=generator)
+    tokens[:, 0] = 2
+    mask = torch.arange(11) < torch.tensor([11, 7, 2, 9])[:, None]
+    tokens[torch.arange(4), mask.sum(1) - 1] = 3
+    tokens[~mask] = 0
+    sentence = sentence_numbers(tokens, mask, 7, (2, 3))
+    rows, there, place = sentence_rows(tokens, sentence, (2, 3), padding=99)
+    wanted = []
+    for text, numbers in zip(tokens.tolist(), sentence.tolist(), strict=True):
+        for number in sorted(set(numbers) - {-1}):
+            wanted.append([2, *(piece for piece, n in zip(text, numbers) if n == number), 3])
+    assert [row[seen].tolist() for row, seen in zip(rows, there)] == wanted
+    assert (rows[~there] == 99).all() and there.sum(1).max() == rows.shape[1]
+    told = sentence >= 0
+    assert torch.equal(rows.flatten()[place[told]], tokens[told]) and (place[~told] == 0).all()
+
+
+def test_texts_without_any_sentence_give_one_empty_row():
+    tokens, none = torch.tensor([[2, 3, 0]]), torch.full((1, 3), -1)
+    rows, there, place = sentence_rows(tokens, none, (2, 3))
+    assert rows.tolist() == [[2, 3]] and there.all() and (place == 0).all()

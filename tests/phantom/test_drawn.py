@@ -4,6 +4,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +13,11 @@ from PIL import Image
 
 from medret_nb.data.files import DataError
 from medret_nb.data.openi import code_sets, read_openi
+from medret_nb.data.studies import StudySet
 from medret_nb.phantom.drawn import findings_from_codes, openi_with_drawn_films, scene_from_codes, scene_sets
 from medret_nb.phantom.scenes import DEVICE_KINDS
 
+NO_FILMS = pd.DataFrame(columns=["image_id", "study_id", "path"])
 CODES = st.lists(
     st.sampled_from(
         [
@@ -179,3 +182,19 @@ def test_reports_are_numbered_by_what_can_be_drawn(archive, tmp_path, capsys):
     assert "distinct sets of codes: 4 for 24 reports" in printed
     assert "distinct drawn scenes: 3 for 24 reports" in printed
     assert made.restricted and "not radiographs" in made.info["notes"][-1]
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x"])
+def test_an_id_that_leads_elsewhere_draws_nothing(tmp_path, name):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "1.xml").write_text(f'<eCitation><uId id="{name}"/></eCitation>')
+    with pytest.raises(DataError, match="no name of a file"):
+        openi_with_drawn_films(tmp_path / "in", tmp_path / "a" / "b", size=32, quiet=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_drawn_films_do_not_go_over_another_set(archive, tmp_path):
+    StudySet(pd.DataFrame({"study_id": ["a"]}), NO_FILMS, info={"made_by": "somebody"}).save(tmp_path / "out")
+    with pytest.raises(DataError, match="made by somebody"):
+        openi_with_drawn_films(archive, tmp_path / "out", size=32, quiet=True)
+    assert len(StudySet.load(tmp_path / "out")) == 1 and not (tmp_path / "out" / "images").exists()

@@ -153,3 +153,11 @@ def test_shipped_set_is_what_its_command_makes_today():
         a = next(a for a in truth.scenes[row].acquisitions if a.view == image.view)
         assert np.abs(render(truth.scenes[row], a, 64).astype(int) - np.asarray(Image.open(path))).max() <= 2
     assert sum(f.stat().st_size for f in shipped.folder.rglob("*") if f.is_file()) < 1.5e6
+
+
+def test_tables_of_somebody_else_in_a_phantoms_folder_are_not_its_own(tmp_path):
+    made = make_phantom(4, seed=1, size=32, out=tmp_path / "p", progress=False)
+    made.info = {"name": "mine", "restricted": False}
+    made.save(tmp_path / "p")
+    with pytest.raises(DataError, match="those of another StudySet"):
+        make_phantom(4, seed=1, size=32, out=tmp_path / "p", progress=False)

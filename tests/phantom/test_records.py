@@ -30,6 +30,11 @@ def test_scenes_alone_are_no_truth(tmp_path, small_phantom):
 
 def test_tables_come_back_and_what_is_missing_is_said(tmp_path):
     table = pd.DataFrame({"study_id": ["a", "b"], "report_open": [-1.5, 0.0]})
+    write_truth(table, "ambiguity", tmp_path)
+    with pytest.raises(DataError, match="ambiguity.parquet: lacks the column report_closed"):
+        read_ambiguity(tmp_path)
+    (tmp_path / "ambiguity.parquet").unlink()
+    table = table.assign(report_closed=0.5, image=[0.0, 2.0], wording=1.5)
     assert read_ambiguity(tmp_path) is None and read_ambiguity(None) is None
     write_truth(table, "ambiguity", tmp_path)
     pd.testing.assert_frame_equal(read_ambiguity(tmp_path), table)
@@ -39,8 +44,13 @@ def test_tables_come_back_and_what_is_missing_is_said(tmp_path):
 
 def test_settings_come_back(tmp_path):
     assert not has_phantom_settings(tmp_path)
-    write_phantom_settings({"seed": 3}, tmp_path)
-    assert has_phantom_settings(tmp_path) and phantom_settings(tmp_path) == {"seed": 3}
+    settings = {"counts": {"train": 3}, "seed": 3, "size": 64}
+    write_phantom_settings(settings, tmp_path)
+    assert has_phantom_settings(tmp_path) and phantom_settings(tmp_path) == settings
+    for wrong, said in (([], "must be names and values"), ({**settings, "seed": 1e30}, "seed must be a whole number")):
+        write_phantom_settings(wrong, tmp_path)
+        with pytest.raises(DataError, match=f"phantom.json: {said}"):
+            phantom_settings(tmp_path)
 
 
 def test_reports_are_in_the_order_asked_for():

@@ -26,6 +26,7 @@ from medret_nb.probes.classification import (
     fit_threshold,
     judge_binary,
     judge_classes,
+    patients_of_each,
     ranking_measures,
     truth_table,
 )
@@ -159,6 +160,18 @@ def test_judging_by_hand():
     assert rows[0]["auroc"]["low"] < 0.75 < rows[0]["auroc"]["high"]
     nothing, none = judge_binary(scores, truth, list("abcde"), [None, None], [True, True], {}, draws=5, minimum=3)
     assert nothing == [{}, {}] and none == {}
+
+
+def test_the_minimum_counts_patients_and_not_films():
+    rng = np.random.default_rng(0)
+    present = np.arange(60) < 20
+    scores = rng.normal(size=(60, 1))
+    truth = present[:, None].astype(float)
+    one = np.where(present, 0, np.arange(60))  # all positive films are of one patient
+    assert judge_binary(scores, truth, one, [None], [True], {}, draws=5, minimum=20)[0] == [{}]
+    own = np.arange(60)
+    assert judge_binary(scores, truth, own, [None], [True], {}, draws=5, minimum=20)[0][0]["auroc"]
+    assert patients_of_each(present, one) == (1, 40)
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():

@@ -40,7 +40,7 @@ def test_a_model_all_the_way(small_phantom):
     results = evaluate_falsified(method, small_phantom, "train", draws=50, verbose=False)
     pairs, first = results.pairs, results.pairs.iloc[0]
     part = small_phantom.split("train")
-    text = dict(zip(part.studies["study_id"], section_text(part, method.config.policy)))[first["study_id"]]
+    text = dict(zip(part.studies["study_id"], section_text(part, method.config.inference_policy)))[first["study_id"]]
     found = next(f for f in falsifications(text) if f.told == first["told"] and f.kind == first["kind"])
     film = choose_image(part.images).set_index("study_id").loc[first["study_id"], "image_id"]
     scores = score_matrix(

@@ -9,17 +9,21 @@ from PIL import Image
 from medret_nb.data.files import DataError
 from medret_nb.data.sources import from_csv
 from medret_nb.data.studies import StudySet
-from medret_nb.losses.region_word import region_word_scores
+from medret_nb.losses.region_word import region_word_scores, times_even
 from medret_nb.methods.clip import CLIP
-from medret_nb.methods.rra_vl import RRAVL
+from medret_nb.methods.method import Embedding
+from medret_nb.methods.rra_vl import REGIONS, RRAVL, RRAVLConfig
 from medret_nb.probes.grounding import (
     MeanBoxes,
     ask_phrases,
     centre_map,
+    named_places,
     painted,
+    phrase_attention,
     phrase_maps,
     phrase_of,
     region_weights,
+    spoken_pieces,
 )
 from medret_nb.probes.heat import box_mask
 
@@ -164,12 +168,11 @@ def test_region_maps_by_a_loop():
     torch.manual_seed(1)
     regions, words = (torch.nn.functional.normalize(torch.randn(2, n, 5), dim=-1) for n in (3, 4))
     present, mask = torch.tensor([[1, 1, 1], [1, 0, 1]]).bool(), torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]).bool()
-    weights = region_weights(regions, present, words, mask)
+    weights = region_weights(regions, present, words, mask, 6.0)
     for b in range(2):
         here, there = present[b].nonzero()[:, 0].tolist(), mask[b].nonzero()[:, 0].tolist()
         inner = regions[b].numpy() @ words[b].numpy().T
-        share = np.exp(inner[:, there]) / np.exp(inner[:, there]).sum(1, keepdims=True)
-        heed = np.exp(4 * share[here])
+        heed = np.exp(6 * inner[here][:, there])
         heed /= heed.sum(0)
         wanted = np.zeros(3)
         wanted[here] = heed.mean(1)
@@ -177,9 +180,13 @@ def test_region_maps_by_a_loop():
         # the same weights make the score that training uses: log of the sum of exp(5 cos(word, attended regions))
         attended = heed.T @ regions[b].numpy()[here]
         cos = (attended * words[b].numpy()[there]).sum(1) / np.linalg.norm(attended, axis=1)
-        score = region_word_scores(regions[b : b + 1], words[b : b + 1], mask[b : b + 1], present[b : b + 1])[0, 0]
+        one = slice(b, b + 1)
+        scores = region_word_scores(
+            regions[one], words[one], mask[one], present[one], attention_scale=6.0, shares=False
+        )
+        score = scores[0, 0]
         assert float(score) == pytest.approx(np.log(np.exp(5 * cos).sum()), rel=1e-4)
-    assert region_weights(regions, present & False, words, mask).abs().sum() == 0
+    assert region_weights(regions, present & False, words, mask, 6.0).abs().sum() == 0
     boxes, weight = (
         torch.tensor([[[0.1, 0.2, 0.6, 0.8], [0.5, 0.5, 1.3, 1.0], [-0.4, 0, 0.2, 0.3]]]),
         torch.tensor([[0.5, 0.3, 0.2]]),
@@ -193,3 +200,54 @@ def test_the_blob_is_a_bell():
         middles = [(i + 0.5) / cells - 0.5 for i in range(cells)]
         wanted = [[np.exp(-(x * x + y * y) / (2 * spread**2)) for x in middles] for y in middles]
         np.testing.assert_allclose(centre_map(cells, spread), wanted)
+
+
+def test_special_tokens_are_no_words():
+    tokens, mask = torch.tensor([[2, 7, 8, 3, 0], [2, 3, 0, 0, 0]]), torch.tensor([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]])
+    spoken = spoken_pieces(tokens, mask.bool(), [0, 2, 3])
+    assert spoken.tolist() == [[False, True, True, False, False], [True, True, False, False, False]]
+
+
+def test_phrases_that_name_one_zone_have_a_right_answer():
+    named = [("left mid lung zone",), ("left lung",), (), ("left mid lung zone", "right mid lung zone"), ("mid zone",)]
+    alone, around = (named_places(named, REGIONS, lung) for lung in (False, True))
+    assert {REGIONS[m] for m in alone[0].nonzero()[0]} == {"left mid lung zone"}
+    assert {REGIONS[m] for m in around[0].nonzero()[0]} == {"left mid lung zone", "left lung"}
+    assert not alone[1:].any() and not around[1:].any()
+
+
+class Planted(RRAVL):
+    "Looks as it should: a film's regions are unit axes, and every word of a phrase is the axis of the place it names."
+
+    def encode_image(self, pixels, boxes=None):
+        seen = super().encode_image(pixels, boxes)
+        axes = torch.eye(len(REGIONS), self.config.dim).expand(len(pixels), -1, -1)
+        there = torch.ones(len(pixels), len(REGIONS), dtype=torch.bool)
+        return Embedding(seen.mu, local=seen.local | {"regions": axes, "regions_mask": there})
+
+    def encode_text(self, tokens, mask):
+        told = super().encode_text(tokens, mask)
+        axes = torch.eye(len(REGIONS), self.config.dim)
+        places = []
+        for row in tokens:
+            said = self.tokenizer.decode(row.tolist(), skip_special_tokens=True)
+            places.append(next((m for m, name in enumerate(REGIONS) if self.spoken(name) in said), 0))
+        return Embedding(told.mu, local=told.local | {"words": axes[places][:, None].expand(-1, tokens.shape[1], -1)})
+
+    def spoken(self, region):
+        "How `phrase_of` names a zone for a nodule, as the tokenizer gives it back."
+        pieces = self.tokenizer(phrase_of("nodule", [region]))["input_ids"]
+        return self.tokenizer.decode(pieces, skip_special_tokens=True)
+
+
+def test_a_planted_model_looks_at_the_zone_that_is_named(small_phantom):
+    method = Planted.create(RRAVLConfig(attention_scale=40.0)).eval()
+    pixels = small_phantom.pixels(64)
+    zones = [name for name in REGIONS if name.endswith("zone")]
+    phrases = [phrase_of("nodule", [zone]) for zone in zones]
+    weights, there = phrase_attention(method, np.array(pixels.array[:2]), phrases, np.array([0, 1] * 3))
+    right = named_places([(zone,) for zone in zones], REGIONS)
+    np.testing.assert_allclose((weights * right).sum(1), 1, atol=1e-6)
+    assert there.all() and times_even(*map(torch.from_numpy, (weights, right, there))).tolist() == pytest.approx(
+        [10] * 6
+    )

@@ -12,6 +12,8 @@ from medret_nb.probes.location import (
     LocationResults,
     PlaceQuestions,
     ask,
+    beyond,
+    beyond_in_words,
     crops,
     evaluate_location,
     judge_places,
@@ -165,9 +167,14 @@ def test_controls_are_asked_elsewhere():
         else:
             assert np.isnan(rows["mirrored place"][i]).all()
         assert not np.allclose(rows["random place"][i], rows["place"][i])
-    same = asked.table.groupby("region").indices
-    for mine in same.values():  # the region alone does not know which film asks
-        assert np.allclose(rows["region only"][mine], rows["region only"][mine[0]], atol=1e-4)
+    same = asked.table.groupby(["region", "group"]).indices
+    for (place, group), mine in same.items():  # only that something is there, from other patients' films
+        peers = asked.table[(asked.table["region"] == place) & (asked.table["group"] != group)]["row"].unique()
+        m = PLACES.index(place)
+        assert np.allclose(rows["region only"][mine], rows["region only"][mine[0]], atol=1e-4, equal_nan=True)
+        typical = unit(films.local["regions"][peers, m].mean(0))
+        here = unit(texts.local["regions"][:, m]) @ typical
+        assert np.corrcoef(rows["region only"][mine[0]], here)[0, 1] > 0.999
     assert judge_places(asked, rows["truth: the finding anywhere"], draws=2)["R@1"]["value"] < 1
     assert (
         judge_places(asked, asked.relevant.astype(float), draws=2)["R@1"]["value"]
@@ -225,6 +232,7 @@ def test_a_model_all_the_way(small_phantom):
             "place in words",
             "truth: anything here",
             "truth: the finding anywhere",
+            "truth: both of these",
         }
         and table["value"].between(0, 1).all()
     )
@@ -268,3 +276,43 @@ def test_saving(small_phantom, tmp_path):
     results = evaluate_location(RRAVL.create().eval(), small_phantom, "train", crop=False, draws=5, verbose=False)
     results.save(tmp_path)
     assert LocationResults.read_report(tmp_path) == results.report | {"rows": results.rows}
+
+
+def planted(kind):
+    "Random findings whose films know at each place that something is there, or also what."
+    studies, films, texts = made(n=300, patients=250)
+    held = located_findings(studies)
+    for side in (films, texts):
+        vectors = np.zeros((len(side), len(PLACES), 4), np.float32)
+        vectors[:, :, 3] = 1e-3
+        for study, finding, region in held.itertuples(index=False):
+            row = np.flatnonzero(side.study_ids == study)[0]
+            vectors[row, PLACES.index(region), KINDS.index(finding) if kind == "what" else 0] = 1
+        side.local["regions"] = vectors
+    return studies, films, texts
+
+
+@pytest.mark.parametrize("kind, more", [("something", False), ("what", True)])
+def test_who_knows_that_something_is_there_is_noticed(kind, more):
+    studies, films, texts = planted(kind)
+    asked = ask(studies, films, texts, PLACES)
+    found = searchers(asked, films, texts, rho=0.999)
+    number = beyond(asked, found["place"], found["region only"], draws=200)
+    assert (number["low"] is not None and number["low"] > 0) == more
+    assert ("more than knowing" in beyond_in_words(number)) and ("not shown" in beyond_in_words(number)) != more
+    whole = judge_places(asked, found["whole film"], draws=2)["R@1"]["value"]
+    assert judge_places(asked, found["place"], draws=2)["R@1"]["value"] > whole  # which alone would look like success
+
+
+def test_knowing_both_apart_is_better_than_either_and_not_perfect():
+    studies, films, texts = made(n=200, patients=150)
+    asked = ask(studies, films, texts, PLACES)
+    found = searchers(asked, films, texts)
+    judged = {name: judge_places(asked, found[f"truth: {name}"], draws=2)["R@1"]["value"] for name in TRUTHS}
+    here, anywhere, both = judged.values()
+    assert max(here, anywhere) < both < 1
+    control = judge_places(asked, found["region only"], draws=2)["R@1"]
+    assert control["value"] > control["chance"] - 0.1
+
+
+TRUTHS = ("anything here", "the finding anywhere", "both of these")

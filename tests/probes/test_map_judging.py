@@ -119,7 +119,7 @@ def test_the_threshold_is_fitted_elsewhere(odd_films):
     table = fitted.table("AUPRC").set_index("map")["value"]
     assert (
         beyond["value"] == pytest.approx(table["maps"] - table[WORDS_ALONE])
-        and beyond["low"] <= beyond["value"] <= beyond["high"]
+        and beyond["few"]  # four films are too few for an interval
     )
 
 
@@ -148,7 +148,7 @@ def test_patients_are_resampled_together():
             "phrase": "x",
             "made": True,
             "plain": "x",
-            "group": np.arange(60) // 20,
+            "group": np.arange(60) // 2,
         }
     )
     boxes = [np.array([[x, y, x + 0.3, y + 0.3]]) for x, y in rng.uniform(0, 0.6, (60, 2))]
@@ -156,13 +156,13 @@ def test_patients_are_resampled_together():
     maps = rng.normal(size=(60, 8, 8)) + 3 * (np.arange(60) < 20)[:, None, None] * np.stack(
         [box_mask(b, 8, 8) for b in boxes]
     )
-    three = judge_maps(maps, PhraseQuestions(table, boxes, content), grid=16, draws=400).table("AUPRC")
+    thirty = judge_maps(maps, PhraseQuestions(table, boxes, content), grid=16, draws=400).table("AUPRC")
     sixty = judge_maps(
         maps, PhraseQuestions(table.assign(group=np.arange(60)), boxes, content), grid=16, draws=400
     ).table("AUPRC")
     assert (
-        three["value"][0] == sixty["value"][0]
-        and (three["high"] - three["low"])[0] > 1.5 * (sixty["high"] - sixty["low"])[0]
+        thirty["value"][0] == sixty["value"][0]
+        and (thirty["high"] - thirty["low"])[0] > 1.2 * (sixty["high"] - sixty["low"])[0]
     )
 
 

@@ -45,8 +45,8 @@ def test_numbers_are_those_of_the_plain_evaluation(clip, small_phantom, protocol
         films = corrupt(part.pixels(size).take(points["image"].ids), points["image"].ids, kind, 3, lungs=spoiler.lungs)
         spoiled = embed_films(clip, list(films))
         image = Embeddings(points["image"].ids, points["image"].study_ids, spoiled.mu, None, points["image"].meta)
-        judge = evaluate(image, points["text"], part, protocol, (1, 5), draws=5, verbose=False)
-        clean = evaluate(points["image"], points["text"], part, protocol, (1, 5), draws=5, verbose=False)
+        judge = evaluate({"image": image, "text": points["text"]}, part, protocol, (1, 5), draws=5, verbose=False)
+        clean = evaluate(points, part, protocol, (1, 5), draws=5, verbose=False)
         for row in (row for row in found.rows if row["kind"] == kind):
             for metric in ("R@1", "R@5"):
                 told = judge.value(metric, row["direction"])

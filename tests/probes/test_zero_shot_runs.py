@@ -139,9 +139,10 @@ def test_real_labels(shared_data, tmp_path):
         for blank in ("exclude", "negative")
     )
     held = studies.split("train").studies.set_index("study_id")["labels"]
-    assert [row["not_measurable"] for row in strict.rows[:2]] == ["0 negative"] * 2 and strict.rows[2][
+    assert [row["not_measurable"] for row in strict.rows[:2]] == ["0 negative patients"] * 2 and strict.rows[2][
         "not_measurable"
     ] == "no finding is"
+    assert "blank=negative" in str(strict) and "blank=negative" not in str(filled)
     for row in filled.rows[:2]:
         assert (
             row["positive"] <= sum(labels.get(row["finding"]) == 1 for labels in held)

@@ -9,6 +9,7 @@ code 2, and `typed, counted` one that ends well and says how many. Every case be
 """
 
 import contextlib
+import gzip
 import io
 import os
 import re
@@ -24,7 +25,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
@@ -32,18 +36,23 @@ from safetensors.torch import load_file, save_file
 
 from medret_nb.data.dicom import from_dicom
 from medret_nb.data.dicom_film import read_dicom
-from medret_nb.data.files import DataError, read_json, write_json
+from medret_nb.data.files import DataError, hash_of, read_json, shipped_data, write_json
 from medret_nb.data.images import read_image
+from medret_nb.data.locks import alone_in
+from medret_nb.data.runs import Run
 from medret_nb.data.sources import from_csv, from_openi
 from medret_nb.data.splits import assign_splits
 from medret_nb.data.studies import StudySet
 from medret_nb.data.tokens import save_tokenizer, train_tokenizer
-from medret_nb.evaluation.results import evaluate
+from medret_nb.evaluation.results import Results, evaluate
 from medret_nb.methods.clip import CLIP, CLIPConfig
-from medret_nb.methods.table import load_method
+from medret_nb.methods.hub import HubTwoTower
+from medret_nb.methods.table import load_method, load_plugin
 from medret_nb.phantom.drawn import openi_with_drawn_films
 from medret_nb.phantom.phantom import make_phantom
+from medret_nb.phantom.truth_tables import load_truth
 from medret_nb.retrieval.embeddings import embed, embed_films, embed_texts
+from medret_nb.retrieval.foreign import read_points
 from medret_nb.retrieval.points import Embeddings
 from medret_nb.retrieval.search import Index, build_index
 from medret_nb.training.loop import TrainConfig, fit
@@ -155,6 +164,41 @@ class Workspace:
     def openi(self, members):
         return from_openi(self.archive(members), self.home / "new", quiet=True)
 
+    @property
+    def new(self):
+        return self.home / "new"
+
+    def lined(self, width):
+        "The bytes of a PNG of one line, whose header is right."
+        header = b"IHDR" + struct.pack(">II", width, 1) + self.picture().read_bytes()[24:29]
+        data = self.picture().read_bytes()
+        return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+
+    def pipe(self, name):
+        (self.home / name).parent.mkdir(exist_ok=True)
+        os.mkfifo(self.home / name)
+        return self.home / name
+
+    def circle(self, name):
+        return self.endless(name, self.home / name)
+
+    def endless(self, name, target="/dev/zero"):
+        (self.home / name).parent.mkdir(exist_ok=True)
+        (self.home / name).symlink_to(target)
+        return self.home / name
+
+    def flipped(self, members):
+        path = self.archive(members)
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 4
+        path.write_bytes(data)
+        return from_openi(path, self.new)
+
+    def shortened(self, members):
+        path = self.archive(members)
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[: 20 * 1024]))
+        return from_openi(path, self.new)
+
     def dicom(self, name="in/a.dcm", drop=(), **tags):
         data = Dataset()
         data.file_meta = FileMetaDataset()
@@ -210,6 +254,15 @@ def points(mu):
     return Embeddings([f"i{k}" for k in range(len(mu))], [f"s{k}" for k in range(len(mu))], np.array(mu, float))
 
 
+def pickled(path):
+    np.save(path, np.array([{"a": 1}], object), allow_pickle=True)
+    return path
+
+
+def narrow(side):
+    return Embeddings(side.ids, side.study_ids, side.mu[:, :4])
+
+
 def with_nan(mu):
     mu[1, 0] = np.nan
     return mu
@@ -234,6 +287,64 @@ def other_words(folder):
     "A tokenizer with more pieces than the text encoder knows."
     words = ["".join(np.random.default_rng(k).choice(list("abcdefghijklmnop"), 6)) for k in range(3000)]
     save_tokenizer(train_tokenizer(words, 4000), folder)
+
+
+def far_words(folder):
+    "A tokenizer of few pieces, one of which has a number far beyond them."
+    held = read_json(folder / "tokenizer.json")
+    held["model"]["vocab"]["zzz"] = 5_000_000
+    write_json(held, folder / "tokenizer.json")
+
+
+def in_tokenizer(**rules):
+    "Other rules in a run's tokenizer."
+    return lambda folder: write_json(read_json(folder / "tokenizer.json") | rules, folder / "tokenizer.json")
+
+
+def without_unknown(folder):
+    "A tokenizer that has no piece for words that it does not know."
+    held = read_json(folder / "tokenizer.json")
+    del held["model"]["vocab"]["[UNK]"]
+    write_json(held, folder / "tokenizer.json")
+
+
+def told(w, **metadata):
+    "A file of embeddings with other metadata."
+    table = pq.read_table(w.parquet())
+    words = {name.encode(): str(value).encode() for name, value in metadata.items()}
+    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **words}), w.home / "points.parquet")
+    return w.home / "points.parquet"
+
+
+def pair_with(w, **metadata):
+    "Both sides of the test split as another program would leave them, with other metadata."
+    for kind, side in w.points.items():
+        file = w.home / "foreign" / "embeddings" / f"test-{kind}.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        frame = pd.DataFrame({"id": side.ids, "study_id": side.study_ids, "mu": list(side.mu)})
+        words = {name.encode(): str(value).encode() for name, value in {"similarity": "cosine", **metadata}.items()}
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        pq.write_table(table.replace_schema_metadata(words), file)
+    return w.home / "foreign"
+
+
+def relabelled(side, **meta):
+    "The same points that say something else of themselves."
+    return Embeddings(side.ids, side.study_ids, side.mu, meta={**side.meta, **meta})
+
+
+def twice(side):
+    "Texts, the first of which is another of the second's study."
+    studies = side.study_ids.copy()
+    studies[0] = studies[1]
+    return Embeddings(side.ids, studies, side.mu, meta=side.meta)
+
+
+def whole_weights(folder):
+    "Weights rounded to whole numbers of eight bits."
+    weights = load_file(folder / "model.safetensors")
+    weights["image_head.weight"] = weights["image_head.weight"].round().to(torch.int8)
+    save_file(weights, folder / "model.safetensors")
 
 
 def nan_weights(folder):
@@ -275,11 +386,72 @@ def no_room(most=3000):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def while_held(folder, action):
+    with alone_in(folder):
+        return action()
+
+
 def on_a_full_disk(action):
     with no_room():
         return action()
 
 
+def change_line(folder, name, value):
+    "Another value in config.json, as it is typed and not as JSON would write it."
+    text = re.sub(rf'"{name}": \d+', f'"{name}": {value}', (folder / "config.json").read_text())
+    (folder / "config.json").write_text(text)
+
+
+def changed_result(w, change, drop=None):
+    "A result whose report or queries are others than they were."
+    evaluate(w.points, w.phantom, "exact", (1,), w.home / "results", draws=5, verbose=False)
+    folder = w.home / "results" / "test" / "exact"
+    report = read_json(folder / "metrics.json")
+    change(report)
+    write_json(report, folder / "metrics.json")
+    if drop:
+        pd.read_parquet(folder / "queries.parquet").drop(columns=drop).to_parquet(folder / "queries.parquet")
+    return folder
+
+
+def phantom_with(w, text):
+    "A phantom with other settings."
+    folder = Path(shutil.copytree(w.phantom.folder, w.home / "p"))
+    (folder / "phantom.json").write_text(text)
+    return StudySet.load(folder)
+
+
+def changed_index(w, **facts):
+    "An index whose facts are others than they were."
+    build_index(w.points["text"], kind="hnsw").save(w.home / "index")
+    write_json(read_json(w.home / "index" / "index.json") | facts, w.home / "index" / "index.json")
+    return w.home / "index"
+
+
+def altered_graph(w):
+    "An index whose graph is cut off, with facts that vouch for it."
+    folder = changed_index(w)
+    cut(folder, "index.faiss")
+    vouched = {name: file_checksum(folder / name) for name in ("gallery.parquet", "index.faiss")}
+    write_json(read_json(folder / "index.json") | {"files": vouched}, folder / "index.json")
+    return folder
+
+
+CLAIM = """[x]
+paper = "p"
+words = "w"
+source = "s"
+arm = {arm}
+against = "b"
+measure = "R@10"
+margin = {margin}
+"""
+NO_RADIOGRAPHS = (
+    {},
+    {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0, "PixelData": bytes(3 * 1200)},
+    {"Rows": 3, "Columns": 3, "PixelData": bytes(10)},
+    {"Modality": "XC"},
+)
 S = "study_id,patient_id,findings\n"
 GOOD = S + "a,p,Clear.\nb,q,Edema.\n"
 TWO = "image_id,study_id,path\n"
@@ -367,6 +539,24 @@ CASES = [
         "refused",
     ),
     ("a pixel cache of negative size", lambda w: w.films().pixels(-5), ("size", "-5"), "refused"),
+    (
+        "a line of 60,000,000 pixels among films",
+        lambda w: len(w.films({2: lambda path: path.write_bytes(w.lined(60_000_000))}).pixels(32)) == 5,
+        ("1 of 6 images cannot be read", "f2.png", "40,000 on a side"),
+        "counted",
+    ),
+    (
+        "a film that is a pipe",
+        lambda w: read_image(w.pipe("film.png")),
+        ("film.png",),
+        "refused",
+    ),
+    (
+        "a film that is read for ever",
+        lambda w: read_image(w.endless("film.png")),
+        ("film.png",),
+        "refused",
+    ),
     # DICOM
     ("DICOM without pixels", lambda w: read_dicom(w.dicom(drop=["PixelData"])), ("a.dcm", "no pixels"), "refused"),
     (
@@ -403,6 +593,41 @@ CASES = [
         ),
         ("1 of 4 files left out", "x.dcm"),
         "counted",
+    ),
+    (
+        "colour, a stamp and a photograph among DICOM",
+        lambda w: (
+            len(
+                from_dicom(
+                    [w.dicom(f"in/{k}.dcm", **tags) for k, tags in enumerate(NO_RADIOGRAPHS)][0].parent, out=w.new
+                )
+            )
+            == 1
+        ),
+        ("3 of 4 files left out",),
+        "counted",
+    ),
+    (
+        "a DICOM study of two patients",
+        lambda w: from_dicom(
+            [w.dicom(f"in/{k}.dcm", StudyInstanceUID="1.2", PatientID=k) for k in "ab"][0].parent, out=w.new
+        ),
+        ("one study names two patients", "a.dcm", "b.dcm"),
+        "refused",
+    ),
+    (
+        "an empty salt",
+        lambda w: from_dicom(w.dicom().parent, out=w.new, salt=""),
+        ("salt", "empty"),
+        "refused",
+    ),
+    (
+        "a damaged journal of DICOM",
+        lambda w: from_dicom(
+            w.dicom().parent, out=w.write("new/.importing/journal.jsonl", "[5]\n").parents[1], salt="x"
+        ),
+        ("journal.jsonl, line 1",),
+        "refused",
     ),
     # tables
     (
@@ -604,6 +829,84 @@ CASES = [
         ("fractions", "sum to 1"),
         "refused",
     ),
+    (
+        "labels with a comma",
+        lambda w: w.table('study_id,labels\na,"Edema,Pneumonia"\n'),
+        ("study a", "label"),
+        "refused",
+    ),
+    (
+        "labels with a bar",
+        lambda w: w.table("study_id,labels\na,Edema|Pneumonia\n"),
+        ("study a", "label"),
+        "refused",
+    ),
+    (
+        "labels with a colon",
+        lambda w: w.table("study_id,labels\na,Edema:0\n"),
+        ("study a", "label"),
+        "refused",
+    ),
+    (
+        "labels with a number",
+        lambda w: w.table("study_id,labels\na,0\n"),
+        ("study a", "label"),
+        "refused",
+    ),
+    (
+        "labels with a list",
+        lambda w: w.table('study_id,labels\na,"[""Edema""]"\n'),
+        ("study a", "label"),
+        "refused",
+    ),
+    (
+        "labels with both values",
+        lambda w: w.table("study_id,labels\na,Edema=1;Edema=0\n"),
+        ("study a", "label"),
+        "refused",
+    ),
+    (
+        "labels nested beyond measure",
+        lambda w: w.table("study_id,labels\na," + '"' + '{""a"":' * 9999 + '"\n'),
+        ("study a", "labels"),
+        "refused",
+    ),
+    (
+        "a height of 1e300",
+        lambda w: w.table(GOOD, "image_id,study_id,path,height\ni,a,x.png,1e300\n", save=False),
+        ("none of the 1 image files",),
+        "refused",
+    ),
+    (
+        "a height beyond whole numbers",
+        lambda w: w.table(GOOD, f"image_id,study_id,path,height\ni,a,{w.picture()},{2**63}\n"),
+        ("images, row 1", "height"),
+        "refused",
+    ),
+    (
+        "a table that is a pipe",
+        lambda w: from_csv(w.pipe("in/studies.csv").parent, w.out),
+        ("studies.csv",),
+        "refused",
+    ),
+    (
+        "regions that are read for ever",
+        lambda w: [w.write("in/studies.csv", GOOD), from_csv(w.endless("in/images.csv").parent, w.out)],
+        ("images.csv", "no plain file"),
+        "refused",
+    ),
+    (
+        "a film that leads in circles",
+        lambda w: w.table(GOOD, f"{TWO}i,a,{w.circle('x.png')}\nj,b,{w.picture()}\n"),
+        ("1 of 2 image files are not there",),
+        "counted",
+    ),
+    (
+        "tables over a phantom",
+        lambda w: from_csv(w.write("in/studies.csv", GOOD).parent, w.phantom.folder),
+        ("already holds a StudySet made by", "phantom"),
+        "refused",
+    ),
     # reports
     (
         "an empty report",
@@ -721,6 +1024,42 @@ CASES = [
         ("size", "-4"),
         "refused",
     ),
+    (
+        "an XML report that is a pipe",
+        lambda w: from_openi(w.pipe("in/1.xml").parent, w.new),
+        ("1.xml", "no plain file"),
+        "refused",
+    ),
+    (
+        "an XML report that is read for ever",
+        lambda w: from_openi(w.endless("in/1.xml").parent, w.new),
+        ("1.xml", "no plain file"),
+        "refused",
+    ),
+    (
+        "an archive with one bit flipped",
+        lambda w: w.flipped({f"{k}.xml": report(k) for k in range(30)}),
+        ("reports.tgz", "damaged or cut off"),
+        "refused",
+    ),
+    (
+        "an archive that ends at a member's border",
+        lambda w: w.shortened({f"{k}.xml": report(k) for k in range(30)}),
+        ("reports.tgz", "damaged or cut off"),
+        "refused",
+    ),
+    (
+        "a report whose id leads elsewhere",
+        lambda w: openi_with_drawn_films(w.archive({"1.xml": report("/../../x")}), w.new, size=32),
+        ("1.xml", "uId", "no name of a file"),
+        "refused",
+    ),
+    (
+        "a report whose film leads elsewhere",
+        lambda w: w.openi({"1.xml": report(1).replace("</eC", '<parentImage id="../x"/></eC')}),
+        ("1.xml", "parentImage", "no name of a file"),
+        "refused",
+    ),
     # embeddings
     (
         "a point of NaN",
@@ -738,6 +1077,36 @@ CASES = [
         "points of different lengths",
         lambda w: Embeddings.load(w.parquet(mu=[[1.0, 0.0], [1.0]])),
         ("points.parquet", "(id"),
+        "refused",
+    ),
+    (
+        "clouds of which nobody says how they are compared",
+        lambda w: Embeddings.load(w.parquet(logvar=[[0.0, 0.0], [0.0, 0.0]])),
+        ("points.parquet", "logvar", "--similarity"),
+        "refused",
+    ),
+    (
+        "points that are Python objects",
+        lambda w: read_points(pickled(w.home / "test-image.npy"), w.phantom),
+        ("test-image.npy", "without Python objects"),
+        "refused",
+    ),
+    (
+        "a plug-in with a mistake in it",
+        lambda w: load_plugin(w.write("own.py", "\nmethod = CLIP\n")),
+        ("own.py", "line 2", "NameError"),
+        "refused",
+    ),
+    (
+        "a run whose plug-in is not here",
+        lambda w: load_method(w.write("r/config.json", '{"method": "mine", "plugin": "own.py"}').parent),
+        ("config.json", "'mine'", "--plugin own.py"),
+        "refused",
+    ),
+    (
+        "a measurement without the pair of points",
+        lambda w: evaluate(w.points["image"], w.phantom),
+        ("points", "pair of Embeddings"),
         "refused",
     ),
     (
@@ -772,17 +1141,13 @@ CASES = [
     ),
     (
         "a measurement across dimensions",
-        lambda w: evaluate(
-            Embeddings(w.points["image"].ids, w.points["image"].study_ids, w.points["image"].mu[:, :4]),
-            w.points["text"],
-            w.phantom,
-        ),
+        lambda w: evaluate({"image": narrow(w.points["image"]), "text": w.points["text"]}, w.phantom),
         ("4 dimensions", "16"),
         "refused",
     ),
     (
         "points of studies that are elsewhere",
-        lambda w: evaluate(points([[1, 2]]), points([[1, 2]]), w.phantom),
+        lambda w: evaluate({"image": points([[1, 2]]), "text": points([[1, 2]])}, w.phantom),
         ("1 of 1", "s0"),
         "refused",
     ),
@@ -824,7 +1189,55 @@ CASES = [
     (
         "a backbone that does not exist",
         lambda w: load_method(w.settings(image_backbone={"model_type": "brain"})),
-        ("backbone 'brain'",),
+        ("run", "backbone: 'brain'", "known families"),
+        "refused",
+    ),
+    (
+        "a network of texts for films",
+        lambda w: load_method(w.settings(image_backbone={"model_type": "bert"})),
+        ("run", "'bert'", "known families"),
+        "refused",
+    ),
+    (
+        "a pair of encoders for films",
+        lambda w: load_method(w.settings(image_backbone={"model_type": "clip"})),
+        ("run", "'clip'", "known families"),
+        "refused",
+    ),
+    (
+        "a network of films for texts",
+        lambda w: load_method(w.settings(text_backbone={"model_type": "resnet"})),
+        ("run", "'resnet'", "does not read word pieces"),
+        "refused",
+    ),
+    (
+        "a scale of films without numbers",
+        lambda w: load_method(w.settings(normalisation={"mean": "grey", "std": [1.0]})),
+        ("run", "image_mean", "'grey'"),
+        "refused",
+    ),
+    (
+        "a run as a finished model of the Hub",
+        lambda w: HubTwoTower.from_hub(str(w.run)),
+        ("two-tower model", "cannot be loaded"),
+        "refused",
+    ),
+    (
+        "a folder of texts as the film encoder",
+        lambda w: CLIP.create(image=str(shipped_data("tiny/text"))),
+        ("'bert'", "known families"),
+        "refused",
+    ),
+    (
+        "films that patches do not cover",
+        lambda w: CLIP.create(CLIPConfig(size=60), image="tiny-vit"),
+        ("tiny-vit", "size: 60", "8 pixels of a patch"),
+        "refused",
+    ),
+    (
+        "a tokenizer whose words lie beyond the text encoder's table",
+        lambda w: load_method(w.broken_run(far_words)),
+        ("run", "the tokenizer has", "do not belong together"),
         "refused",
     ),
     (
@@ -866,13 +1279,44 @@ CASES = [
     (
         "weights of NaN",
         lambda w: embed(load_method(w.broken_run(nan_weights)), w.phantom, "test", progress=False),
-        ("mu holds NaN", "(id "),
+        ("model.safetensors", "image_head.weight", "NaN"),
         "refused",
     ),
     (
         "a run in the way",
         lambda w: fit(new_method(), w.phantom, TRAINING, w.run, progress=False),
         ("run", "holds a run already"),
+        "refused",
+    ),
+    (
+        "a pretrained folder in the way",
+        lambda w: fit(
+            new_method(), w.phantom, TRAINING, w.write("bert/config.json", "{}").parent, resume=True, progress=False
+        ),
+        ("bert", "holds other files (config.json)"),
+        "refused",
+    ),
+    (
+        "a training in the way",
+        lambda w: while_held(
+            w.home / "r", lambda: fit(new_method(), w.phantom, TRAINING, w.home / "r", progress=False)
+        ),
+        ("r: another process is working in this folder",),
+        "refused",
+    ),
+    (
+        "a training set without val",
+        lambda w: (
+            fit(new_method(), w.phantom.split("train"), TRAINING, w.home / "r", progress=False).has_model
+            and len(embed(load_method(w.home / "r"), w.phantom, "test", progress=False)["text"]) > 0
+        ),
+        ("no study is in val: the weights of the last epoch are kept",),
+        "counted",
+    ),
+    (
+        "a batch of one",
+        lambda w: fit(new_method(), w.phantom, TrainConfig(batch_size=1), w.home / "r", progress=False),
+        ("batch_size", "two studies"),
         "refused",
     ),
     (
@@ -907,6 +1351,198 @@ CASES = [
         ("checkpoints/step-", "damaged"),
         "refused",
     ),
+    # our own files, each by its schema
+    (
+        "a dataset.json whose restriction is a word",
+        lambda w: StudySet.load(
+            [w.write("x/dataset.json", '{"restricted": "no"}') for _ in [shutil.copytree(w.out, w.home / "x")]]
+            and w.home / "x"
+        ),
+        ("dataset.json", "restricted", "true or false"),
+        "refused",
+    ),
+    *[
+        (
+            f"settings of {value[:5]} dimensions",
+            lambda w, value=value: load_method(w.broken_run(lambda folder: change_line(folder, "dim", value))),
+            ("config.json", *said),
+            "refused",
+        )
+        for value, said in (
+            ("1e30", ("dim", "whole number")),
+            ("1e999", ("too large",)),
+            ("NaN", ("NaN is no number",)),
+            ("9" * 99, ("99 digits",)),
+        )
+    ],
+    (
+        "settings of endless texts",
+        lambda w: load_method(w.settings(max_words=10**12)),
+        ("config.json", "max_words", "above 65536"),
+        "refused",
+    ),
+    (
+        "settings nested deep",
+        lambda w: load_method(
+            w.broken_run(lambda folder: (folder / "config.json").write_text('{"a":' * 2000 + "1" + "}" * 2000))
+        ),
+        ("config.json", "deep"),
+        "refused",
+    ),
+    (
+        "a fingerprint that is a list",
+        lambda w: Run(w.broken_run(lambda folder: (folder / "fingerprint.json").write_text("[]"))).fingerprint(),
+        ("fingerprint.json", "names and values"),
+        "refused",
+    ),
+    *[
+        (
+            f"a log with the line {line}",
+            lambda w, line=line: Run(w.broken_run(lambda folder: (folder / "log.jsonl").write_text(line + "\n"))).log,
+            ("log.jsonl, line 1", said),
+            "refused",
+        )
+        for line, said in (
+            ("5", "names and values"),
+            ("null", "names and values"),
+            ('{"loss": 1}', "lacks step"),
+            ('{"step": "x"}', "step must be a whole number"),
+            ('{"step": 1, "loss": "y"}', "loss must be a number"),
+        )
+    ],
+    *[
+        (
+            f"a result that is {text}",
+            lambda w, text=text: Results.load(w.write("result/metrics.json", text).parent),
+            ("metrics.json", said),
+            "refused",
+        )
+        for text, said in (("{}", "lacks protocol"), ("[]", "names and values"), ('{"a": NaN}', "NaN is no number"))
+    ],
+    (
+        "a result without its fingerprint",
+        lambda w: Results.load(changed_result(w, lambda report: report.update(fingerprint=None))),
+        ("metrics.json", "fingerprint", "names and values"),
+        "refused",
+    ),
+    (
+        "queries of no direction",
+        lambda w: Results.load(changed_result(w, lambda report: None, drop="direction")),
+        ("queries.parquet",),
+        "refused",
+    ),
+    (
+        "points whose split leads elsewhere",
+        lambda w: Embeddings.load(told(w, split="../../../x")),
+        ("points.parquet", "split", "'../../../x'"),
+        "refused",
+    ),
+    (
+        "points of an absolute split",
+        lambda w: Embeddings.load(told(w, split="/tmp/x")),
+        ("points.parquet", "split", "'/tmp/x'"),
+        "refused",
+    ),
+    (
+        "points multiplied by NaN",
+        lambda w: Embeddings.load(told(w, similarity="cosine", logit_scale="nan")),
+        ("points.parquet", "logit_scale", "finite"),
+        "refused",
+    ),
+    (
+        "points with deep local features",
+        lambda w: Embeddings.load(told(w, similarity="cosine", local="[" * 5000 + "]" * 5000)),
+        ("points.parquet", "local"),
+        "refused",
+    ),
+    (
+        "points of a modality that is none",
+        lambda w: Embeddings.load(told(w, similarity="cosine", modality="sound")),
+        ("points.parquet", "modality", "'sound'"),
+        "refused",
+    ),
+    (
+        "films compared in another way than texts",
+        lambda w: evaluate(
+            {"image": relabelled(w.points["image"], similarity="csd"), "text": w.points["text"]}, w.phantom
+        ),
+        ("csd", "cosine"),
+        "refused",
+    ),
+    (
+        "films of another split than the texts",
+        lambda w: evaluate({"image": relabelled(w.points["image"], split="val"), "text": w.points["text"]}, w.phantom),
+        ("'val'", "'test'"),
+        "refused",
+    ),
+    (
+        "two texts of one study",
+        lambda w: evaluate({"image": w.points["image"], "text": twice(w.points["text"])}, w.phantom),
+        ("1 texts", "another"),
+        "refused",
+    ),
+    (
+        "weights of eight bits",
+        lambda w: load_method(w.broken_run(whole_weights)),
+        ("model.safetensors", "image_head.weight", "int8"),
+        "refused",
+    ),
+    (
+        "a tokenizer without a piece for unknown words",
+        lambda w: load_method(w.broken_run(without_unknown)),
+        ("tokenizer.json", "unknown words"),
+        "refused",
+    ),
+    (
+        "a tokenizer whose pattern has no end",
+        lambda w: load_method(
+            w.broken_run(
+                in_tokenizer(
+                    pre_tokenizer={
+                        "type": "Split",
+                        "pattern": {"Regex": "(?:(?:a+)+)+$|((a|a)*)*b"},
+                        "behavior": "Isolated",
+                        "invert": False,
+                    }
+                )
+            )
+        ),
+        ("tokenizer.json", "cannot be used", "retry-limit"),
+        "refused",
+    ),
+    (
+        "a tokenizer with a broken table",
+        lambda w: load_method(
+            w.broken_run(in_tokenizer(normalizer={"type": "Precompiled", "precompiled_charsmap": "/////zEyMzQ="}))
+        ),
+        ("tokenizer.json", "cannot be used"),
+        "refused",
+    ),
+    (
+        "a tokenizer that ends its process",
+        lambda w: load_method(
+            w.broken_run(
+                in_tokenizer(normalizer={"type": "Replace", "pattern": {"String": "e"}, "content": "x" * 10_000_000})
+            )
+        ),
+        ("tokenizer.json", "Replace", "too large"),
+        "refused",
+    ),
+    (
+        "a phantom whose settings are a list",
+        lambda w: load_truth(phantom_with(w, "[]")),
+        ("phantom.json", "names and values"),
+        "refused",
+    ),
+    (
+        "an index whose facts are another's",
+        lambda w: Index.load(changed_index(w, effort="many")),
+        ("index.json", "effort"),
+        "refused",
+    ),
+    ("an index whose graph was altered", lambda w: Index.load(altered_graph(w)), ("index.faiss",), "refused"),
+    ("films strengthened beyond all use", lambda w: TrainConfig(augmentation=1e30), ("augmentation", "10"), "refused"),
+    ("a space of 10^12 dimensions", lambda w: CLIPConfig(dim=10**12), ("dim", "65536"), "refused"),
     # arguments
     ("a negative seed", lambda w: make_phantom(4, seed=-1, out=w.home / "new"), ("seed", "-1"), "refused"),
     ("a seed that is a text", lambda w: make_phantom(4, seed="one", out=w.home / "new"), ("seed", "'one'"), "refused"),
@@ -937,27 +1573,26 @@ CASES = [
     ("k below one", lambda w: build_index(w.points["text"]).search(w.points["image"], 0), ("k", "0"), "refused"),
     (
         "some K above the gallery",
-        lambda w: evaluate(w.points["image"], w.points["text"], w.phantom, ks=(1, 10_000), draws=10) is not None,
+        lambda w: evaluate(w.points, w.phantom, ks=(1, 10_000), draws=10) is not None,
         ("K = 10000 left out", "gallery holds 10"),
         "counted",
     ),
     (
         "all K above the gallery",
-        lambda w: evaluate(w.points["image"], w.points["text"], w.phantom, ks=(10_000,)),
+        lambda w: evaluate(w.points, w.phantom, ks=(10_000,)),
         ("10000", "above the gallery"),
         "refused",
     ),
     (
         "a protocol that is none",
-        lambda w: evaluate(w.points["image"], w.points["text"], w.phantom, "fuzzy"),
+        lambda w: evaluate(w.points, w.phantom, "fuzzy"),
         ("protocol", "'fuzzy'", "exact"),
         "refused",
     ),
     (
         "labels where there are none",
         lambda w: evaluate(
-            points([[1, 2]]),
-            points([[1, 2]]),
+            {"image": points([[1, 2]]), "text": points([[1, 2]])},
             StudySet(pd.DataFrame({"study_id": ["s0"], "note": ["A."]}), NO_IMAGES),
             "labels",
         ),
@@ -1006,7 +1641,7 @@ CASES = [
         lambda w: on_a_full_disk(
             lambda: StudySet(pd.DataFrame({"study_id": [f"s{k}" for k in range(900)]}), NO_IMAGES).save(w.out)
         ),
-        ("cannot write", "out/studies.parquet"),
+        ("cannot write", "out/images.parquet"),
         "refused",
     ),
     (
@@ -1124,6 +1759,78 @@ CASES = [
         "typed: dimensions that do not fit",
         lambda w: ("evaluate", w.foreign(lambda mu: mu[:, :4]), "--data", w.phantom.folder),
         ("4 dimensions", "16"),
+        "typed",
+    ),
+    *[
+        (
+            f"typed: {word} as a setting of the method",
+            lambda w, word=word: ("train", "clip", "--data", w.phantom.folder, "--out", w.home / "r", "--set", word),
+            ("--set", "option of its own"),
+            "typed",
+        )
+        for word in ("dim=5", "policy=note")
+    ],
+    (
+        "typed: a space of 10^12 dimensions",
+        lambda w: ("train", "clip", "--data", w.phantom.folder, "--out", w.home / "r", "--dim", 10**12),
+        ("dim", "65536"),
+        "typed",
+    ),
+    (
+        "typed: points that say another split",
+        lambda w: ("evaluate", pair_with(w, split="val"), "--data", w.phantom.folder),
+        ("test-", "split", "'val'"),
+        "typed",
+    ),
+    (
+        "typed: points whose split leads elsewhere",
+        lambda w: ("evaluate", pair_with(w, split="../../../x"), "--data", w.phantom.folder),
+        ("test-", "split", "'../../../x'"),
+        "typed",
+    ),
+    (
+        "typed: claims of a margin beyond all bounds",
+        lambda w: (
+            "claims",
+            w.home,
+            "--data",
+            w.phantom.folder,
+            "--out",
+            w.home / "b",
+            "--claims",
+            w.write("c.toml", CLAIM.format(margin="inf", arm="'a'")),
+        ),
+        ("c.toml", "margin", "above 100"),
+        "typed",
+    ),
+    (
+        "typed: claims of an arm that is a number",
+        lambda w: (
+            "claims",
+            w.home,
+            "--data",
+            w.phantom.folder,
+            "--out",
+            w.home / "b",
+            "--claims",
+            w.write("c.toml", CLAIM.format(margin=0.1, arm=5)),
+        ),
+        ("c.toml", "arm", "text"),
+        "typed",
+    ),
+    (
+        "typed: claims nested deep",
+        lambda w: (
+            "claims",
+            w.home,
+            "--data",
+            w.phantom.folder,
+            "--out",
+            w.home / "b",
+            "--claims",
+            w.write("c.toml", "x = " + "[" * 20_000),
+        ),
+        ("c.toml", "deep"),
         "typed",
     ),
     (

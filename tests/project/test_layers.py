@@ -22,6 +22,8 @@ LAYERS = [
     ("cli",),
 ]
 SHARED_METHODS = {
+    "methods.families",
+    "methods.backbones",
     "methods.encoders",
     "methods.settings",
     "methods.saving",

@@ -122,17 +122,15 @@ def export_all(studies: StudySet, out, show: bool | None = None):
     test = studies.split("test")
     points = embed(method, studies, "test", out=out / "run" / "embeddings", progress=False)
     results = {
-        f"CLIP, {p}": evaluate(
-            points["image"], points["text"], test, p, (1, 5, 10), out / "run" / "evaluation", verbose=False
-        )
+        f"CLIP, {p}": evaluate(points, test, p, (1, 5, 10), out / "run" / "evaluation", verbose=False)
         for p in ("exact", "text")
     }
     results["control, exact"] = results["CLIP, exact"]
     for kind, side in points.items():
         build_index(side).save(out / f"index-{kind}")
     save_table(results_table(results), out / "results")
-    found = ask_with_films(points, test, SIZE, "both", show=show) + ask_with_sentences(
-        method, points, test, SIZE, show=show
+    found = ask_with_films(points, test, "both", show=show) + ask_with_sentences(
+        method, points, test, show=show
     )
     uris = draw_figures(out / "figures", run, results, studies, SIZE, show=show)
     sections = report_sections(QUICK, studies, run, results, found, uris, {"all": 1.0})

@@ -1,15 +1,19 @@
 "`embed` does what one film at a time would, does not repeat work, and names what it cannot embed."
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from medret_nb.data.files import DataError
 from medret_nb.data.images import letterbox, read_image
 from medret_nb.data.reports import section_text
 from medret_nb.data.studies import choose_image
+from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.retrieval import embeddings, points
 from medret_nb.retrieval.embeddings import embed, embed_films, embed_texts, method_hash
 
@@ -21,7 +25,7 @@ class Toy(torch.nn.Module):
 
     def __init__(self, dim=6, seed=0, size=16):
         super().__init__()
-        self.config = SimpleNamespace(size=size, policy="both", data="somewhere")
+        self.config = SimpleNamespace(size=size, inference_policy="both", data="somewhere")
         generator = torch.Generator().manual_seed(seed)
         self.film = torch.nn.Parameter(torch.randn(size * size, dim, generator=generator) / size)
         self.word = torch.nn.Parameter(torch.randn(101, dim, generator=generator))
@@ -74,14 +78,14 @@ def test_embed_equals_one_at_a_time(small_phantom):
             out = method.encode_text(*method.prepare_text([texts[study]]))
             np.testing.assert_allclose(reports.mu[i], out.mu[0], rtol=1e-5, atol=1e-5)
             np.testing.assert_allclose(reports.logvar[i], out.logvar[0], rtol=1e-5, atol=1e-5)
-    assert {k: films.meta[k] for k in ("similarity", "logit_scale", "modality", "split", "policy", "method")} == {
+    assert {k: films.meta[k] for k in ("similarity", "logit_scale", "modality", "split", "method")} == {
         "similarity": "csd",
         "logit_scale": 5.0,
         "modality": "image",
         "split": "test",
-        "policy": "both",
         "method": "toy",
     }
+    assert reports.meta["policy"] == "both" and "policy" not in films.meta
     assert "shift" not in films.meta and films.meta["fingerprint"] != reports.meta["fingerprint"]
 
 
@@ -197,3 +201,49 @@ def test_half_precision_methods_give_float32():
 
 def test_the_container_can_be_imported_from_here_too():
     assert embeddings.Embeddings is points.Embeddings and embeddings.SIMILARITIES is points.SIMILARITIES
+
+
+def test_another_tokenizer_is_another_method(small_phantom, tmp_path):
+    "One file of the run is changed: its points are made anew, and what was measured says so."
+    method = CLIP.create(CLIPConfig(dim=8, size=16, max_words=16))
+    first = embed(method, small_phantom, "test", out=tmp_path, progress=False)["text"]
+    method.tokenizer.padding_side = "left"
+    assert embed(method, small_phantom, "test", out=tmp_path, progress=False)["text"].meta != first.meta
+    method.tokenizer.padding_side = "right"
+    changed = json.loads(method.tokenizer.backend_tokenizer.to_str())
+    vocabulary = changed["model"]["vocab"]
+    right, left = vocabulary["right"], vocabulary["left"]
+    vocabulary["right"], vocabulary["left"] = left, right
+    method.tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(changed)), **method.tokenizer.special_tokens_map
+    )
+    second = embed(method, small_phantom, "test", out=tmp_path, progress=False)["text"]
+    assert second.meta["fingerprint"] != first.meta["fingerprint"] and not np.array_equal(second.mu, first.mu)
+
+
+def test_other_code_makes_the_points_anew(small_phantom, tmp_path, monkeypatch):
+    embed(Toy(), small_phantom, "test", out=tmp_path, progress=False)
+    again = Toy()
+    embed(again, small_phantom, "test", out=tmp_path, progress=False)
+    assert again.films == again.texts == 0
+    monkeypatch.setattr(embeddings, "package_hash", lambda *folders: "another version")
+    embed(again, small_phantom, "test", out=tmp_path, progress=False)
+    assert again.films and again.texts
+
+
+def test_no_flipped_bit_is_taken_for_a_point(small_phantom, tmp_path, capsys):
+    method = Toy()
+    right = embed(method, small_phantom, "test", out=tmp_path, progress=False)["image"]
+    file = tmp_path / "test-image.parquet"
+    whole, rng, refused = file.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(80):
+        data = bytearray(whole)
+        data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        file.write_bytes(data)
+        method.films = 0
+        found = embed(method, small_phantom, "test", out=tmp_path, progress=False)["image"]
+        refused += bool(method.films)
+        assert np.array_equal(found.mu, right.mu) and np.array_equal(found.logvar, right.logvar)
+        assert found.meta == right.meta and found.study_ids.tolist() == right.study_ids.tolist()
+    assert refused > 40
+    assert "embedded again" in capsys.readouterr().err

@@ -28,7 +28,7 @@ class Regional(torch.nn.Module):
 
     def __init__(self, seed=0):
         super().__init__()
-        self.config = SimpleNamespace(size=16, policy="both", data="")
+        self.config = SimpleNamespace(size=16, inference_policy="both", data="")
         self.weight = torch.nn.Parameter(torch.randn(256, 5, generator=torch.Generator().manual_seed(seed)))
         self.films = 0
 

@@ -249,5 +249,5 @@ def test_save_and_load_exact_and_refuse_what_does_not_fit(tmp_path):
         {"kind": "ivf", "similarity": "csd", "effort": "8"},
     ):
         (tmp_path / "b" / "index.json").write_text(json.dumps(facts))
-        with pytest.raises(DataError, match="does not describe an index"):
+        with pytest.raises(DataError, match="in the facts of an index"):
             Index.load(tmp_path / "b")

@@ -16,15 +16,15 @@ def test_every_method_sees_as_many_films():
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("[a]\nmethod = 3", "must be a section that names its method"),
-        ("a = 1", "must be a section"),
+        ("[a]\nmethod = 3", "a.method must be a text, not 3"),
+        ("a = 1", "a must be names and values, not 1"),
         ("[a]\nmethod = 'clop'", "arm a: method: 'clop' is none of"),
         ("[a]\nmethod = 'clip'\nsize = 'big'", "arm a: size: 'big' is not a whole number"),
         ("[a]\nmethod = 'clip'\nsise = 3", "has no setting 'sise'"),
         ("['../a']\nmethod = 'clip'", "its name must be made of letters"),
         ("[a", "not a TOML file"),
         ("", "there is none"),
-        ("[a]\nmethod = 'clip'\nimage = 3", "image must be a text"),
+        ("[a]\nmethod = 'clip'\nimage = 3", "a.image must be a text, not 3"),
     ],
 )
 def test_arms_that_do_not_fit_are_named(tmp_path, text, said):
@@ -42,7 +42,7 @@ def test_arms_from_a_file(tmp_path):
         "one": Arm("clip"),
         "two": Arm("clip", "tiny-random", settings={"dim": 32}),
     }
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(DataError, match="none.toml: there is no such file"):
         read_arms(tmp_path / "none.toml")
     with pytest.raises(DataError, match="there is none"):
         check_arms({})
@@ -65,3 +65,38 @@ def test_runs_are_found_by_their_seeds(tmp_path):
     assert found[2].folder == seed_run(tmp_path, "a", 2).folder == tmp_path / "a" / "seed-2"
     with pytest.raises(DataError, match="b: holds no run seed-0"):
         runs_by_seed(tmp_path, "b")
+
+
+def test_a_budget_counts_passes_or_steps():
+    two = Arm("clip", settings={"views": 2})
+    assert [epochs_for(two, 10), epochs_for(two, 10, "steps"), epochs_for(Arm("medprobclip"), 10, "steps")] == [
+        5,
+        10,
+        10,
+    ]
+    assert epochs_for(Arm("cxr_clip", settings={"views": 1}), 10) == 10
+    assert epochs_for(Arm(embeddings="there"), 10) == 0
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("[a]\ndim = 8", "arm a: must name a method, or embeddings"),
+        ('[a]\nmethod = "clip"\nembeddings = "b"', "arm a: must name a method, or embeddings"),
+        ('[a]\nembeddings = "b"\ndim = 8', "arm a: embeddings take similarity, logit_scale, shift, policy"),
+        ('[a]\nembeddings = "b"\nsimilarity = "dot"', "arm a: similarity: 'dot' is none of"),
+        ('[a]\nmethod = "clip"\nwords = "all"', "arm a: words: 'all' is none of encoder, corpus"),
+    ],
+)
+def test_embeddings_as_an_arm(tmp_path, text, said):
+    (tmp_path / "arms.toml").write_text(text)
+    with pytest.raises(DataError, match=said):
+        read_arms(tmp_path / "arms.toml")
+
+
+def test_an_arm_may_learn_its_words(small_phantom):
+    arm = Arm("clip", words="corpus", settings={"dim": 8})
+    learnt = arm.create(0, small_phantom.split("train"))
+    assert len(learnt.tokenizer) != len(Arm("clip").create(0).tokenizer)
+    with pytest.raises(DataError, match="needs the studies to train on"):
+        arm.create(0)

@@ -13,7 +13,8 @@ from medret_nb.methods.clip import CLIP
 from medret_nb.methods.pcmepp import PCMEPP
 from medret_nb.methods.rra_vl import RRAVL
 from medret_nb.phantom.phantom import make_phantom
-from medret_nb.training.claims import Board, Claim, board_figure, claims_board, load_claims
+from medret_nb.training.boards import Board, board_figure, judge_rows
+from medret_nb.training.claims import Claim, claims_board, load_claims
 from medret_nb.training.verdicts import verdict
 
 BASE = dict(name="x", paper="p", words="w", source="s", arm="a", against="b", measure="R@10", margin=0.02)
@@ -36,12 +37,22 @@ def test_claims_that_cannot_be_asked_are_refused(change, words):
         Claim(**BASE | change)
 
 
+SECTION = "[x]\npaper = 'p'\nwords = 'w'\nsource = 's'\narm = 'a'\nagainst = 'b'\nmeasure = 'R@10'\n"
+
+
 def test_files_of_claims_say_what_is_wrong(tmp_path):
     for text, words in (
         ("", "holds no claim"),
-        ("a = 1", "a must be a section"),
-        ("[x]\npaper = 'p'\nfoo = 1", "knows no foo"),
-        ("[x]\npaper = 'p'", "missing"),
+        ("a = 1", "a must be names and values, not 1"),
+        ("[x]\npaper = 'p'\nwords = 5", "x lacks source"),
+        ("[x]\npaper = 'p'", "x lacks words, source, arm, measure, margin"),
+        (f"{SECTION}margin = 1\nfoo = 1", "x knows no foo"),
+        (f"{SECTION}margin = inf", "x.margin inf is above 100"),
+        (f"{SECTION}margin = nan", "margin nan must be a number"),
+        (SECTION.replace("'a'", "5") + "margin = 1", "x.arm must be a text, not 5"),
+        (SECTION.replace("'a'", "'../clip'") + "margin = 1", "arm: '../clip' is no name"),
+        ("x = " + "[" * 200 + "]" * 200, "nested"),
+        ("x = " + "[" * 20000 + "]" * 20000, "nested"),
         ("[x", "not a TOML file"),
     ):
         (tmp_path / "c.toml").write_text(text)
@@ -54,9 +65,9 @@ def test_files_of_claims_say_what_is_wrong(tmp_path):
 
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory):
-    """Twenty-four patients, and untrained runs of three methods and two seeds."""
+    """Forty patients, and untrained runs of three methods and two seeds."""
     home = tmp_path_factory.mktemp("claims")
-    studies = make_phantom({"test": 24}, 4, 32, home / "studies", one_study_per_patient=True, progress=False)
+    studies = make_phantom({"val": 40, "test": 40}, 4, 32, home / "studies", one_study_per_patient=True, progress=False)
     for arm, method in {"clip": CLIP, "pcmepp": PCMEPP, "rra_vl": RRAVL}.items():
         for seed in (0, 1):
             method.create(seed=seed).save_pretrained(home / "runs" / arm / f"seed-{seed}")
@@ -74,7 +85,7 @@ def test_a_board_of_untrained_runs_decides_nothing_it_should_not(clinic, tmp_pat
     runs, studies = clinic
     asked = [
         Claim(**BASE | {"name": m, "measure": m, "arm": "pcmepp", "against": "clip", "margin": 0.5})
-        for m in ("R@10", "excess AURC", "ECE")
+        for m in ("R@10", "AUROC", "Brier")
     ]
     asked += [
         Claim(**BASE | {"name": "c", "measure": "ambiguity", "arm": "pcmepp", "against": ""}),
@@ -82,8 +93,12 @@ def test_a_board_of_untrained_runs_decides_nothing_it_should_not(clinic, tmp_pat
     ]
     board = claims_board(asked, runs, studies, draws=20)
     table, text = board.table(), capsys.readouterr().out
+    assert set(table["verdict"]) == {"undecided here"} and table["why"].str.contains("2 training").all()
+    assert "one learning rate for all" in text and f"Holm over the {table['p'].notna().sum()} questions" in text
     assert list(table["direction"]) == ["image-to-text", "text-to-image"] * 3 + ["text-to-image", "image-to-report"]
-    assert (table["low"] <= table["effect"] + 1e-9).all() and (table["effect"] <= table["high"] + 1e-9).all()
+    known = table.dropna(subset=["low"])
+    assert (known["low"] <= known["effect"]).all() and (known["effect"] <= known["high"]).all() and len(known) >= 4
+    assert (known["both_low"] <= known["low"]).all() and (known["high"] <= known["both_high"]).all()
     assert (
         "does not replicate the papers" in text and "smallest detectable" in text and text.count("(wide)") == len(table)
     )
@@ -98,9 +113,22 @@ def test_a_board_of_untrained_runs_decides_nothing_it_should_not(clinic, tmp_pat
         [dataclasses.replace(asked[0], arm="one", against="other")], lonely(runs, tmp_path), studies, draws=5
     )
     assert alone.rows[0]["seed_low"] is None and "(one seed)" in str(alone)
+    assert alone.rows[0]["both_low"] is None and alone.rows[0]["verdict"] == "undecided here"
     alone.save(tmp_path / "alone")
     same = claims_board(asked[:1], runs, studies, draws=20, verbose=False).rows[0]
-    assert same == one
+    assert {name: same[name] for name in ("effect", "low", "both_low", "p")} == {
+        name: one[name] for name in ("effect", "low", "both_low", "p")
+    }
+
+
+def test_calibration_needs_as_many_validation_studies(clinic):
+    runs, studies = clinic
+    asked = [Claim(**BASE | {"name": m, "measure": m, "arm": "pcmepp", "against": "clip"}) for m in ("R@10", "Brier")]
+    rows = studies.studies
+    fewer = studies.select(rows.loc[(rows["split"] == "test") | (rows.index % 2 == 0), "study_id"])
+    board = claims_board(asked, runs, fewer, draws=5, verbose=False)
+    assert list(board.report["not_judged"]) == ["Brier"] and {row["name"] for row in board.rows} == {"R@10"}
+    assert "not judged: Brier, its temperature is fitted on as many studies of val" in str(board)
 
 
 def test_boards_name_what_is_missing(clinic, tmp_path):
@@ -111,11 +139,12 @@ def test_boards_name_what_is_missing(clinic, tmp_path):
         claims_board(
             [Claim(**BASE | {"arm": "clip", "against": "", "measure": "ambiguity"})], runs, studies, verbose=False
         )
-    kept = studies.studies.iloc[:6]
+    rows = studies.studies
+    kept = rows.loc[rows["split"] == "test"].iloc[:6]
     few = StudySet(
         kept, studies.images[studies.images["study_id"].isin(kept["study_id"])], None, studies.info, studies.folder
     )
-    with pytest.raises(DataError, match="split test holds 5 studies with film and text, 10 are needed"):
+    with pytest.raises(DataError, match="split test holds . studies with film and text, 10 are needed"):
         claims_board([Claim(**BASE | {"arm": "clip", "against": "pcmepp"})], runs, few)
     CLIP.create(seed=3).save_pretrained(tmp_path / "clip" / "seed-3")
     CLIP.create(seed=0).save_pretrained(tmp_path / "one" / "seed-0")
@@ -126,12 +155,14 @@ def test_boards_name_what_is_missing(clinic, tmp_path):
 def test_the_committed_board_answers_the_committed_claims():
     folder = shipped_data("results/claims")
     board, asked = Board.load(folder), load_claims(folder / "claims.toml")
-    assert list(dict.fromkeys(row["name"] for row in board.rows)) == [c.name for c in asked]
+    not_judged = board.report["not_judged"]
+    assert list(dict.fromkeys(row["name"] for row in board.rows)) == [c.name for c in asked if c.name not in not_judged]
+    assert set(not_judged) <= {c.name for c in asked}
+    assert judge_rows(board.rows) == board.rows, "judged again it says the same"
     for row in board.rows:
         claim = next(c for c in asked if c.name == row["name"])
         assert {k: row[k] for k in dataclasses.asdict(claim)} == dataclasses.asdict(claim)
-        assert (
-            row["verdict"] == verdict(row["low"], row["high"], row["margin"], row["kind"], row["agree"])
-            and row["patients"] >= 1500
-        )
+        sure = row["p_holm"] < 0.05
+        said = verdict(row["both_low"], row["both_high"], row["margin"], row["kind"], row["agree"], sure)
+        assert row["verdict"] == said and row["patients"] >= 1500 and len(row["by_seed"]) == 3
     assert board.report["claims"] == hash_of([list(dataclasses.astuple(c)) for c in asked])

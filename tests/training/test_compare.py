@@ -1,77 +1,29 @@
 """A comparison: the numbers against a slow reading, the folder that can be killed, arms that do not fit."""
 
+import contextlib
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from support import child_environment
 
 from medret_nb.data.files import DataError, shipped_data
-from medret_nb.evaluation.intervals import bootstrap_interval, holm, paired_bootstrap, seed_interval
-from medret_nb.evaluation.results import Results
+from medret_nb.data.locks import alone_in
 from medret_nb.methods.table import METHODS
 from medret_nb.training.arms import Arm
-from medret_nb.training.compare import Budget, Comparison, compare, comparison_table, seconds_of
+from medret_nb.training.compare import Budget, Comparison, compare, job_hash, seconds_of
 from medret_nb.training.loop import TrainConfig
 
 SMALL = Budget(passes=1, protocols=("exact",), ks=(1, 5), training=TrainConfig(batch_size=8))
 ARMS = {"a": Arm("clip", settings={"dim": 16}), "b": Arm("clip", settings={"dim": 16, "group_texts": False})}
-
-
-def made(hits, order=None, direction="image-to-text"):
-    names = [f"q{i:02d}" for i in range(len(hits))]
-    table = pd.DataFrame(
-        {
-            "query": names,
-            "study_id": names,
-            "patient_id": [f"p{i // 2}" for i in range(len(hits))],
-            "direction": direction,
-            "relevant": 1,
-            "hit_10": np.asarray(hits, float),
-            "chance_10": 0.1,
-        }
-    )
-    return Results(
-        {"directions": {direction: {"gallery": 100}}},
-        table if order is None else table.iloc[order].reset_index(drop=True),
-        pd.DataFrame(),
-    )
-
-
-def test_the_table_against_a_slow_reading():
-    rng = np.random.default_rng(0)
-    hits = {arm: rng.random((3, 20)) < share for arm, share in (("a", 0.3), ("b", 0.6), ("c", 0.35))}
-    table = comparison_table(
-        {
-            "exact": {
-                arm: {s: made(row, rng.permutation(20)) for s, row in enumerate(rows)} for arm, rows in hits.items()
-            }
-        }
-    ).set_index("arm")
-    patients = [f"p{i // 2}" for i in range(20)]
-    raw = []
-    for arm, rows in hits.items():
-        assert table.value[arm] == pytest.approx(rows.mean()) and table.chance[arm] == pytest.approx(0.1)
-        assert (table.low[arm], table.high[arm]) == pytest.approx(bootstrap_interval(rows.mean(0), patients))
-        assert [float(v) for v in table.by_seed[arm].split()] == pytest.approx(rows.mean(1), abs=1e-4)
-        if arm == "a":
-            continue
-        pair, steps = (
-            paired_bootstrap(hits["a"].mean(0), rows.mean(0), patients),
-            [(r - a).mean() for a, r in zip(hits["a"].astype(float), rows.astype(float))],
-        )
-        assert (table.difference[arm], table.d_low[arm], table.d_high[arm]) == pytest.approx(
-            (pair.value, pair.low, pair.high)
-        )
-        assert table.agree[arm] == (all(s > 0 for s in steps) or all(s < 0 for s in steps))
-        assert (table.d_seed_low[arm], table.d_seed_high[arm]) == pytest.approx(seed_interval(steps))
-        raw.append(pair.p)
-    assert list(table.p_holm[["b", "c"]]) == pytest.approx(list(holm(raw))) and np.isnan(table.p_holm["a"])
-
-
-def test_other_queries_are_refused():
-    with pytest.raises(DataError, match="arm b: measured on other queries"):
-        comparison_table({"exact": {"a": {0: made([1, 0, 1, 1])}, "b": {0: made([1, 0, 1])}}})
 
 
 def test_seconds_leave_a_pause_out():
@@ -103,6 +55,8 @@ def test_runs_lie_where_they_should(compared):
     )
     facts = json.loads((out / "comparison.json").read_text())
     assert facts["arms"]["b"]["settings"] == {"dim": 16, "group_texts": False} and "wide" in facts["seed_interval"]
+    assert "one learning rate for all" in facts["tuning"] and "one metric" in facts["family"]
+    assert list(found.differences("R@5").index) == ["b"]
     wide = found.wide("R@5")
     assert list(wide.index) == ["a", "b"] and "R@5 image-to-text" in wide
 
@@ -140,6 +94,10 @@ def test_the_comparison_that_comes_with_the_project():
         and (rows["low"] <= rows["value"]).all()
         and (rows["value"] <= rows["high"]).all()
     )
+    assert (rows["both_low"] <= rows["low"] + 1e-3).all() and (rows["high"] <= rows["both_high"] + 1e-3).all()
+    told = rows.dropna(subset=["difference"])
+    outside = (told["d_both_low"] > 0) | (told["d_both_high"] < 0)
+    assert ((told["p"] < 0.05) == outside).all(), "p and the interval over patients and seeds say the same"
     assert found.facts["seeds"] == [0, 1, 2] and (found.costs["passes"] == found.facts["budget"]["passes"]).all()
 
 
@@ -157,3 +115,96 @@ def test_bad_arguments(small_phantom, tmp_path):
         Budget(passes=0)
     with pytest.raises(DataError, match="protocols"):
         Budget(protocols=())
+
+
+@pytest.mark.parametrize(
+    "budget, words",
+    [
+        (dict(split="nope"), "the split 'nope' has no studies"),
+        (dict(ks=(0,)), "ks"),
+        (dict(protocols=("nope",)), "nope"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_trained(small_phantom, tmp_path, budget, words):
+    with pytest.raises(DataError, match=words):
+        compare(ARMS, small_phantom, tmp_path / "out", (0,), replace(SMALL, **budget), workers=0, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_compared_in_by_one_process_and_is_no_input(small_phantom, tmp_path):
+    with alone_in(tmp_path / "out"), pytest.raises(DataError, match="another process is working"):
+        compare(ARMS, small_phantom, tmp_path / "out", (0,), SMALL, workers=0, progress=False)
+    with pytest.raises(DataError, match="holds the studies"):
+        compare(ARMS, small_phantom, small_phantom.folder, (0,), SMALL, workers=0, progress=False)
+    with pytest.raises(DataError, match="workers: -1"):
+        compare(ARMS, small_phantom, tmp_path / "out", (0,), SMALL, workers=-1, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_of_two_versions_of_the_code_are_no_comparison(compared, small_phantom, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    shutil.copytree(compared[0], out)
+    monkeypatch.setattr("medret_nb.training.compare.training_code", lambda: "another version")
+    again = compare(ARMS, small_phantom, out, (0, 1), SMALL, workers=0, progress=False)  # all are of one version
+    pd.testing.assert_frame_equal(again.table, compared[1].table)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    for lost in ("cost.json", "log.jsonl", "fingerprint.json"):
+        (out / "b" / "seed-1" / lost).unlink()
+        with pytest.raises(DataError, match="differ in their code"):
+            compare(ARMS, small_phantom, out, (0, 1), SMALL, workers=0, progress=False)
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+
+
+def test_a_run_depends_on_the_code(small_phantom):
+    one, other = (job_hash(ARMS["a"], 0, small_phantom, SMALL, code) for code in ("one", "other"))
+    assert one != other
+
+
+def test_a_comparison_is_replaced_as_a_whole_and_a_mix_is_refused(compared, tmp_path):
+    out, found = compared
+    for name in ("comparison.csv", "comparison.json", "costs.csv"):
+        shutil.copy(out / name, tmp_path / name)
+    changed = Comparison(tmp_path, found.table.head(1), found.costs, found.facts)
+    (tmp_path / "comparison.csv").write_text(changed.table.to_csv(index=False))
+    with pytest.raises(DataError, match="comparison.csv: damaged, or not written with the files beside it"):
+        Comparison.load(tmp_path)
+    changed.save()
+    assert len(Comparison.load(tmp_path).table) == 1
+
+
+START = """
+import sys
+from medret_nb.data.studies import StudySet
+from medret_nb.training.arms import Arm
+from medret_nb.training.compare import Budget, compare
+from medret_nb.training.loop import TrainConfig
+if __name__ == "__main__":
+    budget = Budget(passes=5000, protocols=("exact",), ks=(1,), training=TrainConfig(batch_size=8))
+    compare({"a": Arm("clip", settings={"dim": 16})}, StudySet.load(sys.argv[1]), sys.argv[2], (0,), budget)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize("end", ["SIGINT"])
+def test_a_comparison_that_is_ended_trains_no_longer(small_phantom, tmp_path, end):
+    (tmp_path / "start.py").write_text(START)
+    run = tmp_path / "out" / "a" / "seed-0"
+    command = [sys.executable, tmp_path / "start.py", small_phantom.folder, tmp_path / "out"]
+    parent = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=child_environment(OMP_NUM_THREADS="1"))
+    patience = time.monotonic() + 60
+    while not (run / "log.jsonl").exists() and time.monotonic() < patience:
+        time.sleep(0.1)
+    with pytest.raises(DataError, match="another process"), alone_in(run):
+        pass
+    parent.send_signal(getattr(signal, end))
+    assert parent.wait(30) != 0
+    patience = time.monotonic() + 10
+    while time.monotonic() < patience:
+        with contextlib.suppress(DataError), alone_in(run):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the training of a comparison that has ended goes on")
+    steps = (run / "log.jsonl").read_text()
+    time.sleep(0.5)
+    assert (run / "log.jsonl").read_text() == steps

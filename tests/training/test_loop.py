@@ -1,6 +1,7 @@
 "The training loop: the rate, the optimiser's groups, resuming bit for bit, refusals, several processes."
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -9,10 +10,14 @@ from safetensors.torch import load_file
 
 from medret_nb.data.batches import BatchMaker
 from medret_nb.data.files import DataError, read_json
+from medret_nb.data.locks import alone_in
 from medret_nb.data.runs import Run
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.methods.table import load_method
-from medret_nb.training.loop import TrainConfig, fit, learning_rate, make_optimiser
+from medret_nb.training.loop import TrainConfig, fit, learning_rate, make_optimiser, with_batch_size
+
+UMASK = os.umask(0o022)
+os.umask(UMASK)
 
 
 def new(seed=0):
@@ -218,3 +223,128 @@ def test_finish_gets_plain_training_batches_once_at_the_end_and_is_saved(small_p
         fit(second, small_phantom, config, tmp_path / "b", progress=False)
     again = fit(start(), small_phantom, config, tmp_path / "b", resume=True, progress=False)
     assert all(torch.equal(v, weights(again.folder)[k]) for k, v in saved.items())
+
+
+def test_a_batch_size_that_was_not_given_fits_the_set():
+    sizes = {
+        usable: with_batch_size(TrainConfig(), usable).batch_size
+        for usable in (2, 3, 4, 20, 56, 63, 64, 100, 128, 5000)
+    }
+    assert sizes == {2: 2, 3: 2, 4: 2, 20: 8, 56: 16, 63: 16, 64: 64, 100: 64, 128: 64, 5000: 64}
+    assert with_batch_size(TrainConfig(batch_size=48), 56).batch_size == 48
+
+
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        (dict(batch_size=4096), "batch_size: 4096 is more than the .* give a smaller --batch-size"),
+        (dict(batch_size=1), "two studies to tell apart"),
+        (dict(batch_size=8, accumulate=1000), "accumulate: 1000 is more than the"),
+    ],
+)
+def test_what_does_not_fit_leaves_no_folder(small_phantom, tmp_path, config, words):
+    with pytest.raises(DataError, match=words):
+        fit(new(), small_phantom, TrainConfig(**config), tmp_path / "a" / "r", progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def part(studies, *splits):
+    "The studies of some splits, as a set that has no others."
+    return studies.select(studies.studies.loc[studies.studies["split"].isin(splits), "study_id"])
+
+
+def test_without_val_the_last_epoch_is_kept_and_said(small_phantom, tmp_path, capsys):
+    config = TrainConfig(epochs=2, batch_size=8, patience=1)
+    found = fit(new(), part(small_phantom, "train"), config, tmp_path / "r", progress=False)
+    said = capsys.readouterr().out
+    assert "no study is in val: the weights of the last epoch are kept, and there is nothing that patience" in said
+    assert "batch size" not in said
+    assert found.has_model and found.log["epoch"].max() == 1 and "val_recall" not in found.log
+    last = load_file(max(found.checkpoints_folder.iterdir()) / "model.safetensors")
+    assert all(torch.equal(value, weights(found.folder)[name]) for name, value in last.items())
+    again = fit(new(), part(small_phantom, "train"), config, tmp_path / "r", resume=True, progress=False)
+    assert len(again.log) == len(found.log)
+
+
+def test_without_test_a_set_trains_and_without_train_it_is_refused(small_phantom, tmp_path):
+    config = TrainConfig(epochs=1, batch_size=8)
+    assert fit(new(), part(small_phantom, "train", "val"), config, tmp_path / "r", progress=False).has_model
+    with pytest.raises(DataError, match="the split 'train' has no studies"):
+        fit(new(), part(small_phantom, "val", "test"), config, tmp_path / "s", progress=False)
+    assert not (tmp_path / "s").exists()
+
+
+def test_only_one_trains_in_a_folder(small_phantom, tmp_path):
+    config = TrainConfig(epochs=1, batch_size=8)
+    for resume in (False, True):
+        with alone_in(tmp_path / "r"), pytest.raises(DataError, match="another process is working"):
+            fit(new(), small_phantom, config, tmp_path / "r", resume=resume, progress=False)
+    second = []
+
+    def meanwhile(entry):
+        if not second:
+            second.append(pytest.raises(DataError, fit, new(), small_phantom, config, tmp_path / "r", resume=True))
+
+    fit(new(), small_phantom, config, tmp_path / "r", on_log=meanwhile, progress=False)
+    assert "another process is working" in str(second[0].value)
+    assert not list((tmp_path / "r").glob(".*"))
+
+
+def test_a_failed_first_step_does_not_block_the_folder(small_phantom, tmp_path):
+    spoilt = new()
+    with torch.no_grad():
+        spoilt.image_head.weight.fill_(float("nan"))
+    for error, method, config in (
+        ("nan at step 1; a smaller lr may help$", spoilt, TrainConfig(epochs=1, batch_size=8)),
+        (None, new(), TrainConfig(epochs=1, batch_size=16)),  # restarted, with other settings even
+    ):
+        if error:
+            with pytest.raises(DataError, match=error):
+                fit(method, small_phantom, config, tmp_path / "r", progress=False)
+        else:
+            found = fit(method, small_phantom, config, tmp_path / "r", progress=False)
+            assert found.log["step"].min() == 1 and found.fingerprint()["training"]["batch_size"] == 16
+
+
+def test_a_later_loss_that_is_not_finite_says_what_is_kept(small_phantom, tmp_path):
+    method = new()
+
+    def spoil(entry):
+        if "val_recall" in entry:
+            with torch.no_grad():
+                method.image_head.weight.fill_(float("nan"))
+
+    with pytest.raises(DataError, match="the best model until then is kept, so take another folder"):
+        fit(method, small_phantom, TrainConfig(epochs=2, batch_size=8), tmp_path / "r", on_log=spoil, progress=False)
+
+
+def test_the_folder_that_training_starts_from_is_not_destroyed(small_phantom, tmp_path):
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    for resume in (False, True):
+        with pytest.raises(DataError, match="bert: holds other files"):
+            fit(new(), small_phantom, TrainConfig(batch_size=8), folder, resume=resume, progress=False)
+    assert (folder / "config.json").read_text() == "{}" and (folder / "model.safetensors").read_bytes() == b"weights"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights as POSIX has them")
+def test_all_files_of_a_run_have_the_rights_that_the_umask_gives(run):
+    wanted = 0o666 & ~UMASK
+    files = [path for path in run.folder.rglob("*") if path.is_file()]
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in files} == {path.name: oct(wanted) for path in files}
+
+
+class Mixing(Counting):
+    mixing = 1.0
+
+
+def test_finish_gets_no_mixed_films(small_phantom, tmp_path):
+    method = Mixing.create(CLIPConfig(dim=16))
+    given = []
+    method.finish = lambda batches: given.extend(batches)
+    fit(method, small_phantom, TrainConfig(epochs=1, batch_size=8), tmp_path / "r", progress=False)
+    assert given and all(batch.partner is None for batch in given)
+    plain = BatchMaker.for_method(small_phantom.split("train"), new(), seed=0, augmentation=0).epoch(0, 8)
+    assert all(torch.equal(one.pixels, other.pixels) for one, other in zip(given, plain))

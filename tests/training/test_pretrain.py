@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from medret_nb.data.files import DataError, read_json, shipped_data
-from medret_nb.methods.encoders import TINY_SIZE, load_backbone
+from medret_nb.methods.backbones import TINY_SIZE, load_backbone
 from medret_nb.phantom.patients import sample_scenes
 from medret_nb.phantom.scenes import Finding, Patient, Scene
 from medret_nb.training import pretrain as module

@@ -1,47 +1,70 @@
-"""Verdicts and how small an effect could have been seen."""
+"""Verdicts: where an interval lies against a margin."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
-from medret_nb.training.verdicts import VERDICTS, smallest_detectable, verdict
+from medret_nb.evaluation.seeds import combine
+from medret_nb.training.verdicts import LEAST_DISCORDANT, VERDICTS, bounds_of, claim_p, over_budgets, verdict
 
+SUPPORTED, CONTRADICTED, UNDECIDED, NOT_THIS_MUCH, NO_DIFFERENCE, CHANGES = VERDICTS
 finite = st.floats(-1, 1)
 
 
-@given(finite, finite, st.floats(0, 0.5), st.booleans())
-def test_a_verdict_turns_round_with_the_effect(a, b, margin, agree):
+@given(finite, finite, st.floats(0.001, 0.5), st.booleans(), st.booleans())
+def test_better_by_its_definition(a, b, margin, agree, sure):
     low, high = sorted((a, b))
-    told, turned = verdict(low, high, margin, agree=agree), verdict(-high, -low, margin, agree=agree)
-    assert {VERDICTS[0]: VERDICTS[1], VERDICTS[1]: VERDICTS[0], VERDICTS[2]: VERDICTS[2]}[told] == turned
-    assert (told == VERDICTS[2]) == (not agree or not (low > margin or high < -margin))
+    told = verdict(low, high, margin, agree=agree, sure=sure)
+    if low > margin and agree and sure:
+        assert told == SUPPORTED
+    elif high < -margin and agree and sure:
+        assert told == CONTRADICTED
+    elif -margin < low and high < margin:
+        assert told == NO_DIFFERENCE
+    elif high < margin:
+        assert told == NOT_THIS_MUCH
+    else:
+        assert told == UNDECIDED
 
 
-def test_no_worse_asks_for_less_and_no_sign():
-    assert verdict(-0.01, 0.03, 0.02, "no worse", agree=False) == VERDICTS[0]
-    assert verdict(-0.03, 0.03, 0.02, "no worse") == VERDICTS[2]
-    assert verdict(-0.05, -0.03, 0.02, "no worse") == VERDICTS[1]
-    assert verdict(np.nan, np.nan, 0.02) == VERDICTS[2]
+@given(finite, finite, st.floats(0.001, 0.5), st.booleans())
+def test_no_worse_by_its_definition(a, b, margin, agree):
+    low, high = sorted((a, b))
+    told = verdict(low, high, margin, "no worse", agree=agree)
+    if low > -margin:
+        assert told == SUPPORTED
+    elif high < 0 and agree:
+        assert told == CONTRADICTED
+    else:
+        assert told == UNDECIDED
+
+
+def test_no_worse_needs_queries_that_came_out_differently():
+    assert verdict(-0.001, 0.001, 0.02, "no worse", discordant=LEAST_DISCORDANT) == SUPPORTED
+    assert verdict(-0.001, 0.001, 0.02, "no worse", discordant=LEAST_DISCORDANT - 1) == UNDECIDED
+    assert verdict(np.nan, np.nan, 0.02, "no worse") == UNDECIDED, "no hit in twelve queries is no evidence"
+
+
+def test_what_cannot_be_judged_is_refused():
     with pytest.raises(ValueError, match="kind: 'equal'"):
         verdict(0, 1, 0.1, "equal")
     with pytest.raises(ValueError, match="margin: -0.1"):
         verdict(0, 1, -0.1)
+    with pytest.raises(ValueError, match="there is none"):
+        over_budgets([])
 
 
-def test_what_is_detectable_is_detected_four_times_in_five():
-    rng, n = np.random.default_rng(0), 400
-    half = 1.96 / np.sqrt(n)
-    effect = smallest_detectable(-half, half)
-    found = rng.normal(effect, 1 / np.sqrt(n), 20_000) - half > 0
-    assert found.mean() == pytest.approx(0.8, abs=0.01)
+def test_a_verdict_that_differs_changes_with_budget():
+    assert over_budgets([UNDECIDED] * 3) == UNDECIDED
+    assert over_budgets([SUPPORTED, NOT_THIS_MUCH]) == CHANGES
 
 
-@pytest.mark.parametrize("power, level", [(0.8, 0.95), (0.9, 0.95), (0.8, 0.9)])
-def test_the_smallest_detectable_effect_is_its_formula(power, level):
-    low, high = -0.01, 0.03
-    z = stats.norm.ppf((1 + level) / 2)
-    assert smallest_detectable(low, high, power, level) == pytest.approx(
-        (high - low) / (2 * z) * (z + stats.norm.ppf(power))
-    )
+@given(st.floats(-0.1, 0.1), st.floats(0.001, 0.05), st.floats(0, 0.03), st.sampled_from(["better", "no worse"]))
+def test_p_is_below_its_level_exactly_where_a_bound_lies_outside(value, half, spread, kind):
+    found = combine(value, value - half, value + half, 500, [value - spread, value, value + spread])
+    above, below = bounds_of(0.02, kind)
+    p = claim_p(found.p_above(above), found.p_below(below))
+    decided = found.low > above or found.high < below
+    if abs(p - 0.05) > 1e-6:
+        assert (p < 0.05) == decided

@@ -175,6 +175,7 @@ def test_a_page_offers_nothing_that_needs_a_kernel(placed, page, tmp_path):
 
 def test_the_rarest_finding_paints():
     assert rarest([["a", "b"], ["a"], [], ["b", "c", "a"]]) == ["b", "a", "none named", "c"]
+    assert rarest([["a"], None]) == ["a", "no labels given"]
 
 
 def test_a_restricted_page_keeps_findings_and_texts(tmp_path):

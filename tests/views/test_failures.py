@@ -25,22 +25,12 @@ def judged(studies, mu=None, seed=0, noise=1.0, **more):
     mu = np.asarray(rng.normal(size=(len(names), 8)) if mu is None else mu, np.float32)
     films = choose_image(studies.images).set_index("study_id").loc[list(names), "image_id"].to_numpy(object)
     meta = {"similarity": "cosine", "split": "all", "policy": "both"}
-    return evaluate(
-        Embeddings(
-            films,
-            names,
-            (mu + noise * rng.normal(size=mu.shape)).astype(np.float32),
-            None,
-            meta | {"modality": "image"},
-        ),
-        Embeddings(names, names, mu, None, meta | {"modality": "text"}),
-        studies,
-        "exact",
-        ks=(1,),
-        draws=5,
-        verbose=False,
-        **more,
-    )
+    near = (mu + noise * rng.normal(size=mu.shape)).astype(np.float32)
+    points = {
+        "image": Embeddings(films, names, near, None, meta | {"modality": "image"}),
+        "text": Embeddings(names, names, mu, None, meta | {"modality": "text"}),
+    }
+    return evaluate(points, studies, "exact", ks=(1,), draws=5, verbose=False, **more)
 
 
 def set_of(texts, ids=None, restricted=False, folder=None):
@@ -240,15 +230,12 @@ def evaluate_swapped(studies):
         {"similarity": "cosine", "split": "all", "policy": "both"},
     )
     mu = np.eye(2, dtype=np.float32)
-    return evaluate(
-        Embeddings(np.array(["i0", "i1"], object), names, mu[::-1].copy(), None, meta | {"modality": "image"}),
-        Embeddings(names, names, mu, None, meta | {"modality": "text"}),
-        studies,
-        "exact",
-        ks=(1,),
-        draws=5,
-        verbose=False,
-    )
+    films = np.array(["i0", "i1"], object)
+    points = {
+        "image": Embeddings(films, names, mu[::-1].copy(), None, meta | {"modality": "image"}),
+        "text": Embeddings(names, names, mu, None, meta | {"modality": "text"}),
+    }
+    return evaluate(points, studies, "exact", ks=(1,), draws=5, verbose=False)
 
 
 @pytest.mark.browser
@@ -318,3 +305,17 @@ def test_few_of_many_failures_are_taken_from_both_directions(seen):
         sorted(set(array_of(some.payload["data"]["rows"]["way"]).tolist())) == [0, 1]
         and len(array_of(some.payload["data"]["rows"]["way"])) == 6
     )
+
+
+def test_a_view_carries_only_what_it_shows():
+    few = set_of([f"Fracture of rib {i}." for i in range(300)])
+    data = failures_view(judged(few, noise=9), studies=few, most=10, k=3).payload["data"]
+    assert len(data["ids"]) <= 10 * (2 + 3) + 2 * 6
+    top = array_of(data["rows"]["top"])
+    assert top.max() < len(data["ids"]) and len(array_of(data["rows"]["study"])) == 10
+
+
+def test_hubs_of_a_tiny_gallery_are_left_out_and_that_is_said():
+    six = set_of([f"Fracture of rib {i}." for i in range(6)])
+    view = failures_view(judged(six, noise=9), studies=six)
+    assert not view.payload["data"]["hubs"] and "Hubs are left out" in " ".join(view.payload["says"])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from medret_nb.data.files import DataError
 from medret_nb.retrieval.scoring import score_matrix
-from medret_nb.views.items import answers_to, best_of, from_arrays, items_from
+from medret_nb.views.items import answers_to, best_of, findings_in_words, from_arrays, items_from, named_findings
 
 
 def naive_ranks(scores, groups):
@@ -96,3 +96,9 @@ def test_a_run_gives_its_studies(small_phantom, tmp_path):
     assert items.image.study_ids.tolist() == items.text.study_ids.tolist() and items.films[0].shape == (64, 64)
     again = items_from(tmp_path, split="train", progress=False)
     np.testing.assert_array_equal(again.image.mu, items.image.mu)
+
+
+def test_nothing_is_said_to_be_absent_where_nobody_labelled():
+    assert named_findings({}) is None and named_findings({"Edema": None}) is None
+    assert named_findings({"Edema": 0}) == [] and named_findings({"Edema": 1, "Fracture": -1}) == ["Edema"]
+    assert findings_in_words(None, "nothing") == "no labels given" and findings_in_words([], "nothing") == "nothing"

@@ -1,0 +1,106 @@
+"Children end with their parent, whatever ends it."
+
+import operator
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import child_environment
+
+from medret_nb.data.children import each_apart, worker_pool
+
+PARENT = """
+import sys, time
+from medret_nb.data.children import each_apart, worker_pool
+if __name__ == "__main__":
+    if sys.argv[1] == "apart":
+        for _ in each_apart(time.sleep, [(50,), (50,), (50,)], 2):
+            pass
+    else:
+        with worker_pool(2) as pool:
+            list(pool.map(time.sleep, [float(sys.argv[2])] * 40))
+"""
+ENDS = [signal.SIGTERM, signal.SIGKILL, signal.SIGINT]
+
+
+def children_of(process: int) -> list[int]:
+    "The processes that a process has started, by /proc."
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            stat = Path(f"/proc/{name}/stat").read_text() if name.isdigit() else ""
+            command = Path(f"/proc/{name}/cmdline").read_text() if stat else ""
+        except OSError:
+            continue
+        if stat and int(stat.rsplit(")", 1)[1].split()[1]) == process and "spawn_main" in command:
+            found.append(int(name))
+    return found
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    return None
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks for processes in /proc")
+@pytest.mark.parametrize("how", ["apart", "pool"])
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: end.name)
+def test_a_parent_that_ends_takes_its_children_along(how, end, tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    parent = subprocess.Popen(
+        [sys.executable, script, how, "1" if end == signal.SIGINT else "50"],
+        stderr=subprocess.PIPE,
+        env=child_environment(),
+    )
+    children = until(lambda: len(found := children_of(parent.pid)) >= 2 and found)
+    assert children
+    time.sleep(0.7)  # they are at work
+    parent.send_signal(end)
+    assert parent.wait(20) != 0
+    assert until(lambda: not any(map(alive, children)), 5), "children of a dead parent live on"
+
+
+def test_results_errors_and_deaths_are_told():
+    found = dict(each_apart(operator.truediv, [(6, 3), (1, 0), (8, 2)], 2))
+    assert found[0] == 2 and found[2] == 4 and isinstance(found[1], ZeroDivisionError)
+    assert "exit code 3" in str(dict(each_apart(os._exit, [(3,)], 1))[0])
+    assert "signal 9" in str(dict(each_apart(signal.raise_signal, [(9,)], 1))[0])
+
+
+def test_what_cannot_be_sent_is_told_in_words():
+    error = dict(each_apart(open, [(os.devnull,)], 1))[0]
+    assert isinstance(error, RuntimeError) and "TextIOWrapper" in str(error)
+
+
+def test_whoever_stops_listening_ends_what_still_runs():
+    begun = time.monotonic()
+    ended = each_apart(time.sleep, [(0,), (60,)], 2)
+    assert next(ended)[0] == 0
+    ended.close()
+    assert time.monotonic() - begun < 20
+
+
+def test_an_error_in_a_pool_leaves_out_what_has_not_begun():
+    begun = time.monotonic()
+    with pytest.raises(KeyError), worker_pool(1) as pool:
+        for _ in range(100):
+            pool.submit(time.sleep, 1)
+        raise KeyError
+    assert time.monotonic() - begun < 20
