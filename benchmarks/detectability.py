@@ -40,8 +40,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from medret_nb.data.files import write_json
-from medret_nb.methods.encoders import ImageEncoder
 from medret_nb.methods.backbones import load_backbone
+from medret_nb.methods.encoders import ImageEncoder
 from medret_nb.phantom.exposure import expected_photons, line_integral, scatter_field
 from medret_nb.phantom.patients import sample_patients
 from medret_nb.phantom.regions import mask_box

@@ -19,7 +19,7 @@ from medret_nb.evaluation.intervals import (
     resampled_rows,
 )
 from medret_nb.evaluation.reliability import aurc, auroc, reliability_interval
-from medret_nb.evaluation.seeds import combine
+from medret_nb.evaluation.seeds import combined_luck
 
 LIMIT = 1.35  # of ease plus luck: about 17 % of the films are found
 FLIPPED = 0.02  # queries that the second model answers differently
@@ -84,7 +84,7 @@ def claims(spread: float, worlds: int, queries: int = 2000, seeds: int = 3, marg
         recall = np.array([[0.15] * seeds, [0.15 + margin] * seeds]) + rng.normal(0, spread / np.sqrt(2), (2, seeds))
         hits = (ease + own + luck > stats.norm.isf(recall)[:, :, None]).astype(float)
         pair = paired_bootstrap(hits[0].mean(0), hits[1].mean(0), n=DRAWS)
-        both = combine(pair.value, pair.low, pair.high, queries, (hits[1] - hits[0]).mean(1))
+        both = combined_luck(pair.value, pair.low, pair.high, queries, (hits[1] - hits[0]).mean(1))
         larger.append([pair.low > margin, both.low > margin])
         covered.append([pair.low <= margin <= pair.high, both.low <= margin <= both.high])
     said = np.mean(larger, 0)

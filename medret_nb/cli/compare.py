@@ -27,8 +27,8 @@ def shared_training() -> type:
 
     @dataclass
     class SharedTraining(TrainConfig):
-        epochs: tyro.conf.Suppress[tyro.conf.Fixed[int]] = 1
-        seed: tyro.conf.Suppress[tyro.conf.Fixed[int]] = 0
+        epochs: tyro.conf.Suppress[tyro.conf.Fixed[int]] = TrainConfig.epochs
+        seed: tyro.conf.Suppress[tyro.conf.Fixed[int]] = TrainConfig.seed
 
     return SharedTraining
 

@@ -121,9 +121,11 @@ class Evaluate(OfPoints):
         "Measure under each protocol in turn, print and write the numbers."
         from medret_nb.data.runs import Run
 
-        unpaired = [protocol for protocol in self.protocol if protocol in OF_A_MODEL]
-        if self.against and unpaired:
-            raise DataError(f"against: there is no paired difference of {unpaired[0]}; leave one of them out")
+        of_model = [protocol for protocol in self.protocol if protocol in OF_A_MODEL]
+        if self.against and of_model:
+            raise DataError(f"against: there is no paired difference of {of_model[0]}; leave one of them out")
+        if self.split == "all" and of_model:
+            raise DataError(f"split: {of_model[0]} is asked of one split, train, val or test, and not of all")
         changed = [name for name, value in self.zero_shot_options.items() if value != getattr(Evaluate, name)]
         if changed and "zero-shot" not in self.protocol:
             raise DataError(f"{changed[0]}: is an option of --protocol zero-shot, which is not asked for")

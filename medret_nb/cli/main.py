@@ -39,7 +39,7 @@ from .report import Report
 from .search import Search
 from .train import train_command
 from ..data.files import DataError
-from ..data.printing import printable
+from ..data.printing import guarded_output, printable
 
 # %% ../../nbs/cli/960_main.ipynb #36adf016
 @dataclass
@@ -276,7 +276,9 @@ def _obey(words: list[str]) -> None:
     elif asked[:1] in ([], ["-h"], ["--help"]):
         print(commands_overview(group))
     else:
-        read_arguments(*split_command(words)).run()
+        command = read_arguments(*split_command(words))
+        with guarded_output():
+            command.run()
 
 
 def main(words: list[str] | None = None) -> int:

@@ -17,8 +17,8 @@ import pandas as pd
 
 from .page import answer_cards
 from ..data.files import DataError, atomic_write
-from ..data.printing import tame
 from ..data.overview import overview_entries
+from ..data.printing import tame
 from ..data.reports import normalise_text, section_text
 from ..data.studies import StudySet
 from ..evaluation.measured import shown_bounds
@@ -238,7 +238,7 @@ def ask_with_sentences(
             study = str(image.study_ids[place])
             entry = {"note": f"{rank}, cosine {score:.2f}", "text": f"study {study}"}
             if show:
-                entry |= {"film": legible_films(studies, [image.ids[place]])[0], "text": named[study]}
+                entry |= {"film": legible_films(studies, [str(image.ids[place])])[0], "text": named[study]}
             found.append(entry)
         blocks.append(answer_cards({"text": sentence}, found, SENTENCE_CAPTION))
     return blocks

@@ -38,7 +38,7 @@ from ..retrieval.embeddings import embed
 from ..retrieval.points import Embeddings
 from ..training.arms import Arm
 from ..training.compare import Budget, Comparison, compare
-from ..training.loop import fit
+from ..training.loop import TrainConfig, fit
 
 # %% ../../nbs/cli/955_tour.ipynb #563d333b
 def new_clip(plan: Plan) -> Method:
@@ -55,7 +55,8 @@ def shuffled(text: Embeddings, seed: int) -> Embeddings:
 def side_by_side(plan: Plan, studies: StudySet, out: Path) -> Comparison:
     "Every method of the table, trained alike in `out/<method>` and measured on the test studies."
     arms = {name: Arm(name, settings={"size": plan.size}) for name in METHODS}
-    budget = Budget(plan.passes, protocols=("exact",), ks=plan.ks, training=plan.training)
+    training = replace(plan.training, epochs=TrainConfig.epochs)  # the passes say how long
+    budget = Budget(plan.passes, protocols=("exact",), ks=plan.ks, training=training)
     return compare(arms, studies, out, (0,), budget, min(plan.processes, os.cpu_count() or 1))
 
 # %% ../../nbs/cli/955_tour.ipynb #e82daad7

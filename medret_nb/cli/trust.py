@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..data.reports import section_text
 from ..data.studies import StudySet
+from ..evaluation.measured import shown_bounds
 from medret_nb.evaluation.reliability import (
     auroc,
     brier,
@@ -23,7 +24,6 @@ from medret_nb.evaluation.reliability import (
     reliability_interval,
     risk_coverage,
 )
-from ..evaluation.measured import shown_bounds
 from ..evaluation.results import Results
 from ..evaluation.stated import Pairing, own_temperature, pairing, stated_at, temperature_of
 from ..evaluation.summaries import query_clusters

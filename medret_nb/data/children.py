@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
@@ -56,7 +56,7 @@ def _answer(to_parent: Connection, function: Callable, arguments: tuple) -> None
         to_parent.send(RuntimeError(f"{type(found).__name__}: {found}"))
 
 
-def _received(from_child: Connection, process: Any) -> Any:
+def _received(from_child: Any, process: Any) -> Any:
     "What a child sent, or a RuntimeError that says how it ended."
     try:
         found = from_child.recv()
@@ -70,7 +70,7 @@ def _received(from_child: Connection, process: Any) -> Any:
     return found
 
 
-def _started(function: Callable, arguments: tuple) -> tuple[Connection, Any]:
+def _started(function: Callable, arguments: tuple) -> tuple[Any, Any]:
     "A new process that calls, and the end of the pipe at which its answer comes."
     context = multiprocessing.get_context("spawn")
     from_child, to_parent = context.Pipe(duplex=False)
@@ -90,7 +90,7 @@ def _end(process: Any) -> None:
             process.join()
 
 
-def each_apart(function: Callable, jobs: Sequence[tuple], workers: int) -> Iterator[tuple[int, Any]]:
+def each_apart(function: Callable, jobs: Sequence[tuple], workers: int) -> Generator[tuple[int, Any], None, None]:
     """Call `function(*job)` for each of the jobs in a process of its own, `workers` side by side.
 
     Yields (number of the job, what it returned or its Exception) as they end. Whoever stops taking them, by an error or

@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -340,11 +341,13 @@ def file_checksum(path: str | Path) -> str:
 
 
 def _put(content: Any, path: Path) -> None:
-    "Write a table (*.parquet), a text, or settings (all else) to `path`, as it is, and see that the disk has it."
+    "Write a table, an array, bytes, a text, or settings to `path`, as it is, and see that the disk has it."
     if path.suffix == ".parquet":
         _put_parquet(content, path)
-    elif isinstance(content, str):
-        path.write_bytes(content.encode())
+    elif path.suffix == ".npy":
+        np.save(path, content, allow_pickle=False)
+    elif isinstance(content, (str, bytes)):
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
     else:
         _put_json(content, path)
     _sync(path)
@@ -368,13 +371,13 @@ def _put_all(contents: dict[str, Any], temporaries: dict[str, Path], folder: Pat
 def write_together(folder: str | Path, contents: dict[str, Any], sealed: bool = False) -> None:
     """Write several files of one thing, so that they are never mixed with older ones.
 
-    contents : name -> table (*.parquet), text, or settings (*.json).
+    contents : name -> table (*.parquet), array (*.npy), text, bytes, or settings (*.json).
     sealed : the first, which holds settings, also notes the checksums of the others; `unsealed` compares them.
     All are written before the first takes its place. Killed at any moment, the folder holds all of the old ones or all
     of the new ones for whoever reads them by this module. The one named first takes its place last.
     """
     folder = Path(folder)
-    temporaries = {name: _temporary_name(folder / name) for name in contents}
+    temporaries = {name: _temporary_name(folder / checked_name(name, str(folder))) for name in contents}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)  # also finishes what was begun

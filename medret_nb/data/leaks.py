@@ -9,6 +9,7 @@ __all__ = ['shared_films', 'equal_sizes', 'leak_remarks', 'film_leaks']
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
@@ -37,8 +38,8 @@ def equal_sizes(splits: Mapping[str, str], paths: Mapping[str, Path]) -> list[st
         if splits.get(image) and os.path.isfile(path):
             rows.append((image, splits[image], os.path.getsize(path)))
     table = pd.DataFrame(rows, columns=["image", "split", "size"])
-    many = table.groupby("size")["split"].transform("nunique") > 1
-    return table.loc[many.astype(bool), "image"].tolist()
+    splits_of = cast(pd.Series, table.groupby("size")["split"].transform("nunique"))
+    return table.loc[(splits_of > 1).astype(bool), "image"].tolist()
 
 
 def leak_remarks(splits: Mapping[str, str], pairs: Sequence[tuple[str, str]]) -> list[str]:

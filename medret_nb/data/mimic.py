@@ -36,8 +36,8 @@ def find_table(source: Path, name: str) -> Path | None:
 # %% ../../nbs/data/120_mimic.ipynb #67b500b9
 def _refuse_shared(table: pd.DataFrame, path: Path) -> None:
     "Refuse a table in which one study has films of two patients."
-    pairs = table[["study_id", "subject_id"]].drop_duplicates()
-    shared = pairs.loc[pairs["study_id"].duplicated(keep=False)]
+    pairs = table.drop_duplicates(["study_id", "subject_id"])
+    shared = pairs.loc[pairs.duplicated("study_id", keep=False)]
     if not len(shared):
         return
     study = shared["study_id"].iloc[0]

@@ -67,7 +67,7 @@ class Pixels:
     def _check(self, row: int, film: np.ndarray) -> None:
         "Compare a film with its checksum. One that differs ends the cache, with a `DataError`."
         assert self.sums is not None
-        if zlib.crc32(film) != self.sums[row]:
+        if zlib.crc32(film.data) != self.sums[row]:
             if self.facts_file is not None:
                 self.facts_file.unlink(missing_ok=True)
             name = next(image_id for image_id, at in self.rows.items() if at == row)
@@ -132,7 +132,7 @@ def _write_squares(
             else:
                 square, box, checksum = result
                 file.write(square.tobytes())
-                sums.append(zlib.crc32(np.ascontiguousarray(square)))
+                sums.append(zlib.crc32(np.ascontiguousarray(square).data))
                 boxes.append(box)
                 checksums[image_id] = checksum
             bar.update()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .files import DataError
+from .files import DataError, unsealed
 from .schemas import Schema, a_number, a_record, a_text, a_whole, or_none
 from .studies import StudySet
 
@@ -92,6 +92,7 @@ RUN_SETTINGS = Schema(
             "text_backbone": a_record(),
             "data": a_text(),
             "data_hash": a_text(),
+            "files": a_record(others=a_text(64)),
         },
     ),
 )
@@ -138,7 +139,13 @@ class Run(RunFiles):
         "Settings of the method. `DataError` where the folder is no run, or the file holds something else."
         if not self.has_model:
             raise DataError(f"{self.folder}: no run, it has no {self.config_name}")
-        return RUN_SETTINGS.read(self.config_file)
+        found = RUN_SETTINGS.read(self.config_file)
+        found.pop("files", None)
+        return found
+
+    def check_files(self) -> None:
+        "`DataError` where weights or tokenizer are not those that were written with the settings. Older runs pass."
+        unsealed(self.folder, RUN_SETTINGS.read(self.config_file))
 
     def fingerprint(self) -> dict:
         "What the training depended on, empty where none began. `DataError` where the file holds something else."

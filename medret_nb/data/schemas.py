@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -260,10 +260,11 @@ def check_columns(table: pd.DataFrame, kinds: Mapping[str, str], place: str | Pa
     for name, kind in kinds.items():
         if name not in table.columns:
             raise DataError(f"{place}: lacks the column {name}; it has {_some(table.columns) or 'none'}")
-        if not _column_fits(table[name], kind):
+        column = cast(pd.Series, table[name])
+        if not _column_fits(column, kind):
             wanted = "numbers" if kind == "numbers" else "texts"
-            raise DataError(f"{place}: the column {name} must hold {wanted}, it holds {table[name].dtype}")
-        if kind == "words" and table[name].isna().any():
-            row = int(table[name].isna().to_numpy().argmax())
+            raise DataError(f"{place}: the column {name} must hold {wanted}, it holds {column.dtype}")
+        if kind == "words" and column.isna().any():
+            row = int(column.isna().to_numpy().argmax())
             raise DataError(f"{place}: the column {name} is empty in row {row}")
     return table

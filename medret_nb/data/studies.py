@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -180,7 +180,7 @@ class StudyFacts(StudyTables):
     @property
     def written(self) -> pd.Series:
         "Which studies (N,) have findings, an impression or a note; the others can be embedded and found, not learnt."
-        return (self.studies[["findings", "impression", "note"]] != "").any(axis=1)
+        return cast(pd.Series, (self.studies[["findings", "impression", "note"]] != "").any(axis=1))
 
 # %% ../../nbs/data/060_studies.ipynb #426ca6f1
 def _portable(paths: list[Path], folder: Path) -> list[str]:
@@ -295,7 +295,8 @@ class StudySet(StudyFolder):
 
     def leaks(self, copies: bool = False) -> list[str]:
         "Remarks about films that stand in two splits: see `film_leaks`."
-        split = self.images["study_id"].map(self.studies.set_index("study_id")["split"])
+        split_of = cast(pd.Series, self.studies.set_index("study_id")["split"])
+        split = cast(pd.Series, self.images["study_id"]).map(split_of)
         splits = dict(zip(self.images["image_id"], split, strict=True))
         paths = dict(zip(self.images["image_id"], self.image_paths(), strict=True))
         return film_leaks(splits, paths, self.folder, copies)

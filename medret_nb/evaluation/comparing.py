@@ -14,7 +14,7 @@ import pandas as pd
 from ..data.files import DataError
 from .intervals import holm, paired_bootstrap
 from .results import TIES, Results
-from .seeds import combine
+from .seeds import combined_luck
 from .summaries import metric_columns, query_clusters
 
 # %% ../../nbs/evaluation/532_comparing.ipynb #85fb7ad6
@@ -56,7 +56,7 @@ def difference_of(
     """
     pair = paired_bootstrap(np.nanmean(first, 0), np.nanmean(second, 0), clusters, draws, seed)
     by_seed = np.nanmean(second - first, 1)
-    both = combine(pair.value, pair.low, pair.high, len(set(clusters.tolist())), by_seed)
+    both = combined_luck(pair.value, pair.low, pair.high, len(set(clusters.tolist())), by_seed)
     alone = len(by_seed) < 2
     return {
         "difference": pair.value,

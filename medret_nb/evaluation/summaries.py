@@ -9,10 +9,12 @@ __all__ = ['Tables', 'query_clusters', 'metric_columns', 'Column', 'columns_of',
 # %% ../../nbs/evaluation/527_summaries.ipynb #e41d4dce
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
+from ..data.files import DataError
 from medret_nb.evaluation.intervals import (
     LEAST_CLUSTERS,
     bootstrap_draws,
@@ -21,7 +23,6 @@ from medret_nb.evaluation.intervals import (
     mean_interval,
     studentised,
 )
-from ..data.files import DataError
 from .measured import entry
 
 # %% ../../nbs/evaluation/527_summaries.ipynb #fea603b6
@@ -87,7 +88,7 @@ def rsum_entry(tables: Tables, columns: Sequence[Column], drawn: np.ndarray, pat
     total = 100 * sum(tables[columns[j].direction][columns[j].values].mean() for j in recalls)
     chance = 100 * sum(tables[columns[j].direction][columns[j].chance].mean() for j in recalls)
     error = draws_error(100 * drawn[:, recalls].sum(1), patients) if patients >= LEAST_CLUSTERS else np.nan
-    low, high = studentised(total, error, patients)
+    low, high = studentised(cast(float, total), error, patients)
     return {name: entry(total, low, high, chance)}
 
 # %% ../../nbs/evaluation/527_summaries.ipynb #858ecca1
@@ -108,7 +109,8 @@ def summarise(
         numbers = {}
         for j, c in enumerate(columns):
             if c.direction == direction:
-                numbers[c.metric] = entry(table[c.values].mean(), *bounds[:, j], table[c.chance].mean())
+                low, high = bounds[:, j]
+                numbers[c.metric] = entry(table[c.values].mean(), low, high, table[c.chance].mean())
         if "ndcg_10" not in table:
             numbers["median rank"] = median_rank_entry(table, clusters[direction], sizes[direction], draws, seed)
         asked = int(np.count_nonzero(table["relevant"] > 0))

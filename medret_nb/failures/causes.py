@@ -367,7 +367,7 @@ def _hubs(results: Results, direction: str, owners: dict[str, str], k: int) -> _
         "expected": counts.mean(),
     }
     if len(ids) < LISTS_APART * k:
-        return _Hubs(pd.DataFrame(table)[:0], float("nan"), set())
+        return _Hubs(pd.DataFrame(table).head(0), float("nan"), set())
     hubs = ids[counts > counts.mean() + 2 * counts.std()]
     return _Hubs(pd.DataFrame(table), hubness(counts), set(hubs))
 

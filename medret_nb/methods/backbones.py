@@ -21,7 +21,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 from transformers.utils import logging
 
 from ..data.files import DataError, read_json, shipped_data
-from .families import Films, image_family, film_settings
+from .families import Films, film_settings, image_family
 
 # %% ../../nbs/methods/395_backbones.ipynb #d92e4a7c
 TINY_IMAGE = dict(
@@ -95,7 +95,8 @@ def error_in_a_line(error: BaseException) -> str:
     "What an error of transformers says, in one short line; that code is asked for becomes that it is never run."
     if "trust_remote_code" in str(error):
         return "it needs code of its own, which is never run"
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    said = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {said}" if isinstance(error, LookupError) or not said else said
 
 # %% ../../nbs/methods/395_backbones.ipynb #ba418093
 @contextmanager
@@ -173,11 +174,11 @@ def _loaded(source: str, config: Any) -> tuple[Any, set[str]]:
     return network, set(facts["missing_keys"])
 
 
-def load_network(source: str, what: str) -> nn.Module:
-    """A whole network with its weights, from a folder or an id of the Hugging Face Hub.
+def load_network(source: str, what: str, kind: str = "") -> nn.Module:
+    """A network with its weights, from a folder or an id of the Hugging Face Hub: whole, or `part_of` it by kind.
 
     what : what it is to the user, for the error. `DataError` in one line where it cannot be had, where its weights are
-    no safetensors, and where some of them are missing (poolers aside, which nobody asks here).
+    no safetensors, and where some of what is taken are missing (poolers aside, which nobody asks here).
     """
     with quiet_transformers():
         try:
@@ -187,10 +188,13 @@ def load_network(source: str, what: str) -> nn.Module:
             raise DataError(f"{what} {source!r} cannot be loaded: {error}") from None
         except Exception as error:  # transformers raises nearly anything for a folder that is damaged
             raise DataError(f"{what} {source!r} cannot be loaded: {error_in_a_line(error)}") from None
-    lost = sorted(name for name in missing if "pooler" not in name)
+    taken = part_of(network, kind) if kind else network
+    kept = {id(tensor) for tensor in taken.state_dict(keep_vars=True).values()}
+    own = {name for name, tensor in network.state_dict(keep_vars=True).items() if id(tensor) in kept}
+    lost = sorted(name for name in missing & own if "pooler" not in name)
     if lost:
         raise DataError(f"{what} {source!r} cannot be loaded: its weights lack {len(lost)} parts, {lost[0]} among them")
-    return network
+    return taken
 
 # %% ../../nbs/methods/395_backbones.ipynb #41f5d975
 def weights_source(name: str, kind: str) -> str:
@@ -214,7 +218,7 @@ def load_backbone(name: str, kind: str) -> nn.Module:
         return backbone_from_config(TINY_IMAGE if kind == "image" else TINY_TEXT, kind)
     if name == "tiny-vit" and kind != "image":
         raise DataError("backbone tiny-vit encodes films, not texts")
-    return part_of(load_network(weights_source(name, kind), f"{kind} backbone"), kind)
+    return load_network(weights_source(name, kind), f"{kind} backbone", kind)
 
 # %% ../../nbs/methods/395_backbones.ipynb #293b8711
 def _in_folder(folder: Path) -> dict:

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..data.files import DataError, shipped_data
 from ..data.tokens import load_tokenizer
-from .backbones import films_of, load_backbone, error_in_a_line, plain_settings
+from .backbones import error_in_a_line, films_of, load_backbone, plain_settings
 from .encoders import ImageEncoder, TextEncoder
 from .families import Films, image_family
 

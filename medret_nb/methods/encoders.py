@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..data.files import DataError
 from ..losses.masked import keep_tokens, masked_mean
 from .backbones import asks_for
-from .families import Films, image_family, feature_width, front_tokens, trained_side
+from .families import Films, feature_width, front_tokens, image_family, trained_side
 
 # %% ../../nbs/methods/400_encoders.ipynb #178fa201
 def vit_layers(backbone: Any) -> Any:
@@ -147,6 +147,8 @@ class ImageEncoder(nn.Module):
     """
 
     batch_statistics = False
+    colour_scale: Tensor | None
+    colour_shift: Tensor | None
 
     def __init__(self, backbone: Any, pool: str = "mean", colours: tuple[Tensor, Tensor] | None = None):
         super().__init__()
@@ -186,13 +188,14 @@ class ImageEncoder(nn.Module):
         "Grey films (B, 1, H, W) in as many channels as the backbone wants, each in its own scale."
         if self.channels > 1:
             pixels = pixels.expand(-1, self.channels, -1, -1)
-        return pixels if self.colour_scale is None else pixels * self.colour_scale + self.colour_shift
+        if self.colour_scale is None or self.colour_shift is None:
+            return pixels
+        return pixels * self.colour_scale + self.colour_shift
 
     def forward(self, pixels: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Encode `pixels (B, 1, H, W)`.
+        """Encode `pixels (B, 1, H, W)`. `keep (B, K)`: numbers of the patches to keep, row by row from the top left.
 
-        `keep (B, K)`: numbers of the patches to keep, row by row from the top left; the patches then
-        come back as (B, K, C). Raises `DataError` for a backbone that cannot drop patches.
+        The patches then come back as (B, K, C). Raises `DataError` for a backbone that cannot drop patches.
         """
         pixels = self.in_channels(pixels)
         if keep is not None:

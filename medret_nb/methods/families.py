@@ -45,8 +45,8 @@ class ImageFamily:
     unused: tuple[str, ...] = ()
 
 # %% ../../nbs/methods/390_families.ipynb #44a8a87c
-_VIT = {"front": 1, "stretches": True}
-_STAGES = {"stretches": True, "whole": False}
+_VIT: dict[str, Any] = {"front": 1, "stretches": True}
+_STAGES: dict[str, Any] = {"stretches": True, "whole": False}
 _CONVOLUTION = ImageFamily("map", whole=False)
 
 IMAGE_FAMILIES: dict[str, ImageFamily] = {
@@ -95,9 +95,8 @@ def feature_width(config: Any) -> int:
     "C, the numbers per patch that an image backbone of this configuration gives."
     if config.model_type == "efficientnet":
         return config.hidden_dim
-    stages = getattr(config, "hidden_sizes", None)
     if image_family(config.model_type).layout == "map" or config.model_type == "dinov3_convnext":
-        return stages[-1]
+        return config.hidden_sizes[-1]
     return config.hidden_size
 
 

@@ -88,7 +88,8 @@ def hub_settings(network: nn.Module, source: str) -> HubConfig:
     settings = backbone_settings(network)
     check_two_towers(settings, source)
     films = film_settings(settings["vision_config"], preprocessor_of(source))
-    return with_films(HubConfig(two_towers=settings, **limits_of(settings)), films)
+    limits = limits_of(settings)
+    return with_films(HubConfig(two_towers=settings, dim=limits["dim"], max_words=limits["max_words"]), films)
 
 # %% ../../nbs/methods/627_hub.ipynb #ad5b95ed
 class HubTwoTower(Method):
@@ -99,6 +100,8 @@ class HubTwoTower(Method):
 
     name = "hub"
     Config = HubConfig
+    colour_scale: Tensor | None
+    colour_shift: Tensor | None
 
     def __init__(self, config: HubConfig, tokenizer: Any):
         super(MethodParts, self).__init__()
@@ -131,7 +134,7 @@ class HubTwoTower(Method):
     def encode_image(self, pixels: Tensor, boxes: Tensor | None = None) -> Embedding:
         "Films (B, 1, H, W) to unit vectors mu (B, D) and local patches (B, h, w, D), see `patch_vectors`."
         pixels = pixels.expand(-1, 3, -1, -1)
-        if self.colour_scale is not None:
+        if self.colour_scale is not None and self.colour_shift is not None:
             pixels = pixels * self.colour_scale + self.colour_shift
         found = self.network.get_image_features(**call_options(self.network.vision_model.config, pixels))
         patches = patch_vectors(self.network, found.last_hidden_state)
@@ -139,8 +142,7 @@ class HubTwoTower(Method):
 
     def encode_text(self, tokens: Tensor, mask: Tensor) -> Embedding:
         "Texts (B, W) to unit vectors mu (B, D) and local words (B, W, D) with their mask, see `word_vectors`."
-        length = self.config.max_words
-        found = read_texts(self.network, tokens, mask, length, self.tokenizer.pad_token_id)
+        found = read_texts(self.network, tokens, mask, self.config.max_words, self.tokenizer.pad_token_id)
         words = word_vectors(self.network, found.last_hidden_state[:, : tokens.shape[1]])
         return Embedding(F.normalize(found.pooler_output, dim=-1), local={"words": words, "words_mask": mask})
 

@@ -21,6 +21,7 @@ from ..data.files import DataError
 from ..data.images import normalise
 from ..data.reports import SECTION_POLICIES
 from ..data.tokens import tokenize
+from .backbones import backbone_from_config
 from medret_nb.methods.building import (
     check_encoders,
     check_vocabulary,
@@ -30,7 +31,6 @@ from medret_nb.methods.building import (
 )
 from .encoders import ImageEncoder, TextEncoder, channel_scale
 from .families import Films, film_settings, films_told
-from .backbones import backbone_from_config
 from .saving import Stored
 from .settings import check_settings, setting
 

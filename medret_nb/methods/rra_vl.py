@@ -313,13 +313,13 @@ class RegionTowers(LookingTowers):
     def encode_text(self, tokens: Tensor, mask: Tensor) -> Embedding:
         """Texts (B, W) to unit vectors mu (B, D).
 
-        local: words, regions (B, R, D), their masks, attention (B, R, W), and each piece's sentence (B, W) or -1.
+        local: words (0 where there is none), regions, their masks, attention (B, R, W), sentence of each piece or -1.
         """
         pooled, hidden = self.text_encoder(tokens, mask)
         said, attention = self.read(hidden, mask)
         pieces, sentence = self.pieces(tokens, mask)
         local = {
-            "words": F.normalize(self.word_head(pieces), dim=-1),
+            "words": F.normalize(self.word_head(pieces), dim=-1) * (sentence >= 0)[..., None],
             "words_mask": sentence >= 0,
             "regions": said,
             "attention": attention,

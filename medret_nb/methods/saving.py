@@ -13,11 +13,12 @@ from typing import Any, Self
 from huggingface_hub import PyTorchModelHubMixin
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
-from ..data.files import DataError, atomic_write, write_json
+from ..data.files import DataError, atomic_write, write_together
 from ..data.runs import Run
-from ..data.tokens import TOKENIZER_FILE, load_tokenizer, save_tokenizer
+from ..data.tokens import SPECIAL_FILE, TOKENIZER_FILE, load_tokenizer, tokenizer_files
 
 # %% ../../nbs/methods/403_saving.ipynb #bfd273f4
 def save_tensors(tensors: dict[str, Tensor], path: str | Path) -> None:
@@ -81,7 +82,7 @@ def _in_folder(folder: Path, make: Any, *given: Any, **settings: Any) -> Any:
 
 # %% ../../nbs/methods/403_saving.ipynb #b7677f18
 def method_folder(name: str | Path, **hub: Any) -> Path:
-    """The folder of a method: `name` itself, or where the three files of this id of the Hugging Face Hub were put.
+    """The folder of a method: `name` itself, or where the files of this id of the Hugging Face Hub were put.
 
     hub : revision, cache_dir, local_files_only and token are passed on; everything else is left out.
     """
@@ -90,7 +91,7 @@ def method_folder(name: str | Path, **hub: Any) -> Path:
         return folder
     from huggingface_hub import snapshot_download
 
-    wanted = [Run.config_name, Run.weights_name, TOKENIZER_FILE]
+    wanted = [Run.config_name, Run.weights_name, TOKENIZER_FILE, SPECIAL_FILE]
     passed = {key: hub[key] for key in ("revision", "cache_dir", "local_files_only", "token") if key in hub}
     return Path(snapshot_download(str(name), allow_patterns=wanted, **passed))
 
@@ -123,12 +124,15 @@ class Stored(nn.Module, PyTorchModelHubMixin):
         model_card_kwargs: dict | None = None,
         **push_to_hub_kwargs: Any,
     ) -> str | None:
-        "Write config.json, model.safetensors and tokenizer.json, each atomically (and push to the Hub if asked)."
+        """Write settings, weights and tokenizer, all of them or none (and push to the Hub if asked).
+
+        `config.json` notes the checksums of the others.
+        """
         run = Run(save_directory)
-        write_json(dataclasses.asdict(self.config), run.config_file)
-        save_tokenizer(self.tokenizer, run.folder)
         tensors = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
-        save_tensors(tensors, run.weights_file)
+        weights = {run.weights_name: as_bytes(tensors, metadata={"format": "pt"})}
+        settings = {run.config_name: dataclasses.asdict(self.config)}
+        write_together(run.folder, settings | weights | tokenizer_files(self.tokenizer), sealed=True)
         if push_to_hub:
             return self.push_to_hub(repo_id or run.folder.name, **push_to_hub_kwargs)
         return None
@@ -140,6 +144,7 @@ class Stored(nn.Module, PyTorchModelHubMixin):
         "Build from a local folder or the Hub. Called by `from_pretrained`."
         run = Run(method_folder(model_id, **hub))
         settings = read_settings(run.folder, cls.name, cls.Config)
+        run.check_files()
         method = _in_folder(run.folder, cls, settings, load_tokenizer(run.folder))
         load_weights(method, run.weights_file, map_location)
         return method.eval()

@@ -19,7 +19,6 @@ from tqdm.auto import tqdm
 from ..data.children import worker_pool
 from ..data.codes import breath, rules_for, split_code
 from ..data.files import DataError, atomic_write, checked_name, hash_of, write_json
-from ..data.schemas import Schema, a_record, a_text, a_whole
 from medret_nb.data.openi import (
     OpenIReport,
     code_sets,
@@ -30,6 +29,7 @@ from medret_nb.data.openi import (
     sets_remark,
     unused_remarks,
 )
+from ..data.schemas import Schema, a_record, a_text, a_whole
 from ..data.sources import finish, refuse_other_set, with_splits
 from ..data.studies import StudySet
 from ..data.tables import IMAGE_COLUMNS

@@ -9,6 +9,7 @@ __all__ = ['Truth', 'load_truth', 'retell']
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -76,7 +77,7 @@ def load_truth(studies: StudySet, texts: Sequence[str] | None = None) -> Truth:
     folder = studies.folder
     if folder is None or not has_scenes(folder):
         raise DataError(f"{folder}: holds no scenes.parquet; only a phantom has a truth")
-    ids = studies.studies["study_id"]
+    ids = cast(pd.Series, studies.studies["study_id"])
     rows = _rows_of("scenes", folder, ids)
     check_columns(rows, {"prior": "words", "patient_index": "numbers", "visit": "numbers"}, f"{folder}: its scenes")
     place = f"{folder}: its scenes"
@@ -132,9 +133,9 @@ def _rows_of(name: str, folder: Path, ids: pd.Series) -> pd.DataFrame:
     table = read_truth(name, folder).set_index("study_id")
     if not table.index.is_unique:
         raise DataError(f"{folder}: its {name} have two rows for {table.index[table.index.duplicated()][0]}")
-    lost = ids[~ids.isin(table.index)]
+    lost = ids[~ids.isin(table.index)].tolist()
     if len(lost):
-        raise DataError(f"{folder}: its {name} lack {len(lost)} of {len(ids)} studies, e.g. {lost.iloc[0]}")
+        raise DataError(f"{folder}: its {name} lack {len(lost)} of {len(ids)} studies, e.g. {lost[0]}")
     return table.loc[ids]
 
 

@@ -18,7 +18,15 @@ from ..data.balanced import FIVE, draw_balanced
 from ..data.files import DataError
 from ..data.studies import StudySet
 from ..data.tables import FINDINGS
-from ..evaluation.intervals import interval, patient_weights
+from medret_nb.evaluation.intervals import (
+    LEAST_CLUSTERS,
+    LEAST_HITS,
+    bootstrap_interval,
+    cluster_codes,
+    draws_error,
+    patient_weights,
+    score_form,
+)
 from ..evaluation.measured import entry
 from ..phantom.assertions import true_labels
 from ..phantom.truth_tables import load_truth
@@ -215,9 +223,14 @@ def measure_class(
     return out
 
 
-def _drawn_entry(values: np.ndarray, chance: float, **more: int) -> dict:
-    "An entry from a value (the first) and its resamplings (the others)."
-    low, high = interval(values[1:]) if len(values) > 1 else (None, None)
+def _drawn_entry(values: np.ndarray, chance: float, patients: int, rarer: int, **more: int) -> dict:
+    """An entry from a value in 0..1 (the first) and its resamplings (the others), in the score form; or too few.
+
+    patients : how many there are; rarer : how many of the rarer kind, from which Student's t has its freedom.
+    """
+    low, high = score_form(values[0], draws_error(values[1:], rarer), rarer)
+    if patients < LEAST_CLUSTERS or rarer < LEAST_HITS:
+        low = high = np.nan
     return entry(values[0], low, high, chance, **more)
 
 # %% ../../nbs/probes/716_classification.ipynb #1b6daf1a
@@ -238,21 +251,32 @@ def _joined(blocks: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
     return joined
 
 
-def _macro(drawn: Mapping[int, Mapping], chances: Mapping[int, Mapping]) -> dict[str, dict]:
-    "The mean of each measure over the findings that have it, which are counted."
+def _macro(
+    drawn: Mapping[int, Mapping], chances: Mapping[int, Mapping], kinds: Mapping[int, tuple[int, int]]
+) -> dict[str, dict]:
+    """The mean of each measure over the findings that have it, which are counted.
+
+    kinds : patients and patients of the rarer kind of each finding; the mean has those of the finding with the fewest.
+    """
     macro = {}
     for name in ZERO_SHOT_MEASURES:
         those = [i for i in drawn if name in drawn[i]]
         if those:
             values = np.mean([drawn[i][name] for i in those], 0)
             chance = float(np.mean([chances[i][name] for i in those]))
-            macro[name] = _drawn_entry(values, chance, findings=len(those))
+            fewest = min(kinds[i][0] for i in those), min(kinds[i][1] for i in those)
+            macro[name] = _drawn_entry(values, chance, *fewest, findings=len(those))
     return macro
 
 # %% ../../nbs/probes/716_classification.ipynb #0bbe5058
 def patients_of_each(present: np.ndarray, clusters: np.ndarray) -> tuple[int, int]:
     "How many patients have a film with a finding, and how many one without; present (n,) bool, clusters (n,)."
     return len(set(clusters[present].tolist())), len(set(clusters[~present].tolist()))
+
+
+def _kinds(present: np.ndarray, clusters: np.ndarray) -> tuple[int, int]:
+    "How many patients there are, and how many of the rarer kind."
+    return cluster_codes(clusters, len(clusters))[1], min(patients_of_each(present, clusters))
 
 
 def judge_binary(
@@ -285,11 +309,12 @@ def judge_binary(
             blocks[i].append(measure_class(scores[at], present[i], own, thresholds[i], halfway[i], others))
     drawn = {i: _joined(parts) for i, parts in blocks.items()}
     chances = {i: _chances(present[i]) for i in enough}
+    kinds = {i: _kinds(present[i], names[known[i]]) for i in enough}
     rows = []
     for i in range(len(present)):
         measures = drawn.get(i, {})
-        rows.append({name: _drawn_entry(values, chances[i][name]) for name, values in measures.items()})
-    return rows, _macro(drawn, chances)
+        rows.append({name: _drawn_entry(values, chances[i][name], *kinds[i]) for name, values in measures.items()})
+    return rows, _macro(drawn, chances, kinds)
 
 # %% ../../nbs/probes/716_classification.ipynb #e57ec0e3
 def judge_classes(scores: np.ndarray, truth: np.ndarray, clusters: ArrayLike, draws: int = 2000, seed: int = 0) -> dict:
@@ -302,9 +327,9 @@ def judge_classes(scores: np.ndarray, truth: np.ndarray, clusters: ArrayLike, dr
     best = scores == scores.max(1, keepdims=True)
     shares = best / best.sum(1, keepdims=True)
     right = shares[np.arange(count), truth]
-    drawn = [weights @ right / weights.sum(1) for weights in patient_weights(clusters, draws, seed)]
+    low, high = bootstrap_interval(right, clusters, draws, seed)
     return {
-        "accuracy": _drawn_entry(np.concatenate(drawn), 1 / classes),
+        "accuracy": entry(right.mean(), low, high, 1 / classes),
         "recall": [float(right[truth == name].mean()) for name in range(classes)],
         "answered": shares.mean(0).tolist(),
     }

@@ -8,6 +8,7 @@ __all__ = ['attention_on_places', 'evaluate_grounding']
 # %% ../../nbs/probes/729_grounding_runs.ipynb #091e214b
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -178,7 +179,7 @@ def evaluate_grounding(
     val = _asked_elsewhere(studies, "val", split, pixels, every_image)
     train = _asked_elsewhere(studies, "train", split, pixels, every_image)
     unit = "every film" if every_image else "one film per study, the first by rule with a box"
-    report = {"split": split, "method": method.name, "unit": unit}
+    report: dict[str, Any] = {"split": split, "method": method.name, "unit": unit}
     if looked := attention_on_places(method, asked, pixels, batch, draws, seed):
         report["attention"] = looked
     stream = _maps_of(method, studies, pixels, batch, verbose)

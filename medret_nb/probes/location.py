@@ -227,7 +227,7 @@ def _anybody(asked: PlaceQuestions, queries: Embeddings) -> tuple[Embeddings, li
         mine = places == place
         at = names.index(place)
         regions[mine, at] = _others_there(vectors[:, at], film[mine], group[mine])
-    known = np.isfinite(regions).all((1, 2))
+    known = np.asarray(np.isfinite(regions).all((1, 2)))
     mask = np.repeat(known[:, None], len(names), 1)
     number = np.array([f"question {i}" for i in range(len(places))])
     whole = np.ones((len(places), queries.mu.shape[1]), np.float32)

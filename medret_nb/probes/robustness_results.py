@@ -96,7 +96,7 @@ def _origin(report: dict) -> str:
         f"* strength seen in training, + kind seen but weaker, ~ something alike ({report['training']})",
         f"{report['duplicate_share']:.1%} of the texts have an identical other",
         f"ties: {report['ties']}",
-        f"{report['interval']}, that of each step in table()",
+        f"interval of each step: table(); {report['interval']}",
         f"fingerprint {report['fingerprint'][:12]}",
     ]
     return "; ".join(clauses)

@@ -19,14 +19,20 @@ from ..data.files import DataError, hash_of
 from ..data.reports import section_text
 from ..data.splits import connected_groups
 from ..data.studies import StudySet
-from ..evaluation.intervals import bootstrap_draws, interval
+from ..evaluation.intervals import bootstrap_draws, mean_interval
 from ..evaluation.judging import judge_all, score_rows
 from ..evaluation.measured import entry, estimate
 from ..evaluation.relevance import gallery_facts, relevance
 from ..evaluation.results import DIRECTIONS, TIES, usable
 from ..methods.method import Method
 from .corruptions import CORRUPTIONS, FAULTS
-from .robustness import corruption_error, rank_correlation, retained, retained_draws
+from medret_nb.probes.robustness import (
+    corruption_error,
+    error_draws,
+    rank_correlation,
+    ratio_bounds,
+    retained,
+)
 from .robustness_results import RobustnessResults, robust_rows
 from .spoiler import Spoiler
 from ..retrieval.embeddings import embed, embed_films, method_hash
@@ -174,29 +180,47 @@ def _check_baseline(baseline: RobustnessResults, report: dict) -> None:
         raise DataError(f"baseline: has no results for {', '.join(lost)}")
 
 
+class _Error(NamedTuple):
+    """Corruption error, its draws (None if the baseline kept no hits), over how many clusters.
+
+    apart : the queries that came out differently than the baseline's.
+    """
+
+    value: float
+    draws: np.ndarray | None
+    clusters: int
+    apart: float
+
+    def told(self) -> dict:
+        "With its interval, if there are draws."
+        if self.draws is None:
+            return estimate(self.value)
+        return estimate(*ratio_bounds(self.value, self.draws, self.clusters, self.apart))
+
+
 def _relative(
-    found: dict, kind: str, direction: str, j: int, settings: _Settings, groups: np.ndarray
-) -> tuple[dict | None, np.ndarray | None]:
-    "Corruption error of one kind at the j-th K, and its draws if the baseline kept its hits; None without a baseline."
+    found: dict, hits: np.ndarray, key: tuple[str, str], j: int, settings: _Settings, groups: np.ndarray
+) -> _Error | None:
+    "Corruption error of hits (Q, S) at the j-th K, key = (kind, direction); None without a baseline."
     baseline = settings.baseline
     if baseline is None:
-        return None, None
+        return None
     metric = f"R@{baseline.report['ks'][j]}"
-    theirs = [row for row in baseline.rows if row["kind"] == kind and row["direction"] == direction]
-    value = corruption_error(found["value"], [row[metric]["value"] for row in theirs])
-    if (kind, direction) not in baseline.hits:
-        return estimate(value), None
-    drawn = bootstrap_draws(baseline.hits[kind, direction][..., j], groups, settings.draws, settings.seed)
-    errors = corruption_error(found["draws"][:, :-2], drawn)
-    return estimate(value, *interval(errors)), errors
+    theirs = [row[metric]["value"] for row in baseline.rows if (row["kind"], row["direction"]) == key]
+    value = float(corruption_error(found["value"], theirs))
+    if key not in baseline.hits:
+        return _Error(value, None, found["clusters"], 0)
+    beside = baseline.hits[key][..., j]
+    drawn = bootstrap_draws(beside, groups, settings.draws, settings.seed)
+    draws = error_draws(found["draws"][:, :-2], drawn, value, float((1 - np.array(theirs)).sum()))
+    return _Error(value, draws, found["clusters"], float(np.nansum(np.abs(hits - beside))))
 
 # %% ../../nbs/probes/708_robustness_runs.ipynb #da926c4c
 class _Part(NamedTuple):
-    "What one kind gives to the line of all: retained recall, corruption error, its draws, and whether on all films."
+    "What one kind gives to the line of all: retained recall, corruption error, and whether on all films."
 
     found: dict
-    error: dict | None
-    errors: np.ndarray | None
+    error: _Error | None
     whole: bool
 
 
@@ -204,7 +228,7 @@ def _grown(spread: np.ndarray, groups: np.ndarray, settings: _Settings) -> dict:
     "How sums of log-variances (Q, 1 + S) go with the severity: mean rank correlation, its interval, the clean sum."
     grown = rank_correlation(spread)
     draws = bootstrap_draws(grown, groups, settings.draws, settings.seed)
-    return estimate(np.nanmean(grown), *interval(draws), clean=spread[:, 0].mean())
+    return estimate(np.nanmean(grown), *mean_interval(grown, groups, draws), clean=spread[:, 0].mean())
 
 # %% ../../nbs/probes/708_robustness_runs.ipynb #a1912746
 @dataclass
@@ -247,10 +271,12 @@ class _Tables:
         whole = len(at) == len(self.asked.films)
         self.summary[direction][kind] = {}
         for j, (metric, found) in enumerate(numbers.items()):
-            error, errors = _relative(found, kind, direction, j, self.settings, groups)
+            hits = self.hits[kind, direction][..., j]
+            error = _relative(found, hits, (kind, direction), j, self.settings, groups)
             kept = None if found["mean"] is None else estimate(*found["mean"])
-            self.summary[direction][kind][metric] = {"retained": kept, "corruption_error": error}
-            self.parts.setdefault((direction, metric), []).append(_Part(found, error, errors, whole))
+            told = error.told() if error else None
+            self.summary[direction][kind][metric] = {"retained": kept, "corruption_error": told}
+            self.parts.setdefault((direction, metric), []).append(_Part(found, error, whole))
 
 # %% ../../nbs/probes/708_robustness_runs.ipynb #5044bb9e
 def _all_retained(parts: Sequence[_Part]) -> dict | None:
@@ -258,18 +284,21 @@ def _all_retained(parts: Sequence[_Part]) -> dict | None:
     kept = [part.found for part in parts if part.found["mean"] is not None]
     if not kept or len(kept) < len(parts):
         return None
-    ratios = [retained_draws(found["draws"]).mean(1) for found in kept]
-    return estimate(np.mean([found["mean"][0] for found in kept]), *interval(np.mean(ratios, 0)))
+    value = float(np.mean([found["mean"][0] for found in kept]))
+    draws = np.mean([found["ratios"].mean(1) for found in kept], 0)
+    differing = sum(found["differing"].sum() for found in kept)
+    return estimate(*ratio_bounds(value, draws, kept[0]["clusters"], differing))
 
 
 def _all_errors(parts: Sequence[_Part]) -> dict | None:
     "Mean corruption error over kinds; with an interval if the draws of all are there."
-    errors = [part.error["value"] for part in parts if part.error]
+    errors = [part.error for part in parts if part.error]
     if not errors:
         return None
-    drawn = [part.errors for part in parts if part.errors is not None]
-    bounds = interval(np.mean(drawn, 0)) if drawn and len(drawn) == len(errors) else (None, None)
-    return estimate(np.mean(errors), *bounds)
+    drawn = [error.draws for error in errors if error.draws is not None]
+    draws = np.mean(drawn, 0) if len(drawn) == len(errors) else None
+    value = float(np.mean([error.value for error in errors]))
+    return _Error(value, draws, errors[0].clusters, sum(error.apart for error in errors)).told()
 
 
 def _with_all(summary: dict, parts: dict[tuple, list[_Part]]) -> dict:
@@ -285,7 +314,8 @@ def _clean_recalls(asked: _Asked, settings: _Settings) -> dict:
     "The clean recalls of both directions: direction -> metric -> value, low, high, chance."
     out = {}
     for direction, (found, chance) in asked.clean("", asked.every, settings.ks).hits.items():
-        low, high = interval(bootstrap_draws(found, asked.groups, settings.draws, settings.seed))
+        drawn = bootstrap_draws(found, asked.groups, settings.draws, settings.seed)
+        low, high = mean_interval(found, asked.groups, drawn)
         value = np.nanmean(found, axis=0)
         by_chance = np.nanmean(chance, axis=0)
         numbers = zip(value, low, high, by_chance, strict=True)
@@ -374,7 +404,7 @@ def _begun(
         "baseline": baseline.report["method"] if baseline else None,
         "ties": TIES,
         "interval": f"patients resampled, gallery fixed, {settings.draws} draws, retained recall paired; "
-        "the draw of the corruptions and the training are fixed",
+        "not in it: other draws of the corruptions (seed), other training",
     }
 
 

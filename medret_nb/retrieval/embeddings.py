@@ -19,8 +19,9 @@ import torch
 from tqdm.auto import tqdm
 
 from ..data.boxes import RegionTable
+from ..data.dicom_film import read_film
 from ..data.files import DataError, hash_of, package_hash
-from ..data.images import letterbox, read_image
+from ..data.images import letterbox
 from ..data.reports import section_text
 from ..data.studies import StudySet, choose_image
 from ..data.tokens import tokenizer_contents
@@ -356,7 +357,7 @@ def _check_boxes(boxes: np.ndarray | None, count: int, method: Any) -> None:
 
 def _square(film: Any, size: int) -> np.ndarray:
     "A film by its path or as an array, letterboxed: (size, size) uint8."
-    picture = read_image(film) if _is_path(film) else np.asarray(film)
+    picture = read_film(film) if _is_path(film) else np.asarray(film)
     return letterbox(picture, size)[0]
 
 # %% ../../nbs/retrieval/425_embeddings.ipynb #a464265b

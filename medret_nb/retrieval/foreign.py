@@ -137,7 +137,8 @@ def read_ids(path: Path) -> Arrays:
         found = {names[column]: table[column].to_numpy(object) for column in names if column in table}
         if not found:
             raise DataError(f"{path}: has neither a column id nor a column study_id")
-        return {"ids": found.get("study_ids"), **found}
+        ids = found["ids"] if "ids" in found else found["study_ids"]
+        return {"ids": ids, **found}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -15,9 +15,9 @@ import faiss
 import numpy as np
 import torch
 
-from ..data.files import DataError, atomic_write, hash_of, write_json
+from ..data.files import DataError, unsealed, write_together
 from ..data.schemas import Schema, a_record, a_text, a_whole, a_word
-from .points import SIMILARITIES, Embeddings
+from .points import SIMILARITIES, Embeddings, embedding_files
 from .regional import search_regions
 from medret_nb.retrieval.scoring import (
     check_side,
@@ -289,31 +289,19 @@ _INDEX_FACTS = Schema(
             "similarity": a_word(*SIMILARITIES),
             "kind": a_word(*INDEX_KINDS),
             "effort": a_whole(0, 10**6),
-            "hash": a_text(100),
+            "files": a_record({_GALLERY: a_text(100)}, others=a_text(100)),
         }
     ),
 )
 
 
-def _hash_files(folder: Path, kind: str) -> str:
-    "Hash of the files of an index; DataError if one is missing."
-    paths = [folder / _GALLERY]
-    if kind != "exact":
-        paths.append(folder / _GRAPH)
-    for path in paths:
-        if not path.is_file():
-            raise DataError(f"{path}: there is no such file")
-    return hash_of(*(path.read_bytes() for path in paths))
-
-
 def _write_index(index: "Index", folder: Path) -> Path:
-    "The files of an index, the one that vouches for the others last."
-    index.gallery.save(folder / _GALLERY)
-    if index.approximate is not None:
-        with atomic_write(folder / _GRAPH) as temporary:
-            temporary.write_bytes(faiss.serialize_index(index.approximate).tobytes())
+    "The files of an index, all or none; index.json holds the checksums of the others."
     facts = {"similarity": index.similarity, "kind": index.kind, "effort": index.effort}
-    write_json({**facts, "hash": _hash_files(folder, index.kind)}, folder / _FACTS)
+    contents = {_FACTS: facts, **embedding_files(index.gallery, _GALLERY)}
+    if index.approximate is not None:
+        contents[_GRAPH] = faiss.serialize_index(index.approximate).tobytes()
+    write_together(folder, contents, sealed=True)
     return folder
 
 
@@ -335,8 +323,9 @@ def _read_graph(folder: Path, gallery: Embeddings, similarity: str) -> faiss.Ind
 def _read_index(folder: Path) -> "Index":
     "What `_write_index` wrote; DataError if a file is missing, broken or belongs to another index."
     facts = _INDEX_FACTS.read(folder / _FACTS)
-    if _hash_files(folder, facts["kind"]) != facts["hash"]:
-        raise DataError(f"{folder}: its files do not belong together; build the index again")
+    if facts["kind"] != "exact" and _GRAPH not in facts["files"]:
+        raise DataError(f"{folder / _FACTS}: does not vouch for {_GRAPH}; build the index again")
+    unsealed(folder, facts)
     gallery = Embeddings.load(folder / _GALLERY)
     _check_index(gallery, facts["similarity"], facts["kind"])
     approximate = None
@@ -406,7 +395,7 @@ class Index:
         return _share_found(self, _as_queries(queries, self.similarity), min(k, len(self)))
 
     def save(self, folder: str | Path) -> Path:
-        "Write the gallery, an approximate index if there is one, and last index.json, which vouches for both."
+        "Write the gallery, an approximate index if there is one, and index.json, which vouches for both: all, or none."
         return _write_index(self, Path(folder))
 
     @classmethod

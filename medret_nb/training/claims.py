@@ -27,7 +27,7 @@ from ..retrieval.embeddings import embed
 from ..retrieval.points import Embeddings
 from ..retrieval.scoring import score_matrix
 from .arms import runs_by_seed
-from .boards import HEADING, LARGEST_MARGIN, LEFT_OUT, Board, family_of, judge_rows
+from .boards import HEADING, LARGEST_MARGIN, NOT_IN_A_BOARD, Board, family_of, judge_rows
 from medret_nb.training.effects import (
     CLAIM_MEASURES,
     CLAIM_PLACES,
@@ -243,9 +243,9 @@ def asked_row(claim: Claim, direction: str, effect: Effect) -> dict:
 
 def unanswerable(claims: list[Claim], studies: StudySet, split: str) -> dict[str, str]:
     "Claims that these studies cannot answer, by name, and why: Brier's score needs validation studies."
-    held = studies.studies["split"]
-    there = int((held == VALIDATION).sum())
-    wanted = int((held == split).sum())
+    held = studies.studies["split"].tolist()
+    there = held.count(VALIDATION)
+    wanted = held.count(split)
     if there >= wanted:
         return {}
     why = f"its temperature is fitted on as many studies of {VALIDATION} as of {split}, {there} of {wanted} are there"
@@ -272,6 +272,7 @@ def claims_board(
     for claim in asked:
         rows += [asked_row(claim, *found) for found in claim_effects(measured, claim, draws, seed)]
     rows = judge_rows(rows)
+    drawn = f"over patients (components, {draws} draws) and trainings"
     report = {
         "heading": HEADING,
         "data": studies.hash(),
@@ -279,7 +280,7 @@ def claims_board(
         "draws": draws,
         "seed": seed,
         "claims": hash_of([list(claim.values().values()) for claim in claims]),
-        "interval": f"95 % interval over patients (components, {draws} draws) and trainings; gallery fixed; {LEFT_OUT}",
+        "interval": f"95 % interval {drawn}; gallery fixed; {NOT_IN_A_BOARD}",
         "family": family_of(rows),
         "not_judged": not_judged,
     }

@@ -35,13 +35,16 @@ from ..methods.table import METHODS, load_plugins, method_class, plugin_files
 from ..retrieval.embeddings import embed
 from ..retrieval.foreign import read_pair
 from ..retrieval.points import Embeddings
-from .arms import BUDGETS, Arm, check_arms, epochs_for, seed_run
+from .arms import BUDGETS, Arm, check_arm_name, check_arms, epochs_for, seed_run
 from .before import check_measurable, check_out
 from .folder import is_claimed, training_code
 from .loop import TrainConfig, fit
 from .tables import FAMILY, comparison_table
 
 # %% ../../nbs/training/800_compare.ipynb #79bca9e3
+_RUN_BY_RUN = {"epochs": "Budget(passes=...)", "seed": "compare(seeds=...)"}
+
+
 @dataclass
 class Budget:
     "What all runs of a comparison share."
@@ -51,7 +54,8 @@ class Budget:
     split: str = "test"
     protocols: tuple[str, ...] = ("exact", "text")
     ks: tuple[int, ...] = (1, 5, 10, 100)
-    training: TrainConfig = field(default_factory=TrainConfig)  # its epochs and seed are set run by run
+    # its epochs and seed are set run by run: by `passes`, and by the seeds of the comparison
+    training: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self):
         if self.passes < 1:
@@ -60,6 +64,10 @@ class Budget:
             raise DataError(f"budget: {self.equal!r} is none of {', '.join(BUDGETS)}")
         if not self.protocols:
             raise DataError("protocols: there is none")
+        for name, instead in _RUN_BY_RUN.items():
+            given = getattr(self.training, name)
+            if given != getattr(TrainConfig, name):
+                raise DataError(f"training: {name} {given} would not hold, it is set run by run; give {instead}")
 
 
 def peak_memory() -> float | None:
@@ -282,7 +290,8 @@ def run_all(
 
 # %% ../../nbs/training/800_compare.ipynb #d3478792
 _NUMBERS = ("value", "low", "high", "both_low", "both_high", "chance", "seeds", "queries")
-_COMPARED = dict.fromkeys(("protocol", "direction", "metric", "arm"), "words") | dict.fromkeys(_NUMBERS, "numbers")
+_COMPARED: dict[str, str] = {name: "words" for name in ("protocol", "direction", "metric", "arm")}
+_COMPARED |= {name: "numbers" for name in _NUMBERS}
 _COSTS = {"arm": "words", "seed": "numbers", "seconds": "numbers"}
 COMPARISON_FACTS = Schema(
     "how a comparison was made",
@@ -314,6 +323,8 @@ class Comparison:
         facts = unsealed(folder, facts)
         check_columns(table, _COMPARED, folder / "comparison.csv")
         check_columns(costs, _COSTS, folder / "costs.csv")
+        for arm in {*table["arm"], *costs["arm"]}:
+            check_arm_name(arm)
         return cls(folder, table, costs, facts)
 
     def save(self) -> None:

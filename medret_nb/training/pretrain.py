@@ -7,6 +7,8 @@ __all__ = ['questions_of', 'question_answers', 'guessing_cost', 'PretrainConfig'
            'pretrain_text', 'last_losses', 'pretrain']
 
 # %% ../../nbs/training/810_pretrain.ipynb #ebea6522
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -267,6 +269,7 @@ def pretrain_text(
 # %% ../../nbs/training/810_pretrain.ipynb #3a8f70f4
 _LOSS_NAMES = {"naming": "image_loss", "copying": "copying_loss"}
 _RECORD = "made_by.json"
+_UNFINISHED = ".unfinished"
 
 
 def last_losses(losses: list[float]) -> float:
@@ -289,19 +292,47 @@ def _write_text_encoder(folder: Path, config: PretrainConfig, progress: bool) ->
     save_tokenizer(tokenizer, folder)
     return {"texts": len(texts), "text_loss": last_losses(losses)}
 
+# %% ../../nbs/training/810_pretrain.ipynb #76843d02
+def _move_out(unfinished: Path) -> None:
+    "Give what was made its place in the folder above, the record at last."
+    for path in sorted(unfinished.iterdir(), key=lambda path: (path.name == _RECORD, path.name)):
+        os.replace(path, unfinished.parent / path.name)
+    unfinished.rmdir()
 
+
+def _take_up(unfinished: Path) -> None:
+    "Finish what a killed pretraining had made; what was not made to its end is thrown away, and that is said."
+    out = unfinished.parent
+    if (unfinished / _RECORD).exists():
+        _move_out(unfinished)
+        return
+    if not (out / _RECORD).exists():
+        print(f"{out}: a pretraining was broken off here; it begins again")
+    shutil.rmtree(unfinished)
+
+# %% ../../nbs/training/810_pretrain.ipynb #0825c864
 def pretrain(out: str | Path, config: PretrainConfig | None = None, progress: bool = True) -> dict:
     """Draw simulated patients and pretrain the tiny pair, to `out/image` and `out/text`, or the transformer, to `out`.
 
     Returns the final losses (means of the last hundredth), also written to `out/made_by.json`.
-    Raises `DataError` if `out` holds encoders already, or anything else.
+    Killed midway, it may be called again. Raises `DataError` if `out` holds encoders already, or anything else.
     """
     out = Path(out)
+    unfinished = out / _UNFINISHED
     with alone_in(out):
+        if unfinished.is_dir():
+            _take_up(unfinished)
         if (out / _RECORD).exists():
             raise DataError(f"{out}: holds a pair already; choose another folder")
         check_empty(out)
-        return _pretrain_into(out, config or PretrainConfig(), progress)
+        unfinished.mkdir()
+        try:
+            record = _pretrain_into(unfinished, config or PretrainConfig(), progress)
+            _move_out(unfinished)
+        finally:
+            if not (unfinished / _RECORD).exists():
+                shutil.rmtree(unfinished, ignore_errors=True)
+    return record
 
 
 def _pretrain_into(out: Path, config: PretrainConfig, progress: bool) -> dict:

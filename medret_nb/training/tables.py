@@ -15,7 +15,7 @@ from ..data.files import DataError
 from ..evaluation.comparing import difference_of, seed_values
 from ..evaluation.intervals import bootstrap_interval, holm, seed_interval
 from ..evaluation.results import Results
-from ..evaluation.seeds import combine
+from ..evaluation.seeds import combined_luck
 from ..evaluation.summaries import metric_columns, query_clusters
 
 # %% ../../nbs/training/798_tables.ipynb #101ce202
@@ -48,7 +48,7 @@ def arm_row(arm: str, found: SeedValues, draws: int) -> dict:
     low, high = bootstrap_interval(np.nanmean(found.values, 0), found.clusters, draws)
     by_seed = np.nanmean(found.values, 1)
     seed_low, seed_high = seed_interval(by_seed)
-    both = combine(by_seed.mean(), low, high, len(set(found.clusters.tolist())), by_seed)
+    both = combined_luck(by_seed.mean(), low, high, len(set(found.clusters.tolist())), by_seed)
     return {
         "arm": arm,
         "value": by_seed.mean(),

@@ -116,7 +116,7 @@ def _owners(queries: pd.DataFrame) -> dict[str, dict[str, str]]:
 def _first_answers(rankings: pd.DataFrame, k: int, asked: set[str]) -> dict[tuple, pd.DataFrame]:
     "The first k candidates of each (direction, query) of the queries `asked`, best first."
     texts = {"query": str, "direction": str, "candidate": str}
-    ranked = rankings[(rankings["position"] <= k) & rankings["query"].isin(asked)].astype(texts)
+    ranked = rankings[(rankings["position"] <= k) & rankings["query"].isin(list(asked))].astype(texts)
     groups: Any = ranked.groupby(["direction", "query"])
     return {name: part.sort_values(by="position") for name, part in groups}
 

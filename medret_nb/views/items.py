@@ -217,7 +217,9 @@ def _reduced(path: Path, longest: int) -> np.ndarray | None:
     return np.asarray(film)
 
 
-def legible_films(studies: StudySet, image_ids: Sequence[str], longest: int = 256) -> list[np.ndarray | None]:
+def legible_films(
+    studies: StudySet, image_ids: Sequence[str] | np.ndarray, longest: int = 256
+) -> list[np.ndarray | None]:
     """Films as a person wants to see them, uint8 (h, w) each: as they lie on disk, `longest` pixels at most.
 
     None for one that cannot be read. A model sees fewer pixels; what it sees is in the cache (`StudySet.pixels`).
@@ -227,7 +229,9 @@ def legible_films(studies: StudySet, image_ids: Sequence[str], longest: int = 25
     return [_reduced(paths[image], longest) if image in paths else None for image in image_ids]
 
 
-def _cached_films(studies: StudySet, image_ids: Sequence[str], size: int) -> list[np.ndarray | None] | None:
+def _cached_films(
+    studies: StudySet, image_ids: Sequence[str] | np.ndarray, size: int
+) -> list[np.ndarray | None] | None:
     "The films as a model sees them, None for one that cannot be read; None where none can: texts are worth showing."
     try:
         films = studies.pixels(size)

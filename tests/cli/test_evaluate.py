@@ -50,11 +50,17 @@ def test_the_difference_to_another_run(way, medret, refused):
         for line in first.stdout.split("this run minus")[1].splitlines()
         if line.startswith(("image-to-text", "text-to-image"))
     ]
-    assert len(rows) == 2 and all("+0.000  [+0.000, +0.000]  p 1.000" in row for row in rows)
+    assert len(rows) == 2 and all("+0.000  too few           p -" in row for row in rows)
     refused(
         medret("evaluate", home / "run", "--protocol", "exact", "--k", 1, "--against", home / "studies"),
         "is not measured on test under exact yet",
     )
+
+
+@pytest.mark.parametrize("protocol", OF_A_MODEL)
+def test_a_measure_of_a_model_is_of_one_split(tmp_path, protocol):
+    with pytest.raises(DataError, match=f"split: {protocol} is asked of one split, train, val or test, and not of all"):
+        Evaluate(tmp_path, split="all", protocol=(protocol,)).run()
 
 
 @pytest.mark.parametrize("protocol", OF_A_MODEL)

@@ -34,7 +34,7 @@ def test_as_it_is_typed(hostile_run, medret):
         assert {f"{figure}-{size}.{kind}" for size in ("column", "page") for kind in ("pdf", "svg")} <= names
     said = (hostile_run / "print" / "captions.md").read_text()
     assert (
-        "Protocol exact, split test; image-to-text: 16 queries, gallery of 16" in said
+        "Protocol exact, split test, texts: both; image-to-text: 16 queries, gallery of 16" in said
         and "Fingerprint: data" in said
         and "ties: expectation" in said
     )

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 from support import child_environment
@@ -106,6 +107,26 @@ def test_mistakes_and_faults_are_kept_apart(monkeypatch, capsys, error, code, sa
     assert main(["tour"]) == code
     shown = capsys.readouterr().err
     assert said in shown and len(shown.splitlines()) == bool(said) and "Traceback" not in shown
+
+
+class Prints:
+    "A command that prints what a foreign file says."
+
+    def run(self):
+        print("label \x1b[2J\x1b]0;title\x07\r\u2028here\n\tnext")
+        print("warned \x1b[31m", file=sys.stderr)
+        warnings.warn("a label \x1b[2J", stacklevel=1)
+
+
+def test_no_command_steers_the_terminal(monkeypatch, capsys):
+    monkeypatch.setattr("medret_nb.cli.main.read_arguments", lambda *words: Prints())
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *place, **more: print(message, file=sys.stderr)
+        assert main(["tour"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "label  [2J ]0;title   here\n\tnext\n"
+    assert shown.err == "warned  [31m\na label  [2J\n"
 
 
 def test_a_line_is_never_long(monkeypatch, capsys):

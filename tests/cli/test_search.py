@@ -1,11 +1,17 @@
 """The command that asks: sentences, films and places, and text that must not steer a terminal."""
 
 import dataclasses
+import io
 import re
 
 import pytest
+from invented import make_dicom
+from PIL import Image
 
+from medret_nb.cli.ask import Ask
 from medret_nb.cli.evaluate import Evaluate
+from medret_nb.cli.search import Search
+from medret_nb.data.dicom_film import read_film
 from medret_nb.data.files import DataError
 from medret_nb.data.printing import printable
 from medret_nb.data.studies import StudySet
@@ -123,6 +129,24 @@ def test_films_without_a_report_are_found_by_a_sentence(way, medret, tmp_path):
     assert films.stdout.count("(no report)") == 30
     reports = medret(*asked, "--text", "left effusion", "--find", "reports", "-k", 3)
     assert reports.stdout.startswith("18 reports (both) searched"), reports.stderr
+
+
+def test_a_dicom_file_is_a_question(way, tmp_path, capsys, monkeypatch):
+    "A DICOM film is answered as its picture is, in `search` and in `ask`; nothing of its patient is printed."
+    run = way[0] / "run"
+    film = make_dicom(tmp_path / "film.dcm")
+    Image.fromarray(read_film(film)).save(tmp_path / "film.png")
+    said = []
+    for path in (film, film.with_suffix(".png")):
+        Search(run, image=path, k=3).run()
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{path}\n"))
+        Ask(run, k=3).run()
+        said.append(capsys.readouterr())
+    assert said[0] == said[1] and said[0].out.count("48 reports (both) searched") == 2 and not said[0].err
+    assert "SECRET" not in said[0].out
+    with pytest.raises(DataError, match="ct.dcm: .*CT") as caught:
+        Search(run, image=make_dicom(tmp_path / "ct.dcm", Modality="CT")).run()
+    assert "\n" not in str(caught.value) and "SECRET" not in str(caught.value)
 
 
 def test_search_shows_no_more_than_there_is(way, medret):

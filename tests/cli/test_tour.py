@@ -27,7 +27,7 @@ def test_tour_says_what_it_did(done):
     assert QUICK_NOTE in process.stdout and "jupyter lab" in process.stdout and "index.ipynb" in process.stdout
     assert re.search(
         r"image-to-text R@10 \d\.\d{3} \[.*\], chance 0\.250 "
-        r"\(protocol exact, 40 queries, gallery of 40, \d+% duplicate texts",
+        r"\(protocol exact, texts: both, 40 queries, gallery of 40, \d+% duplicate texts",
         process.stdout,
     )
     assert "phantom" in process.stderr and "training clip" in process.stderr, "no progress was shown"

@@ -9,7 +9,7 @@ from medret_nb.data.studies import StudySet
 from medret_nb.evaluation.comparing import compare_results, difference_of
 from medret_nb.evaluation.intervals import bootstrap_interval, holm, paired_bootstrap
 from medret_nb.evaluation.results import Results, evaluate
-from medret_nb.evaluation.seeds import combine
+from medret_nb.evaluation.seeds import combined_luck
 from medret_nb.evaluation.summaries import query_clusters
 from medret_nb.retrieval.points import Embeddings
 
@@ -126,7 +126,7 @@ def test_several_trainings_enter_one_interval():
     means = hits.astype(float).mean(1)
     pair = paired_bootstrap(means[0], means[1])
     by_seed = [b.mean() - a.mean() for a, b in zip(hits[0].astype(float), hits[1].astype(float))]
-    judge = combine(pair.value, pair.low, pair.high, 400, by_seed)
+    judge = combined_luck(pair.value, pair.low, pair.high, 400, by_seed)
     assert (row["both_low"], row["both_high"]) == pytest.approx((judge.low, judge.high), abs=0.004)
     assert (row["p"] < 0.05) == (row["both_low"] > 0)
     assert row["seeds"] == 3 and row["both_high"] - row["both_low"] > row["high"] - row["low"]

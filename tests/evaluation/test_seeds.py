@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medret_nb.evaluation.seeds import combine, smallest_found
+from medret_nb.evaluation.seeds import combined_luck, smallest_found
 
 
 @pytest.mark.parametrize("by_seed", [[0.02, 0.03, 0.04], [0.03, 0.03, 0.03], [0.01, 0.06, 0.02, 0.03]])
 def test_both_variances_add_up(by_seed):
     clusters = 300
     t = stats.t.ppf(0.975, clusters - 1)
-    found = combine(0.03, 0.03 - t * 0.006, 0.03 + t * 0.006, clusters, by_seed)
+    found = combined_luck(0.03, 0.03 - t * 0.006, 0.03 + t * 0.006, clusters, by_seed)
     patients = 0.006**2
     trainings = stats.sem(by_seed) ** 2
     freedom = (patients + trainings) ** 2 / (patients**2 / (clusters - 1) + trainings**2 / (len(by_seed) - 1))
@@ -24,12 +24,12 @@ def test_both_variances_add_up(by_seed):
 
 
 def test_each_side_has_its_own_error():
-    found = combine(0.1, 0.08, 0.15, 100, [0.1, 0.1, 0.1])
+    found = combined_luck(0.1, 0.08, 0.15, 100, [0.1, 0.1, 0.1])
     assert (found.low, found.high) == pytest.approx((0.08, 0.15)), "trainings without spread leave the patients' ends"
 
 
 def test_one_training_says_nothing_of_another():
-    found = combine(0.1, 0.08, 0.12, 100, [0.1])
+    found = combined_luck(0.1, 0.08, 0.12, 100, [0.1])
     assert np.isnan([found.low, found.high, found.p(), smallest_found(found)]).all()
 
 
@@ -41,13 +41,13 @@ def test_what_is_detectable_is_detected_four_times_in_five():
     spread = 0.008
     trainings = spread * stats.zscore(np.arange(seeds), ddof=1)
     t = stats.t.ppf(0.975, 1999)
-    effect = smallest_found(combine(0.0, -t * error, t * error, 2000, trainings), margin)
+    effect = smallest_found(combined_luck(0.0, -t * error, t * error, 2000, trainings), margin)
     supported = []
     for _ in range(4000):
         patients = rng.normal(0, error)
         by_seed = effect + patients + rng.normal(0, spread, seeds)
         value = by_seed.mean()
-        supported.append(combine(value, value - t * error, value + t * error, 2000, by_seed).low > margin)
+        supported.append(combined_luck(value, value - t * error, value + t * error, 2000, by_seed).low > margin)
     assert np.mean(supported) == pytest.approx(0.8, abs=0.05)
 
 
@@ -66,7 +66,7 @@ def judged(hits):
     per_query = each.mean(0)
     half = stats.t.ppf(0.975, len(per_query) - 1) * stats.sem(per_query)
     value = per_query.mean()
-    return combine(value, value - half, value + half, len(per_query), each.mean(1))
+    return combined_luck(value, value - half, value + half, len(per_query), each.mean(1))
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.006, 0.012])

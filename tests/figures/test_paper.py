@@ -17,6 +17,7 @@ from medret_nb.figures.paper import (
     latex_table,
     latex_text,
     risk_coverage_figure,
+    seen_points,
     wilson_interval,
 )
 
@@ -98,3 +99,15 @@ def test_a_table_in_latex():
             latex_table(frame, "c", label)
     with pytest.raises(ValueError, match="no column"):
         latex_table(pd.DataFrame(), "c", "a")
+
+
+def test_a_long_curve_is_drawn_at_few_of_its_points():
+    for count in (1, 7, 300, 301, 5000, 10**6):
+        at = seen_points(count)
+        assert at[0] == 0 and at[-1] == count - 1 and (np.diff(at) > 0).all() and len(at) <= min(count, 300)
+    assert np.diff(seen_points(5000)).max() < 5000 / 140  # no gap that could be seen
+    right = np.random.default_rng(0).random(9000) < 0.3
+    fig = risk_coverage_figure({"a": risk_coverage(right * 1.0, np.random.default_rng(1).random(9000))}, right, "wrong")
+    assert max(len(line.get_xdata()) for line in fig.axes[0].lines) <= 300
+    x, y = fig.axes[0].lines[-1].get_data()
+    assert x[-1] == 1 and np.isclose(y[-1], 1 - right.mean())

@@ -17,6 +17,7 @@ from transformers import (
     SiglipConfig,
     SiglipModel,
     T5Config,
+    T5EncoderModel,
     T5Model,
     ViTConfig,
     ViTModel,
@@ -187,6 +188,18 @@ def test_whatever_names_code_is_taken_out_of_settings_at_every_depth():
     assert "auto_map" not in vars(config) and config._attn_implementation != "x" and not config._name_or_path
     assert error_in_a_line(ValueError("set trust_remote_code=True")) == "it needs code of its own, which is never run"
     assert error_in_a_line(ValueError()) == "ValueError" and "\n" not in error_in_a_line(ValueError("a\nb"))
+
+
+def test_weights_of_the_half_that_nobody_asks_may_be_missing(tmp_path):
+    small = {"vocab_size": 40, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    encoder = T5EncoderModel(T5Config(**small)).eval()
+    encoder.save_pretrained(tmp_path)  # without T5's decoder
+    words = torch.tensor([[3, 5, 7]])
+    with torch.no_grad():
+        ours = load_backbone(str(tmp_path), "text").eval()(input_ids=words).last_hidden_state
+        torch.testing.assert_close(ours, encoder(input_ids=words).last_hidden_state)
+    with pytest.raises(DataError, match="its weights lack"):
+        load_network(str(tmp_path), "whole network")
 
 
 def test_weights_that_are_missing_or_no_safetensors_are_refused(tmp_path):

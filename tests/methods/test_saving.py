@@ -1,15 +1,16 @@
 "Saving: equal tensors give equal bytes, an interrupted save leaves the old weights, and what is wrong is one line."
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from medret_nb.data.files import DataError, write_json
+from medret_nb.data import files
+from medret_nb.data.files import DataError, read_json, write_json
 from medret_nb.data.runs import Run
-from medret_nb.methods import saving
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.methods.saving import check_run_name, load_weights, method_folder, read_settings, save_tensors
 
@@ -76,7 +77,7 @@ def test_names_that_are_no_runs(tmp_path, run):
             check_run_name(name)
 
 
-def test_a_name_of_the_hub_fetches_three_files_and_passes_what_the_hub_knows(monkeypatch, tmp_path, run):
+def test_a_name_of_the_hub_fetches_the_files_of_a_method_and_passes_what_the_hub_knows(monkeypatch, tmp_path, run):
     import huggingface_hub
 
     asked = {}
@@ -90,7 +91,7 @@ def test_a_name_of_the_hub_fetches_three_files_and_passes_what_the_hub_knows(mon
     assert method_folder("somebody/model", revision="main", strict=True, token=None) == run
     assert asked == {
         "name": "somebody/model",
-        "allow_patterns": ["config.json", "model.safetensors", "tokenizer.json"],
+        "allow_patterns": ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"],
         "revision": "main",
         "token": None,
     }
@@ -102,8 +103,29 @@ def test_an_interrupted_save_leaves_the_old_weights(run, monkeypatch):
     def full(*args, **more):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(saving, "save_file", full)
+    monkeypatch.setattr(files, "_put", full)
     with pytest.raises(DataError, match="No space left"):
-        CLIP.create(CLIPConfig(dim=24), seed=9).save_pretrained(run)
+        CLIP.create(CLIPConfig(dim=16), seed=9).save_pretrained(run)
     assert all(torch.equal(v, before[k]) for k, v in load_file(run / "model.safetensors").items())
     assert not list(run.glob(".*"))
+    assert CLIP.from_pretrained(run).config.dim == 24
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_run_whose_files_do_not_belong_together_is_refused(run, name, tmp_path):
+    "One changed byte of the weights is another finite number: only a checksum sees it."
+    run = shutil.copytree(run, tmp_path / "run")
+    content = bytearray((run / name).read_bytes())
+    content[-9] ^= 1
+    (run / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name}: damaged, or not written with the files beside it"):
+        CLIP.from_pretrained(run)
+
+
+def test_a_run_of_before_there_were_checksums_loads(run, tmp_path):
+    "What says nothing of its files is taken as it is."
+    run = shutil.copytree(run, tmp_path / "run")
+    settings = read_json(run / "config.json")
+    assert set(settings.pop("files")) == {"model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    write_json(settings, run / "config.json")
+    assert CLIP.from_pretrained(run).config.dim == settings["dim"]

@@ -184,7 +184,7 @@ def test_reports_are_numbered_by_what_can_be_drawn(archive, tmp_path, capsys):
     assert made.restricted and "not radiographs" in made.info["notes"][-1]
 
 
-@pytest.mark.parametrize("name", ["../../x", "/tmp/x"])
+@pytest.mark.parametrize("name", ["../../x", "/elsewhere/x"])
 def test_an_id_that_leads_elsewhere_draws_nothing(tmp_path, name):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "1.xml").write_text(f'<eCitation><uId id="{name}"/></eCitation>')

@@ -157,7 +157,7 @@ def test_judging_by_hand():
     )
     assert rows[1]["auroc"]["value"] == 0.5 and "accuracy" not in rows[1] and "accuracy_fitted" not in rows[1]
     assert macro["auroc"]["value"] == 0.625 and macro["auroc"]["findings"] == 2 and macro["accuracy"]["findings"] == 1
-    assert rows[0]["auroc"]["low"] < 0.75 < rows[0]["auroc"]["high"]
+    assert rows[0]["auroc"]["few"] and macro["auroc"]["few"] and rows[0]["auroc"]["low"] is None
     nothing, none = judge_binary(scores, truth, list("abcde"), [None, None], [True, True], {}, draws=5, minimum=3)
     assert nothing == [{}, {}] and none == {}
 
@@ -184,6 +184,27 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
         )[0][0]["auroc"]
         inside += row["low"] <= 0.7602 <= row["high"]
     assert 0.89 <= inside / 120 <= 0.99
+
+
+def test_intervals_have_the_score_form_and_know_too_few():
+    present = np.arange(200) < 25
+    scores = np.where(present, 1.0, -1.0) + 0.1 * np.random.default_rng(0).random(200)
+    perfect, macro = judge_binary(
+        scores[:, None], present[:, None] * 1.0, np.arange(200), [None], [True], {}, draws=100, minimum=5
+    )
+    numbers = perfect[0]["auroc"], macro["auroc"]
+    assert all(number["value"] == 1 and 0.8 < number["low"] < 0.9 for number in numbers)  # of 25, and not [1, 1]
+    noisy = scores + 3 * np.random.default_rng(1).normal(size=200)
+    for rarer, few in ((4, True), (5, False)):
+        some = np.arange(200) < rarer
+        row = judge_binary(noisy[:, None], some[:, None] * 1.0, np.arange(200), [None], [True], {}, 100, 0, 4)[0][0]
+        assert row["auroc"].get("few", False) == few and (row["auroc"]["low"] is None) == few
+    one_patient = np.minimum(np.arange(200), 28)
+    row = judge_binary(noisy[:, None], present[:, None] * 1.0, one_patient, [None], [True], {}, 100, 0, 4)[0][0]
+    assert row["auroc"]["few"]  # 29 patients
+    right = judge_classes(np.eye(3)[np.arange(90) % 3], np.arange(90) % 3, range(90), draws=50)["accuracy"]
+    assert right["value"] == 1 and 0.9 < right["low"] < 1
+    assert judge_classes(np.eye(3), np.arange(3), range(3), draws=50)["accuracy"]["few"]
 
 
 def test_classes_by_hand_with_ties_and_chance():

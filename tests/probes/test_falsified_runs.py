@@ -8,6 +8,7 @@ import pytest
 from medret_nb.data.files import DataError
 from medret_nb.data.reports import section_text
 from medret_nb.data.studies import StudySet, choose_image
+from medret_nb.evaluation.intervals import bootstrap_interval, paired_bootstrap
 from medret_nb.methods.clip import CLIP
 from medret_nb.probes import falsified_runs as F
 from medret_nb.probes.falsified import (
@@ -29,10 +30,24 @@ def test_readers_whose_knowledge_is_known(small_phantom, monkeypatch, scores, fa
     results = evaluate_falsified(CLIP.create().eval(), small_phantom, "train", draws=20, verbose=False)
     for row in results.rows:
         assert (row["false"]["value"], row["twin"]["value"], row["difference"]["value"]) == (false, twin, false - twin)
-        assert row["false"]["low"] == row["false"]["high"] == false and row["films"] + sum(
-            row["left_out"].values()
-        ) == len(small_phantom.split("train"))
+        assert row["false"]["few"] and row["difference"]["few"] and row["false"]["low"] is None  # 18 patients
+        assert row["films"] + sum(row["left_out"].values()) == len(small_phantom.split("train"))
+    assert "(too few)" in str(results)
     assert json.loads(json.dumps([results.report, results.rows], allow_nan=False))[1] == results.rows
+
+
+def test_rates_have_the_forms_of_shares_and_paired_differences():
+    rng = np.random.default_rng(0)
+    won = (rng.random((80, 2)) < [0.8, 0.5]).astype(float)
+    patients = rng.integers(0, 50, 80)
+    numbers = F._rates(won, patients, 300, 5)
+    for i, name in enumerate(("false", "twin")):
+        low, high = bootstrap_interval(won[:, i], patients, 300, 5)
+        assert numbers[name] == {"value": won[:, i].mean(), "low": low, "high": high, "chance": 0.5}
+    beyond = paired_bootstrap(won[:, 1], won[:, 0], patients, 300, 5)
+    assert numbers["difference"] == {"value": beyond.value, "low": beyond.low, "high": beyond.high, "chance": 0.0}
+    never = F._rates(np.tile([1.0, 0.5], (80, 1)), np.arange(80), 300, 5)["false"]
+    assert never["high"] > 0.99 and 0.9 < never["low"] < 1  # [1, 1] before
 
 
 def test_a_model_all_the_way(small_phantom):
@@ -60,6 +75,7 @@ def test_a_model_all_the_way(small_phantom):
         "95 %",
         "proven by the scenes",
         "ties half",
+        "not in it: which fact of a report was falsified",
         "fingerprint",
         "left out",
     ):

@@ -29,6 +29,7 @@ def made():
     kept = {metric: {"retained": estimate(*part["mean"]), "corruption_error": None} for metric, part in numbers.items()}
     report = {
         "method": "clip",
+        "policy": "findings",
         "split": "test",
         "protocol": "exact",
         "severities": [1, 2, 4],
@@ -90,7 +91,7 @@ def test_the_printed_form():
         "  rotation: without 2 films (no reason)",
         "  faults: beside films taken again; 3 of them differ from the stored ones",
     ]
-    assert lines[7].startswith("robustness, protocol exact, clip, split test; films spoiled, texts clean; 40 films")
+    assert lines[7].startswith("robustness, protocol exact, clip, split test; films spoiled, texts (findings) clean; ")
     assert lines[7].endswith("fingerprint 0123456789ab") and len(lines) == 8
 
 

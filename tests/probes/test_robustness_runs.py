@@ -33,6 +33,14 @@ def blurred(clip, small_phantom):
     return evaluate_robustness(clip, small_phantom, "train", kinds=("blur", "occlusion"), severities=(1, 4), **QUICK)
 
 
+@pytest.fixture(scope="module")
+def strangers(small_phantom):
+    "The small phantom as if each of its studies were of a patient of its own."
+    told = small_phantom
+    studies = told.studies.assign(patient_id=told.studies["study_id"])
+    return StudySet(studies, told.images, told.regions, told.info, told.folder)
+
+
 @pytest.mark.parametrize("protocol", ["exact", "text", "labels-abnormal"])
 def test_numbers_are_those_of_the_plain_evaluation(clip, small_phantom, protocol):
     part, kinds = small_phantom.split("train"), ("blur", "lung crop")
@@ -86,7 +94,7 @@ def test_results_say_everything(blurred, clip, small_phantom):
     table = blurred.table("R@1")
     assert (
         table["value"].between(0, 1).all()
-        and (table["low"] <= table["value"]).all()
+        and table["low"].isna().all()  # under thirty patients
         and set(table["direction"]) == {"image-to-text", "text-to-image"}
     )
     assert set(blurred.summary()["kind"]) == {"blur", "occlusion", "all"}
@@ -143,9 +151,8 @@ def test_faults_are_taken_again(clip, small_phantom):
 def test_baseline(clip, small_phantom, blurred):
     kinds = {"kinds": ("blur", "occlusion"), "severities": (1, 4)}
     itself = evaluate_robustness(clip, small_phantom, "train", **kinds, baseline=blurred, **QUICK)
-    assert (itself.summary()[["error", "error_low", "error_high"]] == 1).all().all() and itself.report[
-        "baseline"
-    ] == "clip"
+    assert (itself.summary()["error"] == 1).all() and itself.summary()["error_low"].isna().all()  # nothing differs
+    assert itself.report["baseline"] == "clip"
     read = RobustnessResults(*json.loads(json.dumps([blurred.report, blurred.rows])))  # from a file: no hits
     other = evaluate_robustness(PCMEPP.create().eval(), small_phantom, "train", **kinds, baseline=read, **QUICK)
     for direction, lines in other.report["summary"].items():
@@ -174,9 +181,9 @@ def test_baseline(clip, small_phantom, blurred):
         )
 
 
-def test_clouds_and_regions(small_phantom):
+def test_clouds_and_regions(small_phantom, strangers):
     found = evaluate_robustness(
-        PCMEPP.create().eval(), small_phantom, "train", kinds=("blur",), severities=(1, 3, 5), **QUICK
+        PCMEPP.create().eval(), strangers, "train", kinds=("blur",), severities=(1, 3, 5), **QUICK
     )
     told = found.report["uncertainty"]["blur"]
     assert (
@@ -191,16 +198,40 @@ def test_clouds_and_regions(small_phantom):
     assert regions.report["uncertainty"] == {} and regions.report["kinds"] == ["translation"]
 
 
-def test_all_together_is_the_mean_of_the_kinds(small_phantom, clip, monkeypatch):
+def test_all_together_is_the_mean_of_the_kinds(strangers, clip, monkeypatch):
     def known(films, texts, related, ks):
         return {d: (np.ones((len(films), 2)) * [0.5, 1.0], np.full((len(films), 2), 0.1)) for d in R.DIRECTIONS}
 
     monkeypatch.setattr(R, "_hits", known)
-    found = evaluate_robustness(clip, small_phantom, "train", kinds=("blur", "jpeg"), severities=(1, 2), **QUICK)
+    found = evaluate_robustness(clip, strangers, "train", kinds=("blur", "jpeg"), severities=(1, 2), **QUICK)
     assert all(
         row["R@1"]["value"] == 0.5 and row["R@1"]["retained"] == row["R@10"]["retained"] == 1 for row in found.rows
     )
     assert (found.summary()["retained"] == 1).all()
+    assert all(line["R@1"]["retained"]["few"] for lines in found.report["summary"].values() for line in lines.values())
+    assert "(too few)" in str(found) and "not in it: other draws of the corruptions" in str(found)
+
+
+def test_a_baseline_and_what_is_retained_have_intervals(strangers, clip, monkeypatch):
+    rng = np.random.default_rng(0)
+    asked = []
+
+    def known(films, texts, related, ks):
+        asked.append(rng.random((2, len(films), 2)) < (0.4 if asked else 0.9))
+        return {d: (hits * 1.0, np.full(hits.shape, 0.1)) for d, hits in zip(R.DIRECTIONS, asked[-1], strict=True)}
+
+    monkeypatch.setattr(R, "_hits", known)
+    kinds = {"kinds": ("blur", "jpeg"), "severities": (1, 2)}
+    first = evaluate_robustness(clip, strangers, "train", **kinds, **QUICK)
+    asked.clear()
+    second = evaluate_robustness(clip, strangers, "train", **kinds, baseline=first, **QUICK)
+    for line in second.report["summary"]["image-to-text"].values():
+        for name in ("retained", "corruption_error"):
+            told = line["R@1"][name]
+            assert told["low"] < told["value"] < told["high"]
+            assert np.isclose(told["value"] - told["low"], told["high"] - told["value"])  # Student's, not percentiles
+    same = evaluate_robustness(CLIP.create().eval(), strangers, "train", **kinds, baseline=second, **QUICK)
+    assert same.report["summary"]["image-to-text"]["all"]["R@1"]["corruption_error"]["low"] is not None
 
 
 def test_arguments(clip, small_phantom):

@@ -36,7 +36,7 @@ from safetensors.torch import load_file, save_file
 
 from medret_nb.data.dicom import from_dicom
 from medret_nb.data.dicom_film import read_dicom
-from medret_nb.data.files import DataError, hash_of, read_json, shipped_data, write_json
+from medret_nb.data.files import DataError, file_checksum, read_json, shipped_data, write_json
 from medret_nb.data.images import read_image
 from medret_nb.data.locks import alone_in
 from medret_nb.data.runs import Run
@@ -141,8 +141,11 @@ class Workspace:
         )
 
     def broken_run(self, change):
-        "A copy of the run, changed."
+        "A copy of the run, changed. Its settings vouch for no file, so that it is the change itself which is met."
         folder = Path(shutil.copytree(self.run, self.home / "run"))
+        settings = read_json(folder / "config.json")
+        settings.pop("files")
+        write_json(settings, folder / "config.json")
         change(folder)
         return folder
 
@@ -293,6 +296,13 @@ def far_words(folder):
     "A tokenizer of few pieces, one of which has a number far beyond them."
     held = read_json(folder / "tokenizer.json")
     held["model"]["vocab"]["zzz"] = 5_000_000
+    write_json(held, folder / "tokenizer.json")
+
+
+def empty_vocabulary(folder):
+    "A tokenizer that keeps its special pieces alone."
+    held = read_json(folder / "tokenizer.json")
+    held["model"]["vocab"] = {}
     write_json(held, folder / "tokenizer.json")
 
 
@@ -1211,6 +1221,14 @@ CASES = [
         "refused",
     ),
     (
+        "a network with a function that nobody knows",
+        lambda w: load_method(
+            w.settings(text_backbone=read_json(w.run / "config.json")["text_backbone"] | {"hidden_act": "loud"})
+        ),
+        ("run", "'bert'", "KeyError: 'loud'"),
+        "refused",
+    ),
+    (
         "a scale of films without numbers",
         lambda w: load_method(w.settings(normalisation={"mean": "grey", "std": [1.0]})),
         ("run", "image_mean", "'grey'"),
@@ -1439,8 +1457,8 @@ CASES = [
     ),
     (
         "points of an absolute split",
-        lambda w: Embeddings.load(told(w, split="/tmp/x")),
-        ("points.parquet", "split", "'/tmp/x'"),
+        lambda w: Embeddings.load(told(w, split="/elsewhere/x")),
+        ("points.parquet", "split", "'/elsewhere/x'"),
         "refused",
     ),
     (
@@ -1526,6 +1544,12 @@ CASES = [
             )
         ),
         ("tokenizer.json", "Replace", "too large"),
+        "refused",
+    ),
+    (
+        "a tokenizer without a vocabulary",
+        lambda w: embed(load_method(w.broken_run(empty_vocabulary)), w.phantom, "test", progress=False),
+        ("run: the tokenizer fails at a text",),
         "refused",
     ),
     (

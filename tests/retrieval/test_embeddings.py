@@ -15,7 +15,7 @@ from medret_nb.data.reports import section_text
 from medret_nb.data.studies import choose_image
 from medret_nb.methods.clip import CLIP, CLIPConfig
 from medret_nb.retrieval import embeddings, points
-from medret_nb.retrieval.embeddings import embed, embed_films, embed_texts, method_hash
+from medret_nb.retrieval.embeddings import embed, embed_films, embed_gallery, embed_texts, method_hash
 
 
 class Toy(torch.nn.Module):
@@ -116,6 +116,55 @@ def test_left_out_studies_are_counted(small_phantom, tmp_path, capsys):
     studies.images = studies.images.iloc[:0]
     with pytest.raises(DataError, match="nothing to embed"):
         embed(Toy(), studies, None, progress=False)
+
+
+def half_empty(small_phantom):
+    "Eight studies: number 2 has no text, number 4 no film."
+    studies = small_phantom.select(small_phantom.studies.study_id[:8])
+    for column in ("findings", "impression", "note"):
+        studies.studies.loc[2, column] = ""
+    names = studies.studies.study_id.tolist()
+    studies.images = studies.images[studies.images.study_id != names[4]].reset_index(drop=True)
+    return studies, names
+
+
+def test_a_gallery_takes_films_without_text_and_texts_without_film(small_phantom, tmp_path):
+    studies, names = half_empty(small_phantom)
+    method = Toy()
+    films = embed_gallery(method, studies, "image", progress=False, out=tmp_path)
+    texts = embed_gallery(method, studies, "text", progress=False, out=tmp_path)
+    assert sorted(films.study_ids) == sorted(names[:4] + names[5:]) and method.films == 7
+    assert sorted(texts.study_ids) == sorted(names[:2] + names[3:])
+    assert films.meta["modality"] == "image" and texts.meta["modality"] == "text"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all-gallery-image.parquet", "all-gallery-text.parquet"]
+    pair = embed(method, studies, progress=False)
+    for side, gallery in (("image", films), ("text", texts)):  # the same points as where both sides are there
+        rows = [gallery.ids.tolist().index(name) for name in pair[side].ids]
+        np.testing.assert_allclose(gallery.mu[rows], pair[side].mu, rtol=1e-5, atol=1e-6)
+
+
+def test_a_gallery_on_the_disk_is_used_again_while_it_holds(small_phantom, tmp_path):
+    studies, names = half_empty(small_phantom)
+    made = {side: embed_gallery(Toy(), studies, side, progress=False, out=tmp_path) for side in ("image", "text")}
+    again = Toy()
+    for side, before in made.items():
+        found = embed_gallery(again, studies, side, progress=False, out=tmp_path)
+        assert found.ids.tolist() == before.ids.tolist() and (found.mu == before.mu).all()
+    assert again.films == again.texts == 0
+    fewer = studies.select(names[:5])
+    assert len(embed_gallery(again, fewer, "image", progress=False, out=tmp_path)) == 4 == again.films
+    assert len(embed_gallery(Toy(seed=1), fewer, "text", progress=False, out=tmp_path)) == 4
+
+
+def test_an_empty_gallery_is_one_clear_line(small_phantom):
+    studies, names = half_empty(small_phantom)
+    silent, filmless = studies.select(names[2:3]), studies.select(names[4:5])
+    for side, part, says in (("image", filmless, "readable film"), ("text", silent, "text")):
+        with pytest.raises(DataError, match=f"nothing to search: no study of all has a {says}") as caught:
+            embed_gallery(Toy(), part, side, progress=False)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match="nope"):
+        embed_gallery(Toy(), studies, "text", "nope", progress=False)
 
 
 def test_every_image(small_phantom):

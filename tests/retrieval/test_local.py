@@ -1,6 +1,7 @@
 "Local features: they come back as they were, mapped, or not at all."
 
 import json
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from medret_nb.data.boxes import RegionTable
-from medret_nb.data.files import DataError
+from medret_nb.data.files import DataError, file_checksum, write_together
 from medret_nb.retrieval.embeddings import embed, embed_films, embed_texts
-from medret_nb.retrieval.local import array_file, check_local, read_local, write_local
+from medret_nb.retrieval.local import array_file, check_local, local_record, read_local
 from medret_nb.retrieval.points import Embeddings
 from medret_nb.retrieval.search import Index, build_index
 
@@ -177,9 +178,17 @@ def test_a_record_that_makes_no_sense(tmp_path, record):
 
 
 def test_a_record_for_another_number_of_rows(tmp_path):
-    record = write_local({"regions": np.ones((4, 2), np.float32)}, tmp_path / "a.parquet")
+    local = {"regions": np.ones((4, 2), np.float32)}
+    write_together(tmp_path, {"a-regions.npy": local["regions"]})
+    record = local_record(local)
     with pytest.raises(DataError, match="a.parquet has 3 rows"):
         read_local(record, tmp_path / "a.parquet", 3)
+
+
+@pytest.mark.parametrize("values", [np.zeros((3, 0), "f4"), np.eye(3, dtype=bool), np.ones((3, 4), "f4", order="F")])
+def test_the_record_holds_the_checksum_of_the_file_that_is_written(tmp_path, values):
+    write_together(tmp_path, {"a-regions.npy": values})
+    assert local_record({"regions": values})["regions"]["hash"] == file_checksum(tmp_path / "a-regions.npy")
 
 
 def test_embed_gives_boxes_and_keeps_what_is_stored(small_phantom, tmp_path):
@@ -213,13 +222,26 @@ def test_embed_makes_damaged_arrays_again(small_phantom, tmp_path, how):
 
 
 def test_old_arrays_are_never_taken_for_new_ones(small_phantom, tmp_path, monkeypatch):
-    "Killed between the arrays and the table: the old table is there, the arrays are new; the next call begins anew."
+    "Stopped between the arrays and the table: whoever reads next finds table and arrays of the new model, never a mix."
     embed(Regional(), small_phantom, "val", out=tmp_path, progress=False)
     other = Regional(seed=1)
     with monkeypatch.context() as patch:
-        patch.setattr("medret_nb.retrieval.points.write_parquet", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        rename, names = os.replace, []
+
+        def stopped(temporary, name):
+            names.append(str(name))
+            if name == tmp_path / "val-image.parquet":
+                raise KeyboardInterrupt
+            rename(temporary, name)
+
+        patch.setattr(os, "replace", stopped)
         with pytest.raises(KeyboardInterrupt):
             embed(other, small_phantom, "val", out=tmp_path, progress=False)
+    assert any(name.endswith("regions.npy") for name in names)
+    there = Embeddings.load(tmp_path / "val-image.parquet")
+    again = Regional(seed=1)
+    found = embed(again, small_phantom, "val", out=tmp_path, progress=False)["image"]
+    assert again.films == 0 and (found.mu == there.mu).all()
     first = Regional()
     embed(first, small_phantom, "val", out=tmp_path, progress=False)
     third = Regional()

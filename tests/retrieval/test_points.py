@@ -79,7 +79,7 @@ def test_a_similarity_that_is_told_afterwards_is_kept(tmp_path):
     """As for the clouds of a program that writes no metadata."""
     table = pd.DataFrame({"id": ["a"], "study_id": ["a"], "mu": [[1.0]], "logvar": [[0.0]]})
     table.to_parquet(tmp_path / "colleague.parquet")
-    with pytest.raises(DataError, match="colleague.parquet: holds logvar, but does not say .* state it by --similarity"):
+    with pytest.raises(DataError, match="colleague.parquet: holds logvar, but .* state it by --similarity"):
         Embeddings.load(tmp_path / "colleague.parquet")
     told = Embeddings.load(tmp_path / "colleague.parquet", similarity="csd")
     assert told.similarity == "csd" and Embeddings.load(tmp_path / "colleague.parquet", "cosine").similarity == "cosine"

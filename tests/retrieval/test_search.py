@@ -1,6 +1,8 @@
 "Search against naive loops: the same candidates in the same order, whatever the comparison, the copies and the filter."
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -235,7 +237,7 @@ def test_save_and_load_exact_and_refuse_what_does_not_fit(tmp_path):
     assert again.similarity == "mls" and again.kind == "exact" and len(again) == 30
     build_index(points(31, 4, 5, "mls")).save(tmp_path / "b")
     (tmp_path / "a" / "gallery.parquet").write_bytes((tmp_path / "b" / "gallery.parquet").read_bytes())
-    with pytest.raises(DataError, match="do not belong together"):
+    with pytest.raises(DataError, match="gallery.parquet: damaged, or not written with the files beside it"):
         Index.load(tmp_path / "a")
     (tmp_path / "a" / "gallery.parquet").unlink()
     with pytest.raises(DataError, match="gallery.parquet: there is no such file"):
@@ -250,4 +252,73 @@ def test_save_and_load_exact_and_refuse_what_does_not_fit(tmp_path):
     ):
         (tmp_path / "b" / "index.json").write_text(json.dumps(facts))
         with pytest.raises(DataError, match="in the facts of an index"):
+            Index.load(tmp_path / "b")
+
+
+def graph_index(seed, similarity="cosine"):
+    "A small approximate index whose gallery keeps local features; all its numbers depend on the seed."
+    made = points(60, 4, seed, similarity)
+    made.local = {"regions": np.full((60, 1, 4), seed, np.float32)}
+    return build_index(made, kind="hnsw")
+
+
+def replaced_until(moment, folder):
+    "In a process of its own: save another index over that in `folder`, killed before or after one of the renames."
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    rename, done = os.replace, 0
+
+    def counted(*names, **more):
+        nonlocal done
+        for after in (0, 1):
+            if after:
+                rename(*names, **more)
+            if divmod(moment, 2) == (done, after):
+                os.kill(os.getpid(), signal.SIGKILL)
+        done += 1
+
+    os.replace = counted
+    try:
+        graph_index(2).save(folder)
+    finally:
+        os._exit(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked and killed")
+def test_an_index_is_replaced_as_a_whole_at_whatever_rename_a_process_is_killed(tmp_path, capsys):
+    old, new = graph_index(1), graph_index(2)
+    seen = []
+    for moment in range(11):
+        folder = tmp_path / str(moment)
+        old.save(folder)
+        ended = replaced_until(moment, folder)
+        found = Index.load(folder)
+        which = int(found.gallery.local["regions"][0, 0, 0])
+        wanted = (old, new)[which - 1]
+        assert (found.gallery.local["regions"] == which).all() and (found.gallery.mu == wanted.gallery.mu).all()
+        hits = [index.search(wanted.gallery, 3).positions for index in (found, wanted)]
+        np.testing.assert_array_equal(*hits)
+        names = ["gallery-regions.npy", "gallery.parquet", "index.faiss", "index.json"]
+        assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == names
+        assert not (folder / ".together.json").exists()
+        seen.append((ended, which))
+    assert seen == [(-9, 1)] + [(-9, 2)] * 9 + [(0, 2)]  # the first rename is that of the plan
+
+
+@pytest.mark.parametrize("lost", ["gallery-regions.npy", "gallery.parquet", "index.faiss"])
+def test_a_file_of_another_index_or_none_is_named(tmp_path, lost, capsys):
+    graph_index(1).save(tmp_path / "a")
+    graph_index(2).save(tmp_path / "b")
+    (tmp_path / "a" / lost).write_bytes((tmp_path / "b" / lost).read_bytes())
+    with pytest.raises(DataError, match=f"{lost}: damaged, or not written with the files beside it"):
+        Index.load(tmp_path / "a")
+    (tmp_path / "a" / lost).unlink()
+    with pytest.raises(DataError, match=f"{lost}: there is no such file"):
+        Index.load(tmp_path / "a")
+    facts = json.loads((tmp_path / "b" / "index.json").read_text())
+    for name in ("index.faiss", "gallery.parquet"):
+        del facts["files"][name]
+        (tmp_path / "b" / "index.json").write_text(json.dumps(facts))
+        with pytest.raises(DataError, match=name):
             Index.load(tmp_path / "b")

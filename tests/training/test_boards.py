@@ -6,7 +6,7 @@ import pytest
 
 from medret_nb.data.files import DataError
 from medret_nb.evaluation.intervals import holm
-from medret_nb.evaluation.seeds import combine
+from medret_nb.evaluation.seeds import combined_luck
 from medret_nb.training.boards import Board, board_figure, join_budgets, judge_rows
 from medret_nb.training.verdicts import VERDICTS
 
@@ -54,7 +54,7 @@ def test_one_family_for_the_board():
     lost = [name for one, name in zip(alone, judged) if one["verdict"] != name["verdict"]]
     assert lost and all("Holm" in row["why"] for row in lost)
     for row in judged:
-        both = combine(row["effect"], row["low"], row["high"], 900, row["by_seed"])
+        both = combined_luck(row["effect"], row["low"], row["high"], 900, row["by_seed"])
         assert (row["both_low"], row["both_high"]) == pytest.approx((both.low, both.high))
         assert row["detectable"] > row["margin"], "the margin counts in what could have been seen"
 

@@ -115,6 +115,10 @@ def test_bad_arguments(small_phantom, tmp_path):
         Budget(passes=0)
     with pytest.raises(DataError, match="protocols"):
         Budget(protocols=())
+    for name, says in (("epochs", "passes"), ("seed", "seeds")):
+        with pytest.raises(DataError, match=rf"training: {name} 7 would not hold, .*\({says}=") as caught:
+            Budget(training=TrainConfig(**{name: 7}))
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +174,15 @@ def test_a_comparison_is_replaced_as_a_whole_and_a_mix_is_refused(compared, tmp_
         Comparison.load(tmp_path)
     changed.save()
     assert len(Comparison.load(tmp_path).table) == 1
+
+
+@pytest.mark.parametrize("name", ["=HYPERLINK(0)", "+1", "-1", "@A1", "../a"])
+def test_an_arm_is_no_formula_and_no_way_out(compared, tmp_path, name):
+    _, found = compared
+    renamed = found.table.assign(arm=found.table["arm"].replace("a", name))
+    Comparison(tmp_path, renamed, found.costs, found.facts).save()
+    with pytest.raises(DataError, match="its name must be letters, digits"):
+        Comparison.load(tmp_path)
 
 
 START = """

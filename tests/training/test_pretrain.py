@@ -1,11 +1,16 @@
 "Pretraining: what is asked, that it is learned: each modality alone, and the shipped pair is what its record says."
 
 import math
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from support import child_environment
 
 from medret_nb.data.files import DataError, read_json, shipped_data
 from medret_nb.methods.backbones import TINY_SIZE, load_backbone
@@ -116,3 +121,66 @@ def test_a_small_transformer_is_taught_by_the_shipped_resnet(tmp_path, monkeypat
     assert backbone.config.model_type == "vit" and all(torch.isfinite(v).all() for v in backbone.state_dict().values())
     with pytest.raises(DataError, match="encoder"):
         PretrainConfig(encoder="swin")
+
+
+KILLED = """
+import os, sys
+from medret_nb.training import pretrain as module
+def stop(*given, **more):
+    os.kill(os.getpid(), 9)
+def moves(real, left):
+    def counted(*names):
+        left[0] -= 1
+        real(*names) if left[0] >= 0 else stop()
+    return counted
+out, where = sys.argv[1:]
+films, table, _ = module.np.zeros((20, 64, 64), "uint8"), module.np.eye(20, 4, dtype="float32"), 0
+module.draw_films = lambda *given: (films, table)
+if where == "texts":
+    module.write_texts = stop
+else:
+    real = os.replace
+    plain = module._move_out
+    def begun(*given):
+        os.replace = moves(real, [int(where)])
+        plain(*given)
+    module._move_out = begun
+short = dict(studies=8, image_steps=2, text_steps=2, batch_size=4, vocabulary=300, workers=1)
+module.pretrain(out, module.PretrainConfig(**short), False)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize("where", ["texts", "1"])
+def test_a_killed_pretraining_goes_on_or_begins_again_in_its_folder(tmp_path, where, capsys, monkeypatch):
+    "Killed between the two encoders, its remains are thrown away; killed while they are moved, the moves are finished."
+    out = tmp_path / "pair"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(out), where], env=child_environment(), capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (out / "made_by.json").exists()
+    films, table = np.zeros((20, TINY_SIZE, TINY_SIZE), np.uint8), np.eye(20, 4, dtype=np.float32)
+    monkeypatch.setattr(module, "draw_films", lambda config, progress: (films, table))
+    short = replace(TINY, studies=8, image_steps=2, text_steps=2, batch_size=4)
+    if where == "texts":
+        pretrain(out, short, progress=False)
+        assert "pair: a pretraining was broken off here; it begins again" in capsys.readouterr().out
+    else:
+        with pytest.raises(DataError, match="holds a pair already"):
+            pretrain(out, short, progress=False)
+    assert sorted(path.name for path in out.iterdir()) == ["image", "made_by.json", "text"]
+    for kind in ("image", "text"):
+        load_backbone(str(out / kind), kind)
+
+
+def test_a_pretraining_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def fails(config, progress):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "draw_films", fails)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(tmp_path / "pair", TINY, progress=False)
+    assert not (tmp_path / "pair").exists()
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(DataError, match="mine.txt"):
+        pretrain(tmp_path, TINY, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

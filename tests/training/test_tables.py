@@ -7,7 +7,7 @@ import pytest
 from medret_nb.data.files import DataError
 from medret_nb.evaluation.intervals import bootstrap_interval, holm, paired_bootstrap, seed_interval
 from medret_nb.evaluation.results import Results
-from medret_nb.evaluation.seeds import combine
+from medret_nb.evaluation.seeds import combined_luck
 from medret_nb.training.tables import comparison_table
 
 
@@ -51,14 +51,14 @@ def test_the_table_against_a_slow_reading():
         low, high = bootstrap_interval(rows.mean(0), groups)
         assert row["value"] == pytest.approx(rows.mean()) and row["chance"] == pytest.approx(0.1)
         assert (row["low"], row["high"]) == pytest.approx((low, high))
-        both = combine(rows.mean(), low, high, 40, rows.mean(1))
+        both = combined_luck(rows.mean(), low, high, 40, rows.mean(1))
         assert (row["both_low"], row["both_high"]) == pytest.approx((both.low, both.high))
         assert [float(v) for v in row["by_seed"].split()] == pytest.approx(rows.mean(1), abs=1e-4)
         if arm == "a":
             continue
         pair = paired_bootstrap(hits["a"].mean(0), rows.mean(0), groups)
         steps = [(ours - theirs).mean() for theirs, ours in zip(hits["a"], rows)]
-        joined = combine(pair.value, pair.low, pair.high, 40, steps)
+        joined = combined_luck(pair.value, pair.low, pair.high, 40, steps)
         assert (row["difference"], row["d_low"], row["d_high"]) == pytest.approx((pair.value, pair.low, pair.high))
         assert (row["d_both_low"], row["d_both_high"], row["p"]) == pytest.approx((joined.low, joined.high, joined.p()))
         assert row["agree"] == (all(step > 0 for step in steps) or all(step < 0 for step in steps))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medret_nb.evaluation.seeds import combine
+from medret_nb.evaluation.seeds import combined_luck
 from medret_nb.training.verdicts import LEAST_DISCORDANT, VERDICTS, bounds_of, claim_p, over_budgets, verdict
 
 SUPPORTED, CONTRADICTED, UNDECIDED, NOT_THIS_MUCH, NO_DIFFERENCE, CHANGES = VERDICTS
@@ -62,7 +62,7 @@ def test_a_verdict_that_differs_changes_with_budget():
 
 @given(st.floats(-0.1, 0.1), st.floats(0.001, 0.05), st.floats(0, 0.03), st.sampled_from(["better", "no worse"]))
 def test_p_is_below_its_level_exactly_where_a_bound_lies_outside(value, half, spread, kind):
-    found = combine(value, value - half, value + half, 500, [value - spread, value, value + spread])
+    found = combined_luck(value, value - half, value + half, 500, [value - spread, value, value + spread])
     above, below = bounds_of(0.02, kind)
     p = claim_p(found.p_above(above), found.p_below(below))
     decided = found.low > above or found.high < below
