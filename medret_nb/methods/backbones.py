@@ -96,7 +96,10 @@ def error_in_a_line(error: BaseException) -> str:
     if "trust_remote_code" in str(error):
         return "it needs code of its own, which is never run"
     said = " ".join(str(error).split())[:200]
-    return f"{type(error).__name__}: {said}" if isinstance(error, LookupError) or not said else said
+    kind = type(error).__name__
+    if not said:
+        return kind
+    return f"{kind}: {said}" if isinstance(error, LookupError) else said
 
 # %% ../../nbs/methods/395_backbones.ipynb #ba418093
 @contextmanager

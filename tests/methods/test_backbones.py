@@ -171,6 +171,7 @@ def test_code_that_a_run_names_never_runs(tmp_path, questions):
     run = tmp_path / "run"
     CLIP.create(Settings(dim=8), image="tiny-random", text="tiny-random").save_pretrained(run)
     held = json.loads((run / "config.json").read_text())
+    held.pop("files")  # whoever plants code vouches for nothing
     for side in ("image_backbone", "text_backbone"):
         held[side] |= {"auto_map": {"AutoModel": f"{run}--mod.Evil"}, "_attn_implementation": "somebody/kernel"}
     (run / "config.json").write_text(json.dumps(held))
