@@ -1,7 +1,8 @@
-"""What grows with the studies, in processor seconds: python benchmarks/growth.py [N ...]
+"""What grows with the studies, in processor seconds: python -P benchmarks/growth.py [N ...]
 
 Random points of N studies without films: `evaluate` under three protocols, `explain` and the failures view, beside the
 scores of all pairs both ways, which are what cannot be spared. Set OMP_NUM_THREADS=1 for one thread.
+`-P` keeps this folder off the path: transformers would take kernels.py here for a package of that name.
 """
 
 import sys
