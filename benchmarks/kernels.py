@@ -1,4 +1,4 @@
-"""Our kernels against the form in which they are usually written, in one run: python benchmarks/kernels.py [NAME ...]
+"""Our kernels against the form in which they are usually written: python -P benchmarks/kernels.py [NAME ...]
 
 Each pair is warmed up, then timed in turns (A, B, A, B ...), and the best of `--rounds` is taken, so that a machine
 that slows down or is shared hurts both alike. What counts is the ratio. Before timing, both forms must agree. Pairs
@@ -6,6 +6,8 @@ whose names contain a NAME are run, all of them without one. `--threads` sets to
 """
 
 import argparse
+import hashlib
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -16,17 +18,24 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from medret_nb.data.batches import BatchMaker
+from medret_nb.data.boxes import RegionTable
+from medret_nb.data.counters import keyed_noise
 from medret_nb.data.files import shipped_data
 from medret_nb.data.images import letterbox, read_image
-from medret_nb.data.tokens import load_tokenizer
+from medret_nb.data.reports import split_sentences
+from medret_nb.data.tokens import load_tokenizer, tokenize
+from medret_nb.data.usable import section_groups, text_slots, usable_studies
 from medret_nb.evaluation.ranking import ranks
 from medret_nb.losses.contrastive import info_nce
 from medret_nb.losses.gaussian import matching_loss, mls
-from medret_nb.losses.masked import keep_patches, keyed_noise
+from medret_nb.losses.masked import keep_patches
 from medret_nb.losses.region_word import region_word_scores
 from medret_nb.methods.backbones import TINY_TEXT, TINY_VIT, backbone_from_config
+from medret_nb.methods.clip import CLIP
 from medret_nb.methods.encoders import ImageEncoder
 from medret_nb.methods.mcr import MCR, MCRConfig
+from medret_nb.phantom.phantom import make_phantom
 
 
 def clouds(n, d):
@@ -239,7 +248,160 @@ def masked_inputs(b=8, width=192, words=64):
         )
 
 
-def feeding(count=32, size=512):
+class FeedingByStudy:
+    """Batches as they are usually made: study by study, film by film, texts cut whenever they are needed.
+
+    Each draw has a generator of its own, made from the hash of a text. `feeding` compares `BatchMaker` with it.
+    """
+
+    def __init__(self, studies, tokenizer, size=64, views=1, sections=1, regions=(), mixing=0.0):
+        self.pixels, self.tokenizer = studies.pixels(size), tokenizer
+        self.usable = usable_studies(studies, self.pixels, "both")
+        self.texts, self.shuffled = text_slots(self.usable, sections)
+        self.groups = section_groups(self.usable.texts, self.usable.parts, sections)
+        self.regions = RegionTable(studies, list(regions)) if regions else None
+        self.views, self.mixing = views, mixing
+
+    def generator(self, epoch, i, *what):
+        text = "/".join(map(str, (0, epoch, self.usable.study_ids[i], *what))).encode()
+        return np.random.default_rng(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1)
+
+    def films(self, epoch, i):
+        if self.views == 1:
+            return [self.usable.first[i]]
+        mine = self.usable.images[self.usable.study_ids[i]]
+        drawn = [mine[j] for j in self.generator(epoch, i, "films").permutation(len(mine))]
+        view = self.usable.view_of[drawn[0]]
+        other = [film for film in drawn[1:] if self.usable.view_of[film] != view]
+        drawn = [drawn[0], *other, *(film for film in drawn[1:] if film not in other)]
+        return [drawn[v % len(drawn)] for v in range(self.views)]
+
+    def words(self, epoch, i):
+        texts = []
+        for s, (text, shuffled) in enumerate(zip(self.texts[i], self.shuffled[i])):
+            if shuffled:
+                sentences = split_sentences(text)
+                order = self.generator(epoch, i, "text", s).permutation(len(sentences))
+                text = " ".join(sentences[j] for j in order)
+            texts.append(text)
+        return texts
+
+    def varied(self, epoch, rows):
+        names = [film for i in rows for film in self.films(epoch, i)]
+        films = torch.from_numpy(self.pixels.take(names))[:, None].float() / 255
+        numbers, noise = [], []
+        for i in rows:
+            for v in range(self.views):
+                rng = self.generator(epoch, i, "film", v)
+                numbers.append(rng.uniform(-1, 1, 8))
+                noise.append(rng.standard_normal(films.shape[1:], dtype=np.float32) * np.float32(0.02))
+        u = torch.from_numpy(np.stack(numbers, 1)).float()
+        zoom, turn = (0.12 * u[1]).exp(), u[0] * np.pi / 30
+        cos, sin = turn.cos() / zoom, turn.sin() / zoom
+        matrix = torch.stack([torch.stack([cos, sin, 0.1 * u[2]], 1), torch.stack([-sin, cos, 0.1 * u[3]], 1)], 1)
+        films = F.grid_sample(films, F.affine_grid(matrix, films.shape, align_corners=True), align_corners=True)
+        light, contrast, grey = (u[k][:, None, None, None] for k in (4, 5, 6))
+        films = films.clamp(0, 1) ** (0.25 * light).exp()
+        mean = films.mean((1, 2, 3), keepdim=True)
+        films = (films - mean) * (1 + 0.2 * contrast) + mean + 0.06 * grey + torch.from_numpy(np.stack(noise))
+        return names, films.clamp(0, 1)
+
+    def partner(self, epoch, i, company):
+        rng = self.generator(epoch, i, "partner")
+        others = company[company != i]
+        return others[rng.integers(len(others))] if rng.random() < self.mixing else i
+
+    def mixed(self, epoch, rows, films):
+        company = np.sort(rows)
+        partner = np.array([self.partner(epoch, i, company) for i in rows])
+        at = np.flatnonzero(partner != rows)
+        if len(at):
+            shares = np.array([self.generator(epoch, rows[k], "mix").beta(2, 2) for k in at], np.float32)
+            share = torch.from_numpy(shares)[:, None, None, None]
+            films[at] = films[at] * share + self.varied(epoch, partner[at])[1] * (1 - share)
+        return films
+
+    def batch(self, epoch, rows):
+        names, films = self.varied(epoch, rows)
+        if self.mixing:
+            films = self.mixed(epoch, rows, films)
+        texts = [text for i in rows for text in self.words(epoch, i)]
+        tokens, mask, word_ids = (x.unflatten(0, (len(rows), -1)) for x in tokenize(self.tokenizer, texts, 96))
+        boxes = ()
+        if self.regions is not None:
+            boxes = self.regions.take(names, self.pixels.boxes[[self.pixels.rows[name] for name in names]])
+        return SimpleNamespace(
+            pixels=((films - 0.5) / 0.25).unflatten(0, (len(rows), self.views)),
+            tokens=tokens,
+            mask=mask,
+            word_ids=word_ids,
+            study=torch.as_tensor(rows),
+            text_group=torch.as_tensor(self.groups[rows, 0]),
+            section_group=torch.as_tensor(self.groups[rows]),
+            labels=torch.as_tensor(self.usable.labels[rows]),
+            boxes=boxes,
+        )
+
+    def epoch(self, epoch, batch_size):
+        order = np.random.default_rng(epoch).permutation(len(self.usable.study_ids))
+        for first in range(0, len(order) - batch_size + 1, batch_size):
+            yield self.batch(epoch, order[first : first + batch_size])
+
+
+SIDES = [f"{side} {part}" for side in ("left", "right") for part in ("lung", "upper lung zone", "lower lung zone")]
+FEEDING = {
+    "one film and one text": {},
+    "two views and two sections": dict(views=2, sections=2),
+    "a quarter of the films mixed": dict(mixing=0.25),
+    "boxes of eight regions": dict(regions=[*SIDES, "cardiac silhouette", "mediastinum"]),
+}
+
+
+def counted(maker, batch_size, use=len):
+    "A function that takes an epoch of batches, another one each time, and returns the number of pairs."
+    epochs = itertools.count()
+
+    def step():
+        return sum(use(batch) for batch in maker.epoch(next(epochs), batch_size))
+
+    return step
+
+
+def per_second(what, pairs):
+    "What is said of a race over `pairs`, once the seconds of both are known."
+    return lambda slow, fast: f"{what}: {pairs / slow:,.0f} and {pairs / fast:,.0f} pairs a second"
+
+
+def feeding(count=256, size=64, batch_size=64):
+    "Batches study by study against tables and tensors: all four kinds of feeding alone, then whole steps of CLIP."
+    with tempfile.TemporaryDirectory() as folder:
+        studies = make_phantom(count, seed=1, size=size, out=folder, progress=False)
+        tokenizer = load_tokenizer(shipped_data("tiny/text"))
+        pairs = count // batch_size * batch_size
+        for what, settings in FEEDING.items():
+            naive = FeedingByStudy(studies, tokenizer, size, **settings)
+            ours = BatchMaker(studies, tokenizer, size=size, **settings)
+            both = counted(naive, batch_size, lambda batch: len(batch.study)), counted(ours, batch_size)
+            yield per_second(f"feeding alone, {size} px, {what}", pairs), 4, *both
+        method = CLIP.create()
+        optimiser = torch.optim.AdamW(method.parameters())
+
+        def learn(batch):
+            optimiser.zero_grad()
+            sum(method(batch).values()).backward()
+            optimiser.step()
+            return len(batch.study)
+
+        makers = [kind(studies, tokenizer, size=size) for kind in (FeedingByStudy, BatchMaker)]
+        yield (
+            per_second(f"whole steps of a tiny CLIP, {size} px", pairs),
+            None,
+            *(counted(m, batch_size, learn) for m in makers),
+        )
+
+
+def film_cache(count=32, size=512):
+    "Films from the pixel cache against films decoded each time."
     with tempfile.TemporaryDirectory() as folder:
         folder, films = Path(folder), np.random.default_rng(0).integers(0, 255, (count, size, size)).astype(np.uint8)
         for k, film in enumerate(films):
@@ -251,7 +413,7 @@ def feeding(count=32, size=512):
         def decode():
             return np.stack([letterbox(read_image(folder / f"{k}.png"), size)[0] for k in order])
 
-        yield f"feeding {count} films of {size} px", None, decode, lambda: np.asarray(cache[order])
+        yield f"{count} films of {size} px", None, decode, lambda: np.asarray(cache[order])
 
 
 PAIRS = {
@@ -263,6 +425,7 @@ PAIRS = {
     "masked_patches": masked_step,
     "masked_inputs": masked_inputs,
     "feeding": feeding,
+    "film_cache": film_cache,
 }
 
 
@@ -301,6 +464,7 @@ def main():
             if not name.startswith("masked"):
                 np.testing.assert_allclose(np.asarray(ours()), np.asarray(naive()), rtol=1e-3, atol=1e-3)
             slow, fast = race(naive, ours, options.rounds)
+            title = title(slow, fast) if callable(title) else title
             wanted = "" if target is None else target
             times = f"{1e3 * slow:9.1f} {1e3 * fast:9.1f} {slow / fast:7.1f}"
             print(f"{times} {wanted:>7}  {title}", flush=True)

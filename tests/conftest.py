@@ -20,6 +20,8 @@ from support import ROOT, child_environment
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes share the cores
+if not list(Path("/dev").glob("nvidia[0-9]*")):  # without a card Triton's kernels run in its interpreter, asked for
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` ignores it, and children inherit that
 
@@ -38,6 +40,25 @@ SYSTEM_CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chr
 def root() -> Path:
     """The root of the repository."""
     return ROOT
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request):
+    """The torch device "cpu", and "cuda" where there is a card; `pytest -k cuda` runs the tests on the card alone."""
+    import torch
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    return torch.device(request.param, 0) if request.param == "cuda" else torch.device(request.param)
+
+
+@pytest.fixture
+def triton_device(device):
+    """As `device`, for tests of Triton's kernels: on a CPU they run in its interpreter, without Triton not at all."""
+    pytest.importorskip("triton", reason="needs Triton, which runs on Linux")
+    if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        pytest.skip("Triton was imported as a compiler, because this machine has a GPU")
+    return device
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from .commands import Command, PluginFiles, PolicyChoice
+from .commands import OnDevice, PluginFiles, PolicyChoice
 from .search import Question, Searched, answer, opened
 from ..data.files import DataError
 
@@ -99,7 +99,7 @@ def take_line(searched: Searched, settings: AskSettings, line: str) -> None:
 
 
 @dataclass
-class Ask(Command):
+class Ask(OnDevice):
     "Start once, ask many times: a sentence or the path of a film on each line of the input."
 
     run_folder: Annotated[Positional[Path], arg(metavar="RUN")]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from .commands import Command, PluginFiles
+from .commands import OnDevice, PluginFiles
 from ..data.files import DataError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def check_runs(asked: "Sequence[Claim]", runs: Path, file: Path) -> None:
 
 # %% ../../nbs/cli/932_claims.ipynb #952aef32
 @dataclass
-class Claims(Command):
+class Claims(OnDevice):
     "Ask claims with margins of trained runs on patients they have not seen; print and write the board."
 
     runs: Annotated[Positional[Path], arg(metavar="RUNS")]

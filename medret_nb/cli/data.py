@@ -40,8 +40,8 @@ class Phantom(Command):
     "Findings equally often, or as often as in a hospital."
     site: Literal["A", "B"] = "A"
     "Which of two simulated hospitals: they differ in wording, exposure and prevalence."
-    workers: int = 1
-    "Processes that share the work."
+    workers: int = 0
+    "Processes that share the work; 0: one per core, where there is enough to do."
 
     def run(self) -> None:
         "Draw, and say what was drawn."

@@ -28,7 +28,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 import medret_nb
 from .ask import Ask
 from .claims import Claims
-from .commands import Command
+from .commands import Command, OnDevice
 from .compare import compare_command
 from .data import Csv, Dicom, Download, Mimic, OpenI, Phantom
 from .embed import Embed
@@ -38,12 +38,13 @@ from .pretrain import pretrain_command
 from .report import Report
 from .search import Search
 from .train import train_command
+from ..data.devices import using_device
 from ..data.files import DataError
 from ..data.printing import guarded_output, printable
 
 # %% ../../nbs/cli/960_main.ipynb #36adf016
 @dataclass
-class Tour(Command):
+class Tour(OnDevice):
     "Simulate, train, search, measure, and write a report: the whole way, once."
 
     out: Annotated[Positional[Path], arg(metavar="OUT")] = Path("tour")
@@ -277,7 +278,7 @@ def _obey(words: list[str]) -> None:
         print(commands_overview(group))
     else:
         command = read_arguments(*split_command(words))
-        with guarded_output():
+        with guarded_output(), using_device(command.wanted_device):
             command.run()
 
 

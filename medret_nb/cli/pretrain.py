@@ -13,7 +13,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg
 
-from .commands import Command
+from .commands import Command, OnDevice
 
 # %% ../../nbs/cli/935_pretrain.ipynb #aa88f18c
 def pretrain_command() -> type[Command]:
@@ -21,7 +21,7 @@ def pretrain_command() -> type[Command]:
     from medret_nb.training.pretrain import PretrainConfig
 
     @dataclass
-    class Pretrain(Command):
+    class Pretrain(OnDevice):
         "Make the tiny image and text encoders, one modality at a time, on simulated patients of another seed."
 
         out: Annotated[Positional[Path], arg(metavar="OUT")]

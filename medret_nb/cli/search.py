@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from .commands import Command, PluginFiles, PolicyChoice
+from .commands import OnDevice, PluginFiles, PolicyChoice
 from ..data.files import DataError
 from ..data.printing import printable
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/cli/940_search.ipynb #590d025f
 @dataclass
-class Search(Command):
+class Search(OnDevice):
     "Find the reports that fit a film, or the films that fit a text, as a whole or at named regions."
 
     run_folder: Annotated[Positional[Path], arg(metavar="RUN")]

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from kornia.enhance import adjust_gamma
-from kornia.geometry.transform import get_affine_matrix2d, warp_affine
 from PIL import Image, ImageOps
+from torch.nn import functional as F
 
+from .counters import derived_keys, keyed_bell, keyed_noise
 from .files import DataError
 
 # %% ../../nbs/data/040_images.ipynb #51ba95a4
@@ -134,144 +134,172 @@ def normalise(pixels: np.ndarray | torch.Tensor, mean: float = 0.5, std: float =
 
 # %% ../../nbs/data/040_images.ipynb #c75978eb
 class _Draws(NamedTuple):
-    "What the keys of a batch decide, one number (B,) for each film, and its noise."
+    "What the keys of a batch decide, one number (B,) for each film."
 
-    turn: torch.Tensor  # degrees
+    turn: torch.Tensor  # radians, clockwise
     zoom: torch.Tensor  # factor
     right: torch.Tensor  # shift, in widths
     down: torch.Tensor  # shift, in heights
-    log_gamma: torch.Tensor
+    bend: torch.Tensor  # of the grey scale, in -1..1: above 0 the middle greys become lighter
     contrast: torch.Tensor  # factor
     brightness: torch.Tensor
-    noise: torch.Tensor  # (B, 1, H, W)
+    grain: torch.Tensor  # standard deviation of the noise
 
 
-def _draw(key: int, strength: float, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    "The seven numbers that one key decides, in the order of `_Draws`, and its noise (H, W)."
-    rng = np.random.default_rng(int(key) % 2**64)
-    u = rng.uniform(-1, 1, 8) * strength
-    noise = rng.standard_normal((height, width), dtype=np.float32) * np.float32(0.02 * abs(u[7]))
-    turn = 6 * u[0]
-    zoom = math.exp(0.12 * u[1])
-    right = 0.06 * u[2]
-    down = 0.06 * u[3]
-    log_gamma = 0.25 * u[4]
-    contrast = 1 + 0.2 * u[5]
-    brightness = 0.06 * u[6]
-    return np.array([turn, zoom, right, down, log_gamma, contrast, brightness]), noise
+def _draws(keys: torch.Tensor, strength: float) -> _Draws:
+    "The draws of all keys (B,), where these lie."
+    u = (keyed_noise(derived_keys(keys, "film"), 8) * 2 - 1) * strength
+    return _Draws(
+        turn=math.radians(6) * u[:, 0],
+        zoom=(0.12 * u[:, 1]).exp(),
+        right=0.06 * u[:, 2],
+        down=0.06 * u[:, 3],
+        bend=(0.34 * u[:, 4]).clamp(-1, 1),
+        contrast=1 + 0.2 * u[:, 5],
+        brightness=0.06 * u[:, 6],
+        grain=0.02 * u[:, 7].abs(),
+    )
+
+# %% ../../nbs/data/040_images.ipynb #00bc9c2b
+def _sources(draws: _Draws, height: int, width: int) -> torch.Tensor:
+    "Where in the old film each pixel of the new one lay, (B, H, W, 2), from -1 to 1 across the picture."
+    place = draws.turn.device
+    x = torch.arange(width, device=place) - (width - 1) / 2 - width * draws.right[:, None]
+    y = torch.arange(height, device=place) - (height - 1) / 2 - height * draws.down[:, None]
+    cos = (draws.turn.cos() / draws.zoom)[:, None]
+    sin = (draws.turn.sin() / draws.zoom)[:, None]
+    columns = torch.stack([cos * x * (2 / width), -sin * x * (2 / height)], -1)  # (B, W, 2)
+    rows = torch.stack([sin * y * (2 / width), cos * y * (2 / height)], -1)  # (B, H, 2)
+    both = torch.view_as_complex(rows)[:, :, None] + torch.view_as_complex(columns)[:, None]
+    return torch.view_as_real(both)
 
 
-def _draws(keys: torch.Tensor, strength: float, pixels: torch.Tensor) -> _Draws:
-    "The draws of all keys (B,), as tensors of the kind and place of `pixels` (B, 1, H, W)."
-    height, width = pixels.shape[-2:]
-    numbers = []
-    noise = []
-    for key in keys.tolist():
-        of_one, noise_of_one = _draw(key, strength, height, width)
-        numbers.append(of_one)
-        noise.append(noise_of_one)
-    columns = torch.from_numpy(np.stack(numbers, 1)).to(pixels)
-    return _Draws._make([*columns, torch.from_numpy(np.stack(noise)[:, None]).to(pixels)])
+def _moved_films(films: torch.Tensor, draws: _Draws) -> torch.Tensor:
+    "The films (B, 1, H, W) turned, zoomed and shifted; black comes in from outside."
+    grid = _sources(draws, *films.shape[-2:]).to(films.dtype)
+    return F.grid_sample(films, grid, padding_mode="zeros", align_corners=False)
 
 # %% ../../nbs/data/040_images.ipynb #a0ddbdd4
-def _matrices(draws: _Draws, pixels: torch.Tensor) -> torch.Tensor:
-    "The affine map (B, 2, 3) of each film, which acts on pixel centres."
-    height, width = pixels.shape[-2:]
-    centre = pixels.new_tensor([(width - 1) / 2, (height - 1) / 2]).expand(len(pixels), 2)
-    shift = torch.stack([draws.right * width, draws.down * height], 1)
-    zoom = torch.stack([draws.zoom, draws.zoom], 1)
-    return get_affine_matrix2d(shift, centre, zoom, draws.turn)[:, :2]
+def _moved_boxes(boxes: torch.Tensor, draws: _Draws, height: int, width: int) -> torch.Tensor:
+    "The upright boxes around boxes (B, R, 4) that go with their films, cut at the border."
+    x = (boxes[..., [0, 2, 2, 0]] - 0.5) * width  # the four corners, in pixels from the centre
+    y = (boxes[..., [1, 1, 3, 3]] - 0.5) * height
+    cos = (draws.turn.cos() * draws.zoom)[:, None, None]
+    sin = (draws.turn.sin() * draws.zoom)[:, None, None]
+    moved_x = (cos * x - sin * y) / width + 0.5 + draws.right[:, None, None]
+    moved_y = (sin * x + cos * y) / height + 0.5 + draws.down[:, None, None]
+    ends = [moved_x.amin(-1), moved_y.amin(-1), moved_x.amax(-1), moved_y.amax(-1)]
+    return torch.stack(ends, -1).clamp(0, 1).to(boxes.dtype)
 
-
-def _move_boxes(boxes: torch.Tensor, matrix: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """The upright boxes (B, R, 4) around boxes moved by `matrix` (B, 2, 3), cut at the border.
-
-    The matrix acts on pixel centres, whose coordinates are whole numbers.
-    """
-    size = boxes.new_tensor([width, height])
-    x = boxes[..., [0, 2, 2, 0]]
-    y = boxes[..., [1, 1, 3, 3]]
-    corners = torch.stack([x, y, torch.ones_like(x)], -1)  # (B, R, 4 corners, 3)
-    corners = torch.cat([corners[..., :2] * size - 0.5, corners[..., 2:]], -1)
-    moved = (torch.einsum("bij,brcj->brci", matrix.to(boxes.dtype), corners) + 0.5) / size
-    return torch.cat([moved.amin(2), moved.amax(2)], -1).clamp(0, 1)
-
-# %% ../../nbs/data/040_images.ipynb #9d56ab88
+# %% ../../nbs/data/040_images.ipynb #46bd7c73
 def _each(values: torch.Tensor) -> torch.Tensor:
     "One number for each film (B,), as (B, 1, 1, 1)."
     return values[:, None, None, None]
+
+
+def _toned(films: torch.Tensor, draws: _Draws) -> torch.Tensor:
+    "The films (B, 1, H, W) with another grey scale and contrast: new ones."
+    bend = _each(draws.bend)
+    contrast = _each(draws.contrast)
+    toned = (films * -bend).add_(1 + bend).mul_(films)
+    mean = toned.mean((1, 2, 3), keepdim=True)
+    return toned.mul_(contrast).add_(mean * (1 - contrast) + _each(draws.brightness))
+
+
+def _grain(keys: torch.Tensor, draws: _Draws, height: int, width: int) -> torch.Tensor:
+    "The noise (B, 1, H, W) of each film."
+    noise = keyed_bell(keys, height * width).view(len(keys), 1, height, width)
+    return noise.mul_(_each(draws.grain))
+
+# %% ../../nbs/data/040_images.ipynb #9d56ab88
+def _as_float(pixels: torch.Tensor) -> torch.Tensor:
+    "Films of bytes as float32 in [0, 1], half floats as float32, other floats as they are."
+    if pixels.dtype == torch.uint8:
+        return pixels.to(torch.float32).div_(255)
+    if not pixels.is_floating_point():
+        raise ValueError(f"pixels are {pixels.dtype}, must be uint8 or floats in [0, 1]")
+    return pixels if pixels.dtype == torch.float64 else pixels.float()
+
+
+def _kind(pixels: torch.Tensor) -> torch.dtype:
+    "The type in which films are given back: that in which they came, float32 for bytes."
+    return torch.float32 if pixels.dtype == torch.uint8 else pixels.dtype
 
 
 @torch.no_grad()
 def augment(
     pixels: torch.Tensor, keys: torch.Tensor, boxes: torch.Tensor | None = None, strength: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Vary films a little, each by its own key, and move their boxes with them.
+    """Vary films a little, each by its own key, and move their boxes with them, all on the device of `pixels`.
 
-    pixels : float (B, 1, H, W) in [0, 1].
-    keys : int (B,), the only source of chance, so that a sample looks the same in any batch.
+    pixels : (B, 1, H, W), float in [0, 1] or uint8.
+    keys : int64 (B,), the only source of chance, so that a sample looks the same in any batch and on any device: what
+        is drawn is equal to the last bit, the grey values to within 1e-4 (they are interpolated).
     boxes : (B, R, 4) in fractions, or None.
     strength : 0 changes nothing, 1 is the default range.
-    Turns by up to 6 degrees, zooms by up to 12 %, shifts by up to 6 %, changes gamma, contrast and brightness, adds
-    noise. Never flips: left and right are in the report. A box that leaves the picture ends with no area.
-    Raises `ValueError` for a negative strength and for another number of keys than of films.
+    Turns by up to 6 degrees, zooms by up to 12 %, shifts by up to 6 %, bends the grey scale, changes contrast and
+    brightness, adds noise. Never flips: left and right are in the report. A box that leaves the picture ends with no
+    area. Films come back as floats in [0, 1]. Raises `ValueError` for a negative strength, for another number of keys
+    than of films, and for pixels of another type.
     """
     if strength < 0:
         raise ValueError(f"strength must not be negative, it is {strength}")
     if len(keys) != len(pixels):
         raise ValueError(f"keys: {len(keys)} for {len(pixels)} films")
+    films = _as_float(pixels)
     if strength == 0:
-        return pixels, boxes
-    height, width = pixels.shape[-2:]
-    draws = _draws(keys, strength, pixels)
-    matrix = _matrices(draws, pixels)
-    film = warp_affine(pixels, matrix, (height, width), align_corners=True).clamp(0, 1)
-    film = adjust_gamma(film, draws.log_gamma.exp())
-    mean = film.mean((1, 2, 3), keepdim=True)
-    film = (film - mean) * _each(draws.contrast) + mean + _each(draws.brightness) + draws.noise
-    moved = None if boxes is None else _move_boxes(boxes, matrix, height, width)
-    return film.clamp(0, 1), moved
+        return films.to(_kind(pixels)), boxes
+    height, width = films.shape[-2:]
+    keys = keys.to(films.device)
+    draws = _draws(keys, strength)
+    varied = _toned(_moved_films(films, draws), draws).add_(_grain(keys, draws, height, width)).clamp_(0, 1)
+    moved = None if boxes is None else _moved_boxes(boxes, draws, height, width)
+    return varied.to(_kind(pixels)), moved
 
 # %% ../../nbs/data/040_images.ipynb #52a61a03
-def _pasted(weight: np.ndarray, share: float, rng: np.random.Generator) -> None:
-    "Fill the weights (1, H, W) of a first film: 1, and 0 in a rectangle that is cut at the border."
-    height, width = weight.shape[-2:]
-    side = math.sqrt(1 - share) / 2
-    y = rng.uniform()
-    x = rng.uniform()
-    top = max(0, round((y - side) * height))
-    left = max(0, round((x - side) * width))
-    bottom = max(0, round((y + side) * height))
-    right = max(0, round((x + side) * width))
-    weight[:] = 1
-    weight[:, top:bottom, left:right] = 0
+def _rectangle(keys: torch.Tensor, share: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    "Which rows (B, H) and columns (B, W) a rectangle covers: of area 1 - share (B,), cut at the border."
+    half = (1 - share).sqrt()[:, None] / 2
+    y, x = keyed_noise(derived_keys(keys, "rectangle"), 2).split(1, -1)
+    rows = torch.arange(height, device=keys.device)
+    columns = torch.arange(width, device=keys.device)
+    within_rows = (rows >= ((y - half) * height).round()) & (rows < ((y + half) * height).round())
+    within_columns = (columns >= ((x - half) * width).round()) & (columns < ((x + half) * width).round())
+    return within_rows, within_columns
 
 
+def _beta(keys: torch.Tensor, alpha: int) -> torch.Tensor:
+    "A draw (B,) of Beta(alpha, alpha) for each key: of 2 alpha - 1 uniform numbers the one in the middle."
+    return keyed_noise(derived_keys(keys, "share"), 2 * alpha - 1).sort(-1).values[:, alpha - 1]
+
+
+@torch.no_grad()
 def mix(
     pixels: torch.Tensor, others: torch.Tensor, keys: torch.Tensor | np.ndarray, alpha: float = 2.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mix each film with another: laid over it (Mixup) or a rectangle of it pasted in (CutMix), half of the time each.
 
-    pixels, others : float (B, 1, H, W).
-    keys : int (B,), the only source of chance.
-    alpha : of the Beta distribution of the share.
-    Returns the mixed films and the share (B,) of each first film that is left: the weight, or the area outside the
-    rectangle. Raises `ValueError` for numbers that do not agree and for an alpha that is not above 0.
+    pixels, others : (B, 1, H, W), float in [0, 1] or uint8.
+    keys : int64 (B,), the only source of chance; it works on the device of `pixels`.
+    alpha : of the Beta distribution of the share, a whole number.
+    Returns the mixed films, as floats, and the share (B,) of each first film that is left: the weight, or the area
+    outside the rectangle. Raises `ValueError` for numbers that do not agree, for an alpha that is not a whole number
+    above 0, and for pixels of another type.
 
     Source: Zhang et al. 2018 (Mixup), Yun et al. 2019 (CutMix).
     """
     if not len(pixels) == len(others) == len(keys):
         raise ValueError(f"keys: {len(keys)} for {len(pixels)} and {len(others)} films")
-    if alpha <= 0:
-        raise ValueError(f"alpha must be above 0, it is {alpha}")
-    height, width = pixels.shape[-2:]
-    weights = np.empty((len(pixels), 1, height, width), np.float32)
-    shares = np.empty(len(pixels), np.float32)
-    for i, key in enumerate(keys.tolist()):
-        rng = np.random.default_rng(int(key) % 2**64)
-        weights[i] = rng.beta(alpha, alpha)
-        if rng.random() < 0.5:
-            _pasted(weights[i], weights[i, 0, 0, 0], rng)
-        shares[i] = weights[i].mean()
-    weight = torch.from_numpy(weights).to(pixels)
-    return pixels * weight + others * (1 - weight), torch.from_numpy(shares).to(pixels)
+    if alpha < 1 or alpha != int(alpha):
+        raise ValueError(f"alpha must be a whole number above 0, it is {alpha}")
+    films = _as_float(pixels)
+    height, width = films.shape[-2:]
+    keys = torch.as_tensor(keys, device=films.device)
+    drawn = _beta(keys, int(alpha))
+    pasted = keyed_noise(derived_keys(keys, "pasted"), 1)[:, 0] < 0.5
+    rows, columns = _rectangle(keys, drawn, height, width)
+    within = (rows[:, :, None] & columns[:, None])[:, None]  # (B, 1, H, W)
+    weight = torch.where(within, _each(drawn * ~pasted), _each(drawn.masked_fill(pasted, 1)))
+    mixed = torch.lerp(_as_float(others).to(films.dtype), films, weight.to(films.dtype))
+    left = 1 - rows.sum(1) * columns.sum(1) / (height * width)
+    return mixed.to(_kind(pixels)), torch.where(pasted, left, drawn).to(_kind(pixels))

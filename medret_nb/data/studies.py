@@ -186,9 +186,13 @@ class StudyFacts(StudyTables):
 def _portable(paths: list[Path], folder: Path) -> list[str]:
     "Paths relative to `folder` where they lie in it, absolute ones elsewhere."
     root = Path(os.path.realpath(folder))
+    real: dict[str, str] = {}  # of the folders that hold the films
     portable = []
     for path in paths:
-        path = Path(os.path.realpath(path))
+        where, name = os.path.split(path)
+        if where not in real:
+            real[where] = os.path.realpath(where)
+        path = Path(os.path.realpath(path) if os.path.islink(path) else os.path.join(real[where], name))
         portable.append(path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path))
     return portable
 

@@ -165,14 +165,26 @@ def _as_text(value: Any) -> str:
     return str(value).strip()
 
 
+def _all_strings(values: np.ndarray) -> bool:
+    "Whether all values (N,) of a column are strings: nearly every column of texts, and then much need not be asked."
+    return pd.api.types.infer_dtype(values, skipna=False) == "string"
+
+
 def as_text(column: pd.Series) -> pd.Series:
     "Strings (N,) without missing values; whole numbers read as 7.0 become '7'."
-    return pd.Series([_as_text(value) for value in column], index=column.index, dtype=object)
+    values = column.to_numpy(object)
+    if _all_strings(values):  # each distinct one once: a million boxes have thirty names
+        codes, words = pd.factorize(values)
+        texts = np.array([_as_text(word) for word in words], object)[codes]
+    else:
+        texts = [_as_text(value) for value in values]
+    return pd.Series(texts, index=column.index, dtype=object)
 
 # %% ../../nbs/data/030_tables.ipynb #a7f1ef94
 def _one_each(column: pd.Series, table: str) -> pd.Series:
     "The column itself; `DataError` names the first row that holds a list, a map or bytes where a text belongs."
-    for row, value in enumerate(column):
+    values = column.to_numpy(object)
+    for row, value in enumerate(() if _all_strings(values) else values):
         if isinstance(value, (bytes, list, tuple, dict, set, np.ndarray)):
             raise DataError(f"{table}, row {row + 1}: {column.name} is of type {type(value).__name__}, not a text")
     return column
@@ -185,10 +197,14 @@ def _first(wrong: pd.Series | np.ndarray) -> int:
 
 def _number(column: pd.Series, table: str, whole: bool = False) -> pd.Series:
     "Numbers, missing ones allowed; `DataError` names the first row that holds something else."
-    given = column.astype(object).replace("", None)
-    given = given.where([not isinstance(value, int) or abs(value) < 2**63 for value in given], math.inf)
-    numbers = cast(pd.Series, pd.to_numeric(given, errors="coerce")).astype(float)
-    wrong = numbers.isna() & (as_text(column) != "") | ~np.isfinite(numbers.fillna(0.0))
+    if column.dtype in (np.dtype(np.int64), np.dtype(np.float64)):
+        numbers = column.astype(float)
+        wrong = np.isinf(numbers)
+    else:
+        given = column.astype(object).replace("", None)
+        given = given.where([not isinstance(value, int) or abs(value) < 2**63 for value in given], math.inf)
+        numbers = cast(pd.Series, pd.to_numeric(given, errors="coerce")).astype(float)
+        wrong = numbers.isna() & (as_text(column) != "") | ~np.isfinite(numbers.fillna(0.0))
     if whole:
         wrong |= numbers.notna() & ((numbers != numbers.round()) | (numbers.abs() > 2**53))
     if wrong.any():

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPECIAL', 'MOST_LETTERS', 'TOKENIZER_FILE', 'SPECIAL_FILE', 'train_tokenizer', 'shared_words', 'tokenizer_contents',
-           'tokenizer_files', 'save_tokenizer', 'load_tokenizer', 'tokenize', 'truncated']
+           'tokenizer_files', 'save_tokenizer', 'load_tokenizer', 'tokenize', 'whole_encodings', 'truncated']
 
 # %% ../../nbs/data/055_tokens.ipynb #6a081759
 from collections import Counter
@@ -235,6 +235,20 @@ def tokenize(
 def _word_ids(encoding: Encoding) -> list[int]:
     "Which word each piece belongs to, -1 for special tokens and padding."
     return [-1 if word is None else word for word in encoding.word_ids]
+
+
+def whole_encodings(tok: PreTrainedTokenizerFast, texts: Sequence[str], special: bool = False) -> list[Encoding]:
+    """What the tokenizer says of each text, neither cut nor padded: its pieces, their words and places in the text.
+
+    special : with the special tokens around each text.
+    """
+    if not len(texts):
+        return []
+    said = list(texts)
+    options: dict[str, Any] = dict(truncation=False, padding=False, add_special_tokens=special, verbose=False)
+    encodings = guarded(lambda: tok(said, **options), _failing(tok)).encodings
+    assert encodings is not None  # a fast tokenizer always gives them
+    return encodings
 
 
 def truncated(tok: PreTrainedTokenizerFast, texts: Sequence[str], length: int = 128) -> np.ndarray:

@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from medret_nb.kernels.contrastive import (
+    at_least_single,
     matching_from_sums,
     matching_sums,
     matching_sums_in_tiles,
+    scalar_like,
     tiled_logsumexp,
 )
+from ..kernels.forms import chosen_form, triton_module
 
 # %% ../../nbs/losses/320_contrastive.ipynb #f7c223fb
 def softmax_matching(
@@ -39,13 +42,19 @@ def softmax_matching(
 
     Returns
     -------
-    Scalar: the mean of both directions, in nats.
+    Scalar: the mean of both directions, in nats. Half scores are computed, and give a loss, in float32. Of matrices it
+    holds, beside them, the gradient of the scores on a GPU (there with gradients once, and no sums in between), and
+    some times their size elsewhere.
 
     Source: InfoNCE in the symmetric form of CLIP (Radford et al. 2021) with soft targets.
     """
-    if rows is None:
-        parts = [matching_sums(cast(Tensor, scores), cast(Tensor, targets))]
+    if isinstance(scores, Tensor) and isinstance(targets, Tensor):
+        if scores.numel() and not targets.requires_grad and chosen_form(scores) == "triton":
+            return triton_module("contrastive").soft_matching_triton(scores, targets)
+        parts = [matching_sums(at_least_single(scores), targets)]
     else:
+        if rows is None:
+            raise ValueError("softmax_matching: rows must be given with functions")
         rows_of = cast(Callable[[int, int], Tensor], scores)
         targets_of = cast(Callable[[int, int], Tensor], targets)
         parts = matching_sums_in_tiles(rows_of, targets_of, rows, tile)
@@ -57,12 +66,12 @@ def group_means(x: Tensor, groups: Tensor) -> Tensor:
     ordered = groups.sort().values
     slot = torch.searchsorted(ordered, groups)  # in 0..B-1, equal within a group
     count = torch.searchsorted(ordered, groups, right=True) - slot
-    total = torch.zeros_like(x).index_add(0, slot, x)
+    total = torch.zeros_like(x).index_put((slot,), x, accumulate=True)  # in one order on a GPU as well
     return total[slot] / count[:, None].to(x.dtype)
 
 # %% ../../nbs/losses/320_contrastive.ipynb #cd805d3b
 def info_nce(
-    a: Tensor, b: Tensor, logit_scale: Tensor | float, groups: Tensor | None = None, tile: int = 1024
+    a: Tensor, b: Tensor, logit_scale: Tensor | float, groups: Tensor | None = None, tile: int | None = None
 ) -> Tensor:
     """Symmetric InfoNCE between paired unit embeddings, in tiles.
 
@@ -75,24 +84,27 @@ def info_nce(
     logit_scale : s, the multiplier itself (1 / temperature), a number or a scalar tensor.
     groups : (B,) integers; P_i are the samples whose integer equals that of i (identical texts, say). Without it
         each pair stands alone.
-    tile : rows of the score matrix held at a time: memory is O(tile * B + B * D).
+    tile : rows of the score matrix held at a time: memory is O(tile * B + B * D). By default 1,024, and on a GPU as
+        many as 256 MB hold; if that is all of them they are kept for the backward pass.
 
     Returns
     -------
-    Scalar, in nats. Raises ValueError for `a` and `b` of different shapes.
+    Scalar, in nats, with gradients (once). Half inputs are computed, and give a loss, in float32. Raises ValueError for
+    `a` and `b` of different shapes.
 
     Source: van den Oord et al. 2018; symmetric as in CLIP (Radford et al. 2021), positives in equal
     shares as in supervised contrastive learning (Khosla et al. 2020, "out").
     """
     if a.shape != b.shape:
         raise ValueError(f"info_nce: a {tuple(a.shape)} and b {tuple(b.shape)} must have one shape (B, D)")
-    scale = torch.as_tensor(logit_scale, dtype=a.dtype, device=a.device)
-    rows, columns = tiled_logsumexp(a, b, scale, tile)
-    right_b = b if groups is None else group_means(b, groups)
-    right_a = a if groups is None else group_means(a, groups)
-    own_row = scale * (a * right_b).sum(1)
-    own_column = scale * (b * right_a).sum(1)
-    return 0.5 * ((rows - own_row).mean() + (columns - own_column).mean())
+    a = at_least_single(a)
+    b = at_least_single(b)
+    scale = scalar_like(logit_scale, a)
+    if a.numel() and chosen_form(a) == "triton":
+        return triton_module("contrastive").nce_triton(a, b, scale, groups, tile)
+    rows, columns = tiled_logsumexp(a, b, scale, tile or 1024)
+    right = b if groups is None else group_means(b, groups)
+    return 0.5 * (rows.mean() + columns.mean()) - scale * (a * right).sum() / len(a)
 
 # %% ../../nbs/losses/320_contrastive.ipynb #bb6441a4
 def section_targets(groups: Tensor, text_group: Tensor) -> dict[str, Tensor]:

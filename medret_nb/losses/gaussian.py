@@ -10,7 +10,7 @@ __all__ = ['csd', 'mls', 'wasserstein2', 'match_probability', 'pseudo_targets', 
 import torch
 from torch import Tensor
 
-from ..kernels.gaussian import full_precision, matching_in_tiles, mls_in_blocks, true_pairs
+from ..kernels.gaussian import full_precision, matching_in_tiles, mls_scores, own_parts, true_pairs
 
 # %% ../../nbs/losses/325_gaussian.ipynb #450d8681
 def _check_clouds(name: str, mu_x: Tensor, logvar_x: Tensor, mu_y: Tensor, logvar_y: Tensor) -> None:
@@ -69,13 +69,13 @@ def mls(mu_x: Tensor, logvar_x: Tensor, mu_y: Tensor, logvar_y: Tensor) -> Tenso
 
     Returns
     -------
-    (N, M), a score (larger is closer), up to the constant -D/2 log(2 pi). In blocks with
-    recomputation: memory is O(N M + (N + M) D).
+    (N, M), a score (larger is closer), up to the constant -D/2 log(2 pi). What is large is computed
+    again in the backward pass: memory is O(N M + (N + M) D).
 
     Source: Shi and Jain 2019 (probabilistic face embeddings); MedProbCLIP's released loss, where it is named csd.
     """
     _check_clouds("mls", mu_x, logvar_x, mu_y, logvar_y)
-    return mls_in_blocks(mu_x, logvar_x.exp(), mu_y, logvar_y.exp())
+    return mls_scores(mu_x, logvar_x.exp(), mu_y, logvar_y.exp())
 
 # %% ../../nbs/losses/325_gaussian.ipynb #7b46af50
 @full_precision
@@ -137,6 +137,8 @@ def _check_matching(shape: tuple[int, int], targets: Tensor | None, groups: Tens
     "ValueError unless targets or groups, of which one may be given, fit scores of the shape (N, M)."
     if targets is not None and groups is not None:
         raise ValueError("matching_terms: give targets or groups, not both")
+    if not shape[0] * shape[1]:
+        raise ValueError(f"matching_terms: {shape[0]} rows and {shape[1]} columns have no pair")
     if targets is None and shape[0] != shape[1]:
         raise ValueError(f"matching_terms: {shape[0]} rows and {shape[1]} columns need targets")
     for name, given, wanted in (("targets", targets, shape), ("groups", groups, shape[:1])):
@@ -144,9 +146,9 @@ def _check_matching(shape: tuple[int, int], targets: Tensor | None, groups: Tens
             raise ValueError(f"matching_terms: {name} {tuple(given.shape)} must have the shape {wanted}")
 
 
-def _own_part(mu: Tensor, logvar: Tensor) -> Tensor:
-    "o (N,): the squared length of the mean and the sum of the variances, what a cloud adds to each of its distances."
-    return mu.square().sum(1) + logvar.exp().sum(1)
+def _number(x: Tensor | float, like: Tensor) -> Tensor:
+    "A number as a scalar tensor of `like`'s type and device; filled in there, since copying it would wait for a GPU."
+    return x.to(like) if isinstance(x, Tensor) else like.new_full((), x)
 
 # %% ../../nbs/losses/325_gaussian.ipynb #04fe5482
 @full_precision
@@ -172,7 +174,7 @@ def matching_terms(
     scale, shift : a and b, numbers or scalar tensors.
     targets : m (N, M) in [0, 1], of mixed samples for instance. Without it, row i belongs to column i.
     groups : (N,) integers; equal means positive (identical texts). Not together with `targets`.
-    tile : side of a tile: memory is O(tile^2 + (N + M) D) beside the targets.
+    tile : side of a tile: memory is O(tile^2 + (N + M) D) beside the targets. Triton's form chooses its own.
 
     Returns
     -------
@@ -182,9 +184,9 @@ def matching_terms(
     """
     _check_clouds("matching_terms", mu_x, logvar_x, mu_y, logvar_y)
     _check_matching((len(mu_x), len(mu_y)), targets, groups)
-    own_x = _own_part(mu_x, logvar_x)
-    own_y = _own_part(mu_y, logvar_y)
-    scale, shift = (torch.as_tensor(x, dtype=mu_x.dtype, device=mu_x.device) for x in (scale, shift))
+    own_x = own_parts(mu_x, logvar_x)
+    own_y = own_parts(mu_y, logvar_y)
+    scale, shift = (_number(x, mu_x) for x in (scale, shift))
     wanted = None if targets is None else targets.detach().to(mu_x.dtype)
     return matching_in_tiles(mu_x, own_x, mu_y, own_y, scale, shift, wanted, groups, tile)
 

@@ -124,7 +124,7 @@ def region_word_scores(
     Returns
     -------
     Z (B, C), higher is better. A report without any word gets -pool_scale.
-    Memory is O(B R C W): the inner products, with gradients three times as many, in the backward pass a fourth time.
+    Memory is O(B R C W): see `kernels.region_word.attended_scores`. Half inputs are computed in float32.
 
     Source: GLoRIA (Huang et al. 2021) and its code; Gram form, `look="regions"` and `shares=False` are ours.
     """
@@ -238,10 +238,11 @@ def graded_targets(labels: Tensor, mask: Tensor) -> Tensor:
     -------
     m (B, B, R) in [0, 1]; 1 for two regions without any finding, 0 where one of them is unknown.
     """
-    amount = (labels == 1).float() + 0.5 * (labels == -1).float()
-    overlap = torch.minimum(amount[:, None], amount[None]).sum(-1)
-    union = torch.maximum(amount[:, None], amount[None]).sum(-1)
-    alike = torch.where(union > 0, overlap / union.clamp_min(0.5), 1.0)
+    told = torch.cat([(labels == 1) | (labels == -1), labels == 1], -1).float().transpose(0, 1)  # (R, B, 2 L)
+    overlap = 0.5 * told @ told.transpose(1, 2)
+    amount = 0.5 * told.sum(-1)
+    union = amount[:, :, None] + amount[:, None] - overlap
+    alike = torch.where(union > 0, overlap / union.clamp_min(0.5), 1.0).permute(1, 2, 0)
     return alike * (mask[:, None] & mask[None])
 
 # %% ../../nbs/losses/340_region_word.ipynb #398a2080

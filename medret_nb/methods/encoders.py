@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLAIN_ENCODERS', 'vit_layers', 'token_pixels', 'token_grid', 'square_grid', 'position_options', 'cut_film',
-           'call_options', 'drop_tokens', 'masked_tokens', 'channel_scale', 'prepare_backbone', 'ImageEncoder',
-           'last_piece', 'handed_over', 'prepare_reader', 'TextEncoder']
+           'call_options', 'drop_tokens', 'masked_tokens', 'channel_scale', 'pooled_and_grid', 'prepare_backbone',
+           'ImageEncoder', 'last_piece', 'handed_over', 'prepare_reader', 'TextEncoder']
 
 # %% ../../nbs/methods/400_encoders.ipynb #79affe1c
 import inspect
@@ -124,6 +124,15 @@ def channel_scale(films: Films) -> tuple[Tensor, Tensor] | None:
     return std / stds, (mean - means) / stds
 
 
+def pooled_and_grid(found: Tensor, config: Any, pool: str) -> tuple[Tensor, Tensor]:
+    "What a backbone gives, maps (B, C, h, w) or tokens (B, front + h * w, C), as pooled (B, C) and grid (B, h, w, C)."
+    if image_family(config.model_type).layout == "map":
+        grid = found.movedim(1, -1)
+    else:
+        grid = square_grid(found, front_tokens(config))
+    return (found[:, 0] if pool == "first" else grid.mean((1, 2))), grid
+
+
 def prepare_backbone(backbone: Any) -> None:
     "Switch off what an image backbone would compute and nobody asks: poolers, heads, masks drawn by itself."
     family = image_family(backbone.config.model_type)
@@ -147,6 +156,7 @@ class ImageEncoder(nn.Module):
     """
 
     batch_statistics = False
+    recorded = False  # whether a training plays its calls from a recorded graph
     colour_scale: Tensor | None
     colour_shift: Tensor | None
 
@@ -192,21 +202,20 @@ class ImageEncoder(nn.Module):
             return pixels
         return pixels * self.colour_scale + self.colour_shift
 
-    def forward(self, pixels: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor, keep: Tensor | None = None, earlier: bool = False) -> tuple[Tensor, ...]:
         """Encode `pixels (B, 1, H, W)`. `keep (B, K)`: numbers of the patches to keep, row by row from the top left.
 
         The patches then come back as (B, K, C). Raises `DataError` for a backbone that cannot drop patches.
+        earlier : of a ResNet, also the map (B, C', 2h, 2w) of the stage before the last, as a third tensor.
         """
         pixels = self.in_channels(pixels)
         if keep is not None:
             return masked_tokens(self.backbone, pixels, keep, self.pool)
         config = self.backbone.config
-        found = self.backbone(**call_options(config, pixels)).last_hidden_state
-        if image_family(config.model_type).layout == "map":  # (B, C, h, w)
-            grid = found.movedim(1, -1)
-        else:  # (B, front + h * w, C)
-            grid = square_grid(found, front_tokens(config))
-        return (found[:, 0] if self.pool == "first" else grid.mean((1, 2))), grid
+        options = call_options(config, pixels) | ({"output_hidden_states": True} if earlier else {})
+        given = self.backbone(**options)
+        found = pooled_and_grid(given.last_hidden_state, config, self.pool)
+        return (*found, given.hidden_states[-2]) if earlier else found
 
 # %% ../../nbs/methods/400_encoders.ipynb #cffe92f0
 def last_piece(words: Tensor, mask: Tensor) -> Tensor:
@@ -243,6 +252,8 @@ class TextEncoder(nn.Module):
     behind the text (`tokenize` sees to that), and neither attention nor the mean sees it.
     """
 
+    recorded = False  # whether a training plays its calls from a recorded graph
+
     def __init__(self, backbone: Any, pool: str = "mean"):
         super().__init__()
         if not asks_for(backbone, "input_ids"):
@@ -270,3 +281,7 @@ class TextEncoder(nn.Module):
         if self.pool == "last":
             return last_piece(words, mask), words
         return masked_mean(words, mask), words
+
+    def of_any_shape(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        "The same for rows whose number and length change with every batch: they are never played from a graph."
+        return self.forward(tokens, mask) if self.recorded else self(tokens, mask)

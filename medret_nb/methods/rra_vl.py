@@ -138,7 +138,8 @@ def box_costs(drawn: Tensor, visible: Tensor, boxes: Tensor, known: Tensor) -> t
     v_i = -1/R sum_m [k_im log sigmoid(visible_im) + (1 - k_im) log sigmoid(-visible_im)], k = 1 where known.
     """
     off = ((drawn - boxes).abs().mean(-1) * known).sum(1)
-    seen = F.binary_cross_entropy_with_logits(visible.float(), known.float(), reduction="none").mean(1)
+    wide = torch.promote_types(visible.dtype, torch.float32)
+    seen = F.binary_cross_entropy_with_logits(visible.to(wide), known.to(wide), reduction="none").mean(1)
     return off, seen
 
 
@@ -174,13 +175,7 @@ def fine_patches(encoder: ImageEncoder, pixels: Tensor) -> tuple[Tensor, Tensor,
     if stage is None:
         pooled, patches = encoder(pixels)
         return pooled, patches, patches
-    kept = []
-    handle = stage.register_forward_hook(lambda module, given, found: kept.append(found))
-    try:
-        pooled, patches = encoder(pixels)
-    finally:
-        handle.remove()
-    early = kept[0]  # (B, C', 2h, 2w)
+    pooled, patches, early = encoder(pixels, earlier=True)  # early: (B, C', 2h, 2w)
     late = F.interpolate(patches.movedim(-1, 1), early.shape[-2:], mode="bilinear", align_corners=False)
     return pooled, patches, torch.cat([late, early], 1).movedim(1, -1)
 
@@ -253,7 +248,7 @@ class LookingTowers(TwoTowers):
         sentence = sentence_numbers(tokens, mask, self.stop, self.edges)
         rows, there, place = sentence_rows(tokens, sentence, self.edges, self.tokenizer.pad_token_id or 0)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.word_gradient > 0):
-            hidden = self.text_encoder(rows, there)[1].flatten(0, 1)
+            hidden = self.text_encoder.of_any_shape(rows, there)[1].flatten(0, 1)
         return softened(hidden, self.config.word_gradient)[place], sentence
 
 # %% ../../nbs/methods/625_rra_vl.ipynb #2e5a3f5d

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..data.devices import chosen_device
 from ..data.files import DataError
 from ..data.runs import Run
 from .clip import CLIP
@@ -101,13 +102,17 @@ def _method_of(place: Run) -> type[Method]:
     raise DataError(f"{place.config_file}: method {name!r} is none of {', '.join(method_names())}")
 
 
-def load_method(run: str | Path, policy: str | None = None) -> Method:
-    """The trained method of a run folder, ready to embed (in eval mode, on the CPU). `DataError` where it holds none.
+def load_method(run: str | Path, policy: str | None = None, device: str | None = "auto") -> Method:
+    """The trained method of a run folder, ready to embed: in eval mode, on the chosen device.
 
     policy : the section policy of the texts that it embeds, in place of its own of inference.
+    device : where it is put, as `chosen_device` takes it. `DataError` where the folder holds no method, and for a
+        device that is not there.
     """
     place = Run(run)
-    method = _method_of(place).from_pretrained(place.folder)
+    kind = _method_of(place)
+    where = chosen_device(device)
+    method = kind.from_pretrained(place.folder).to(where)
     if policy is not None:
         method.config = dataclasses.replace(method.config, inference_policy=policy)
     return method

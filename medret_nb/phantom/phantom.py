@@ -8,36 +8,88 @@ __all__ = ['make_phantom', 'report_fits']
 # %% ../../nbs/phantom/265_phantom.ipynb #c4d69a8d
 import shutil
 import tempfile
-from collections.abc import Iterable
-from concurrent.futures import as_completed
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ..data.children import worker_pool
-from ..data.files import DataError, sweep, write_json
-from ..data.schemas import Schema, a_list, a_record
+from ..data.children import usable_cores, worker_pool
+from ..data.files import DataError, sweep
 from ..data.studies import StudySet
-from .assertions import fresh_facts, report_ambiguity, report_fits  # noqa: F401
+from .assertions import SceneBits, fresh_facts, report_ambiguity, report_fits  # noqa: F401
 from .dictation import FORMS, USUAL_FORMS, Forms
 from .observer import USUAL_OBSERVER, Observer
-from .patients import sample_patients
 from .planning import PhantomConfig, plan, split_counts
 from medret_nb.phantom.records import (
     has_phantom_settings,
     phantom_settings,
     reports_of,
     write_phantom_settings,
-    write_truth,
+    write_truths,
 )
-from .rows import STUDY_TABLES, study_rows
+from .rows import STUDY_TABLES, draw_piece, is_drawn, read_piece
 from .truth import image_ambiguity
 
 _all_ = ["report_fits"]
+_READY = "medret_nb.phantom.ready"  # what a process imports that is to draw: not this module, which needs PyTorch
 
 # %% ../../nbs/phantom/265_phantom.ipynb #c7c8b8ef
+_WORTH_A_PROCESS = 50  # studies
+
+
+def _studies_in(chunks: Iterable[tuple[int, list]]) -> int:
+    """How many studies these pieces hold."""
+    return sum(len(keep) for _, chunk in chunks for *_, keep in chunk)
+
+
+def _processes(workers: int, todo: list[tuple[int, list]]) -> int:
+    """How many processes draw these pieces, 1 for this one alone; workers: those that are wanted, 0 for all cores."""
+    if workers:
+        return min(workers, len(todo))
+    return max(1, min(usable_cores(), _studies_in(todo) // _WORTH_A_PROCESS))
+
+# %% ../../nbs/phantom/265_phantom.ipynb #463f240c
+def _done_here(config: PhantomConfig, todo: list[tuple[int, list]], folder: Path) -> Iterator[tuple[int, int]]:
+    """Draw pieces one after the other: (number, studies) of each when it is done."""
+    for number, chunk in todo:
+        yield number, draw_piece(config, number, chunk, folder)
+
+
+def _done_by(pool: Executor, config: PhantomConfig, todo: list[tuple[int, list]], folder: Path) -> Iterator:
+    """The same by a pool of processes, in the order in which the pieces end; they begin at once."""
+    asked = {pool.submit(draw_piece, config, number, chunk, folder): number for number, chunk in todo}
+    return ((asked[future], future.result()) for future in as_completed(asked))
+
+
+@contextmanager
+def _drawing(config: PhantomConfig, folder: Path, workers: int, progress: bool) -> Iterator[Iterator[int]]:
+    """In the block: the numbers of all pieces, each when it is done, with a bar."""
+    chunks = list(enumerate(plan(config)))
+    todo = [(number, chunk) for number, chunk in chunks if not is_drawn(folder, number)]
+    missing = {number for number, _ in todo}
+    there = [(number, _studies_in([(number, chunk)])) for number, chunk in chunks if number not in missing]
+    processes = _processes(workers, todo)
+    with ExitStack() as stack:
+        done = _done_here(config, todo, folder)
+        if processes > 1:
+            done = _done_by(stack.enter_context(worker_pool(processes, _READY)), config, todo, folder)
+        total = _studies_in(chunks)
+        bar = stack.enter_context(tqdm(total=total, desc="phantom", unit="study", disable=not progress))
+        yield _counted(chain(there, done), bar)
+
+
+def _counted(done: Iterable[tuple[int, int]], bar: tqdm) -> Iterator[int]:
+    """The numbers of pieces, while a bar counts their studies."""
+    for number, studies in done:
+        bar.update(studies)
+        yield number
+
+# %% ../../nbs/phantom/265_phantom.ipynb #241dd671
 _COLUMNS = {
     "truth": ["study_id", "index", "finding", "side", "zone", "severity", "size_mm", "misplaced"],
     "visibility": ["study_id", "image_id", "view", "index", "finding", "side", "dprime"],
@@ -58,82 +110,64 @@ _COLUMNS = {
 }
 
 
-def _make_chunk(config: PhantomConfig, number: int, entries: list, folder: Path) -> int:
-    """Make one piece and write its rows; returns its number of studies."""
-    rows = {table: [] for table in STUDY_TABLES}
-    people = sample_patients([i for _, i, _ in entries], config.seed, config.place(), config.views)
-    for (split, index, keep), visits in zip(entries, people, strict=True):
-        for kept in keep:
-            v = kept % len(visits)
-            one = study_rows(config, split, index, v, visits[v], visits[v - 1] if v else None, folder)
-            for table in STUDY_TABLES:
-                rows[table] += one[table]
-    write_json(rows, _part(folder, number))
-    return len(rows["studies"])
-
-# %% ../../nbs/phantom/265_phantom.ipynb #463f240c
-_PIECE = Schema("a piece of a phantom", a_record({table: a_list(a_record()) for table in STUDY_TABLES}))
+_CHECKED = ("studies", "images", "regions")  # their texts become plain Python strings in a StudySet anyway
 
 
-def _part(folder: Path, number: int) -> Path:
-    """The file of a piece."""
-    return folder / "parts" / f"{number:06d}.json"
+def _vagueness(piece: dict[str, dict[str, list]], fresh: SceneBits) -> dict[str, list]:
+    """The ambiguity of each report of a piece, in both readings."""
+    assertions = pd.DataFrame(piece["assertions"], columns=_COLUMNS["assertions"], dtype=object)
+    reports = reports_of(assertions, piece["studies"].get("study_id", []))
+    return {f"report_{reading}": report_ambiguity(reports, fresh, reading).tolist() for reading in ("open", "closed")}
 
 
-def _studies_in(chunks: Iterable[tuple[int, list]]) -> int:
-    """How many studies these pieces hold."""
-    return sum(len(keep) for _, chunk in chunks for *_, keep in chunk)
+class _Pieces:
+    """What the pieces of a phantom hold, read one by one in any order and joined in theirs."""
 
+    def __init__(self, config: PhantomConfig, folder: Path):
+        self.folder = folder
+        self.fresh = SceneBits(fresh_facts(config.fresh, prevalence=config.prevalence, site=config.site))
+        self.pieces: dict[int, dict[str, dict[str, list]]] = {}
+        self._words: dict[str, str] = {}
 
-def _work(config: PhantomConfig, folder: Path, workers: int, progress: bool) -> int:
-    """Do all pieces that are missing, with a bar; returns the number of pieces."""
-    chunks = list(enumerate(plan(config)))
-    todo = [(number, chunk) for number, chunk in chunks if not _part(folder, number).exists()]
-    total = _studies_in(chunks)
-    done = total - _studies_in(todo)
-    with tqdm(total=total, initial=done, desc="phantom", unit="study", disable=not progress) as bar:
-        if workers <= 1:
-            for number, chunk in todo:
-                bar.update(_make_chunk(config, number, chunk, folder))
-            return len(chunks)
-        with worker_pool(workers) as pool:
-            asked = [pool.submit(_make_chunk, config, number, chunk, folder) for number, chunk in todo]
-            for future in as_completed(asked):
-                bar.update(future.result())
-    return len(chunks)
+    def add(self, number: int) -> None:
+        """Read a piece."""
+        piece = read_piece(self.folder, number)
+        piece["ambiguity"] = _vagueness(piece, self.fresh)
+        for columns in piece.values():
+            for name, values in columns.items():
+                columns[name] = [self._words.setdefault(v, v) if type(v) is str else v for v in values]
+        self.pieces[number] = piece
 
-# %% ../../nbs/phantom/265_phantom.ipynb #241dd671
-def _gather(folder: Path, chunks: int) -> dict[str, pd.DataFrame]:
-    """Read all pieces into one table each, some at a time: rows of Python objects take ten times a table's memory."""
-    frames = {table: [] for table in STUDY_TABLES}
-    for start in range(0, chunks, 25):
-        parts = [_PIECE.read(_part(folder, number)) for number in range(start, min(start + 25, chunks))]
-        for table in STUDY_TABLES:
-            rows = [row for part in parts for row in part[table]]
-            if rows:
-                frames[table].append(pd.DataFrame(rows, columns=_COLUMNS.get(table)))
-    return {table: _one_table(frames[table], table) for table in STUDY_TABLES}
-
-
-def _one_table(frames: list[pd.DataFrame], table: str) -> pd.DataFrame:
-    """The frames of one table in a row; without any, a table of its columns."""
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=_COLUMNS.get(table))
+    def table(self, name: str) -> pd.DataFrame:
+        """One table of all pieces; without any rows, a table of its columns."""
+        parts = [self.pieces[number][name] for number in sorted(self.pieces)]
+        names = next((list(part) for part in parts if part), _COLUMNS.get(name, []))
+        table = {}
+        for column in names:
+            values = list(chain(*(part.get(column, ()) for part in parts)))
+            plain = name in _CHECKED and isinstance(values[0], str)
+            table[column] = pd.Series(values, dtype=object) if plain else values
+        return pd.DataFrame(table)
 
 # %% ../../nbs/phantom/265_phantom.ipynb #d57e54e6
-def _ambiguity(tables: dict[str, pd.DataFrame], config: PhantomConfig) -> pd.DataFrame:
-    """The ambiguity of every study's report, image and wording."""
+def _gathered(config: PhantomConfig, folder: Path, workers: int, progress: bool) -> dict[str, pd.DataFrame]:
+    """Have all pieces drawn that are missing; all tables, that of ambiguity among them."""
+    with _drawing(config, folder, workers, progress) as done:
+        pieces = _Pieces(config, folder)
+        for number in done:
+            pieces.add(number)
+    tables = {table: pieces.table(table) for table in (*STUDY_TABLES, "ambiguity")}
     ids = tables["studies"]["study_id"]
-    reports = reports_of(tables["assertions"], ids)
-    grid = fresh_facts(config.fresh, prevalence=config.prevalence, site=config.site)
-    return pd.DataFrame(
+    image = image_ambiguity(tables["visibility"], ids, config.place(), config.observer)
+    tables["ambiguity"] = pd.DataFrame(
         {
             "study_id": ids,
-            "report_open": report_ambiguity(reports, grid, "open").round(4),
-            "report_closed": report_ambiguity(reports, grid, "closed").round(4),
-            "image": image_ambiguity(tables["visibility"], ids, config.place(), config.observer).round(4),
+            **{reading: values.round(4) for reading, values in tables["ambiguity"].items()},
+            "image": image.round(4),
             "wording": tables["scenes"]["wording_bits"],
         }
     )
+    return tables
 
 # %% ../../nbs/phantom/265_phantom.ipynb #eacfbae0
 def _claim_folder(folder: Path, config: PhantomConfig) -> None:
@@ -153,15 +187,18 @@ def _claim_folder(folder: Path, config: PhantomConfig) -> None:
         write_phantom_settings(record, folder)
 
 # %% ../../nbs/phantom/265_phantom.ipynb #10c6960c
+_TRUTHS = ("truth", "visibility", "scenes", "sentences", "assertions", "ambiguity")
+
+
 def _finish(folder: Path, config: PhantomConfig, workers: int, progress: bool) -> StudySet:
     """Do what is missing of the phantom in a folder, and write its tables, the StudySet's own last."""
     for name in ("images", "parts"):
         (folder / name).mkdir(exist_ok=True)
-    tables = _gather(folder, _work(config, folder, workers, progress))
-    for name in ("truth", "visibility", "scenes", "sentences", "assertions"):
-        write_truth(tables[name], name, folder)
-    write_truth(_ambiguity(tables, config), "ambiguity", folder)
-    made = StudySet(tables["studies"], tables["images"], tables["regions"], _info(config), folder)
+    tables = _gathered(config, folder, workers, progress)
+    with ThreadPoolExecutor(1) as beside:
+        written = beside.submit(write_truths, {name: tables.pop(name) for name in _TRUTHS}, folder)
+        made = StudySet(tables["studies"], tables["images"], tables["regions"], _info(config), folder)
+        written.result()
     made.save(folder)
     shutil.rmtree(folder / "parts")
     return made
@@ -219,14 +256,14 @@ def make_phantom(
     prevalence "balanced" or "natural", site "A" or "B". one_study_per_patient: True, or names of splits.
     shortcut: AP films go with devices and edema. views: the films of every study, such as ("PA", "LATERAL"); None as
     the clinic has them. observer, forms: rates of error, shapes of reports (None: the clinic's own).
-    workers: processes that share the work.
+    workers: processes that share the work, 0 for one per core.
 
     Deterministic: study i depends on the seed, its patient's number and these settings. Called again with the same
     settings it goes on where it stopped. DataError if the folder holds something else, ValueError for wrong settings.
     """
     _check_whole("seed", seed, 0, 2**63)
     _check_whole("size", size, 16, 4096)
-    _check_whole("workers", workers, 1, 256)
+    _check_whole("workers", workers, 0, 256)
     counts = split_counts(studies)
     single = tuple(counts) if one_study_per_patient is True else tuple(one_study_per_patient or ())
     films = tuple(views) if views else None

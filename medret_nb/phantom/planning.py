@@ -68,7 +68,7 @@ def _visit_counts(indices: Sequence[int], seed: int, place: Clinic) -> list[int]
     return (1 + np.searchsorted(np.cumsum(place.visits)[:-1], u, side="right")).tolist()
 
 # %% ../../nbs/phantom/262_planning.ipynb #bfff6f64
-CHUNK = 24  # patients per piece of work
+CHUNK = 4  # patients per piece of work
 
 
 def plan(config: PhantomConfig) -> list[list[tuple]]:

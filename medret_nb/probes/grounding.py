@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..data.devices import device_of
 from ..data.files import DataError
 from ..data.pixels import Pixels
 from ..data.splits import connected_groups
@@ -27,6 +28,7 @@ from ..losses.region_word import word_attention
 from ..methods.method import Embedding, Method
 from ..phantom.wording import NAMES, PLACES, PLEURAL_PLACES
 from .heat import box_mask
+from ..retrieval.encoding import films_to, sent_to
 
 # %% ../../nbs/probes/725_grounding.ipynb #2bcf69d5
 _PLACELESS = ("edema", "cardiomegaly", "enlarged mediastinum", "enlarged cardiomediastinum")  # told without a place
@@ -248,7 +250,7 @@ def _evaluating(method: Method) -> Iterator[torch.device]:
     method.eval()
     try:
         with torch.inference_mode():
-            yield next(method.parameters()).device
+            yield device_of(method)
     finally:
         method.train(training)
 
@@ -307,17 +309,17 @@ def phrase_maps(
     agreement of what is seen with what is said at each region, both painted on the regions' boxes, the model's own
     and, if boxes (F, R, 4) are given, true ones. DataError for a method without patches.
     """
-    rows = torch.as_tensor(film)
     with _evaluating(method) as device:
+        rows = sent_to(film, device)
         text, spoken = _read(method, phrases, device)
-        grey = method.prepare_pixels(films).to(device)
+        grey = films_to(method, films)
         seen = method.encode_image(grey)
         if "patches" not in seen.local:
             raise DataError(f"grounding: {method.name} has no vectors for patches")
         made = {"patches": _patch_maps(seen, text, rows)}
         made |= _region_maps(method, seen, text, rows, spoken, "own boxes")
         if boxes is not None:
-            given = torch.as_tensor(boxes, dtype=torch.float32, device=device)
+            given = sent_to(boxes, device).float()
             made |= _region_maps(method, method.encode_image(grey, given), text, rows, spoken, "true boxes")
         return {kind: values.float().cpu().numpy() for kind, values in made.items()}
 
@@ -329,10 +331,10 @@ def phrase_attention(
 
     film (B,) : the row of each phrase's film. Regions are those of the boxes that the method draws.
     """
-    rows = torch.as_tensor(film)
     with _evaluating(method) as device:
+        rows = sent_to(film, device)
         text, spoken = _read(method, phrases, device)
-        seen = method.encode_image(method.prepare_pixels(films).to(device))
+        seen = method.encode_image(films_to(method, films))
         weights = _looked_at(method, seen, text, rows, spoken)
         return weights.float().cpu().numpy(), seen.local["regions_mask"][rows].cpu().numpy()
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from ..data.boxes import RegionTable
 from ..data.dicom_film import read_film
@@ -25,94 +24,18 @@ from ..data.images import letterbox
 from ..data.reports import section_text
 from ..data.studies import StudySet, choose_image
 from ..data.tokens import tokenizer_contents
+from .encoding import encoded_films, encoded_texts
 from .points import SIMILARITIES, Embeddings, has_checksum  # noqa: F401
 
 _all_ = ["Embeddings", "SIMILARITIES"]
 
-# %% ../../nbs/retrieval/425_embeddings.ipynb #830a5fa0
-def _keep(kept: dict, key: str, part: torch.Tensor, start: int, count: int) -> None:
-    "Put one batch's `part` into the array `key` of `kept`, which is made for all `count` items at the first batch."
-    values = part.cpu().numpy() if part.dtype == torch.bool else part.float().cpu().numpy()
-    if key not in kept:
-        kept[key] = np.empty((count, *values.shape[1:]), values.dtype)
-    usual = kept[key].shape[1:]
-    if usual != values.shape[1:]:
-        raise DataError(
-            f"{key}: the method gives {usual} for some items and {values.shape[1:]} for others; "
-            "only equal shapes can be stored"
-        )
-    kept[key][start : start + len(values)] = values
-
-
-def _parts(out: Any, stored: Sequence[str]) -> dict[str, torch.Tensor]:
-    "What is kept of one batch's Embedding: mu, logvar if there is one, and its local features named in `stored`."
-    parts = {"mu": out.mu}
-    if out.logvar is not None:
-        parts["logvar"] = out.logvar
-    for key in stored:
-        if key in out.local and out.local[key] is not None:
-            parts[key] = out.local[key]
-    return parts
-
-
-def _run(method: Any, items: Sequence, encode: Callable, batch: int, label: str) -> dict[str, np.ndarray]:
-    "`encode(items of one batch) -> Embedding` over all items -> mu, logvar and what the method stores, on the CPU."
-    training = method.training
-    stored = getattr(method, "stored", ())
-    quiet = not label or len(items) <= batch
-    kept: dict[str, np.ndarray] = {}
-    method.eval()
-    try:
-        with torch.inference_mode(), tqdm(total=len(items), desc=label, disable=quiet) as bar:
-            for start in range(0, len(items), batch):
-                out = encode(items[start : start + batch])
-                for key, part in _parts(out, stored).items():
-                    _keep(kept, key, part, start, len(items))
-                bar.update(len(out.mu))
-    finally:
-        method.train(training)
-    return kept
-
 # %% ../../nbs/retrieval/425_embeddings.ipynb #4a5169c5
 def _as_embeddings(ids: Sequence, study_ids: Sequence, kept: dict[str, np.ndarray], meta: dict) -> Embeddings:
-    "What `_run` gave, as Embeddings; all but mu and logvar is local."
+    "What the loop gave, as Embeddings; all but mu and logvar is local."
     local = {key: values for key, values in kept.items() if key not in ("mu", "logvar")}
     names = np.asarray(ids, dtype=object)
     owners = np.asarray(study_ids, dtype=object)
     return Embeddings(names, owners, kept["mu"], kept.get("logvar"), meta, local)
-
-
-def _device(method: torch.nn.Module) -> torch.device:
-    "Where a method's weights lie."
-    return next((p.device for p in method.parameters()), torch.device("cpu"))
-
-
-def _encode_films(
-    method: Any, films: Callable, items: Sequence, batch: int, label: str, boxes: Callable | None = None
-) -> dict[str, np.ndarray]:
-    "`films(items of a batch) -> uint8 (B, S, S)` and, for methods with regions, `boxes(items) -> (B, R, 4)`, encoded."
-    device = _device(method)
-
-    def encode(part):
-        pixels = method.prepare_pixels(films(part)).to(device)
-        if boxes is None:
-            return method.encode_image(pixels)
-        return method.encode_image(pixels, torch.from_numpy(boxes(part)).to(device))
-
-    return _run(method, items, encode, batch, label)
-
-
-def _encode_texts(method: Any, texts: Sequence[str], batch: int, label: str) -> dict[str, np.ndarray]:
-    "Texts, encoded; each distinct text once, so that identical texts have identical points, bit for bit."
-    device = _device(method)
-    distinct, place = np.unique(np.array(texts, dtype=object).astype(str), return_inverse=True)
-
-    def encode(part):
-        tokens, mask = method.prepare_text(part)
-        return method.encode_text(tokens.to(device), mask.to(device))
-
-    found = _run(method, distinct.tolist(), encode, batch, label)
-    return {key: values[place.ravel()] for key, values in found.items()}
 
 # %% ../../nbs/retrieval/425_embeddings.ipynb #69c894c4
 def method_hash(method: Any) -> str:
@@ -194,7 +117,7 @@ def _pairs(studies: StudySet, rows: dict, policy: str, every_image: bool) -> tup
     return images, {s: texts[s] for s in whole if s in kept}, note
 
 # %% ../../nbs/retrieval/425_embeddings.ipynb #b0ccaf0a
-def _still_good(path: Path | None, fingerprint: str) -> Embeddings | None:
+def _still_good(path: Path | None, fingerprint: str | None) -> Embeddings | None:
     "The embeddings of `path` if they are whole and carry `fingerprint`."
     if path is None or not path.is_file() or not has_checksum(path):
         return None
@@ -224,16 +147,16 @@ class _Job:
 
 
 def _jobs(
-    method: Any, studies: StudySet, pixels: Any, images: pd.DataFrame, texts: dict[str, str], batch: int
+    method: Any, studies: StudySet, pixels: Any, images: pd.DataFrame, texts: dict[str, str], batch: int | None
 ) -> dict[str, _Job]:
     "The films and the texts to embed."
     image_ids = images["image_id"].tolist()
 
     def films(label: str) -> dict[str, np.ndarray]:
-        return _encode_films(method, pixels.take, image_ids, batch, label, _boxes_of(method, studies, pixels))
+        return encoded_films(method, pixels.take, image_ids, batch, label, _boxes_of(method, studies, pixels))
 
     def reports(label: str) -> dict[str, np.ndarray]:
-        return _encode_texts(method, list(texts.values()), batch, label)
+        return encoded_texts(method, list(texts.values()), batch, label)
 
     return {
         "image": _Job(image_ids, images["study_id"].tolist(), films),
@@ -243,7 +166,7 @@ def _jobs(
 
 def _found_or_made(path: Path | None, job: _Job, label: str, facts: dict) -> Embeddings:
     "The embeddings in `path` if they carry the fingerprint of `facts`, else new ones, which are written there."
-    there = _still_good(path, facts["fingerprint"])
+    there = _still_good(path, facts.get("fingerprint"))
     if there is not None:
         return there
     made = _as_embeddings(job.ids, job.study_ids, job.encode(label), facts)
@@ -256,21 +179,23 @@ def embed(
     method: Any,
     studies: StudySet,
     split: str | None = None,
-    batch: int = 64,
+    batch: int | None = None,
     progress: bool = True,
     every_image: bool = False,
     out: str | Path | None = None,
     tell: bool = True,
+    marked: bool = True,
 ) -> dict[str, Embeddings]:
     """Embed the films and texts of one split -> {"image": Embeddings, "text": Embeddings}.
 
-    split: its name, None for all studies; batch: how many at a time; every_image: all films of a study, not one by
-    rule; out: a folder for <split>-image.parquet and <split>-text.parquet, each written when it is done and used again
+    split: its name, None for all studies; batch: how many at a time, by default what suits the device on which the
+    method lies; every_image: all films of a study, not one by rule; out: a folder for <split>-image.parquet and <split>-text.parquet, each written when it is done and used again
     while its fingerprint holds, local features (the keys in `method.stored`) beside it. A method that names `regions`
     is given their boxes. Studies without a readable film or a text are left out and, with `tell`, counted aloud.
+    marked: with a fingerprint, for which all weights and tables are hashed; points that nobody keeps need none.
     Raises DataError for a split without studies, for nothing to embed, and if the method gives NaN.
     """
-    if batch < 1:
+    if batch is not None and batch < 1:
         raise ValueError(f"batch: {batch} must be at least 1")
     part = studies.split(split) if split else studies
     pixels = studies.pixels(method.config.size)
@@ -278,14 +203,15 @@ def embed(
     if note and tell:
         print(note)
     name = split or "all"
-    mark = _mark(method, studies, split, every_image, images["image_id"].tolist())
+    mark = _mark(method, studies, split, every_image, images["image_id"].tolist()) if marked or out else []
     jobs = _jobs(method, part, pixels, images, texts, batch)
     found = {}
     for modality, job in jobs.items():
         path = None if out is None else Path(out) / f"{name}-{modality}.parquet"
         label = f"{name} {modality}s" if progress else ""
         facts = _meta(method, modality, split=name)
-        facts["fingerprint"] = hash_of(*mark, modality, facts.get("policy"))
+        if mark:
+            facts["fingerprint"] = hash_of(*mark, modality, facts.get("policy"))
         found[modality] = _found_or_made(path, job, label, facts)
     return found
 
@@ -295,7 +221,7 @@ def embed_gallery(
     studies: StudySet,
     modality: str,
     split: str | None = None,
-    batch: int = 64,
+    batch: int | None = None,
     progress: bool = True,
     out: str | Path | None = None,
 ) -> Embeddings:
@@ -362,7 +288,11 @@ def _square(film: Any, size: int) -> np.ndarray:
 
 # %% ../../nbs/retrieval/425_embeddings.ipynb #a464265b
 def embed_films(
-    method: Any, films: Sequence, ids: Sequence[str] | None = None, batch: int = 64, boxes: np.ndarray | None = None
+    method: Any,
+    films: Sequence,
+    ids: Sequence[str] | None = None,
+    batch: int | None = None,
+    boxes: np.ndarray | None = None,
 ) -> Embeddings:
     """New films, as paths or grey arrays (H, W) uint8 of any size -> Embeddings; ids: by default file names or numbers.
 
@@ -383,7 +313,7 @@ def embed_films(
         return np.asarray(boxes, np.float32)[list(part)]
 
     places = None if boxes is None else given
-    kept = _encode_films(method, squares, range(len(films)), batch, "", places)
+    kept = encoded_films(method, squares, range(len(films)), batch, "", places)
     return _as_embeddings(names, names, kept, _meta(method, "image"))
 
 # %% ../../nbs/retrieval/425_embeddings.ipynb #78bb3722
@@ -404,9 +334,11 @@ def _check_texts(texts: Sequence[str]) -> None:
         raise DataError("texts: there is none to embed")
 
 
-def embed_texts(method: Any, texts: Sequence[str], ids: Sequence[str] | None = None, batch: int = 64) -> Embeddings:
+def embed_texts(
+    method: Any, texts: Sequence[str], ids: Sequence[str] | None = None, batch: int | None = None
+) -> Embeddings:
     "New texts -> Embeddings; ids: by default numbers. Raises DataError for a text without a word."
     _check_texts(texts)
     names = [f"text {i + 1}" for i in range(len(texts))] if ids is None else list(ids)
-    kept = _encode_texts(method, list(texts), batch, "")
+    kept = encoded_texts(method, list(texts), batch, "")
     return _as_embeddings(names, names, kept, _meta(method, "text"))

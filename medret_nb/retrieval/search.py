@@ -15,17 +15,18 @@ import faiss
 import numpy as np
 import torch
 
+from ..data.devices import chosen_device, is_card
 from ..data.files import DataError, unsealed, write_together
 from ..data.schemas import Schema, a_record, a_text, a_whole, a_word
 from .points import SIMILARITIES, Embeddings, embedding_files
+from .proposals import Proposer
 from .regional import search_regions
 from medret_nb.retrieval.scoring import (
+    PairScorer,
     check_side,
     check_sides,
     comparable_vectors,
     distinct_rows,
-    pair_scores,
-    scorer,
     summed_variances,
 )
 
@@ -44,54 +45,39 @@ class _Copies:
 
     def __init__(self, rows: np.ndarray, inverse: np.ndarray, distinct: int):
         self.rows = rows[np.argsort(inverse[rows], kind="stable")]
-        counts = np.bincount(inverse[rows], minlength=distinct)
-        self.starts = np.concatenate([[0], np.cumsum(counts)])
+        self.counts = np.bincount(inverse[rows], minlength=distinct)
+        self.starts = np.cumsum(self.counts) - self.counts
 
-    def of(self, vector: int, k: int) -> np.ndarray:
-        "The first k copies of a vector, in the gallery's order."
-        start = self.starts[vector]
-        return self.rows[start : min(self.starts[vector + 1], start + k)]
+    def of(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        "The first k copies of each of the vectors (n,), in the gallery's order, flat; and how many those are (n,)."
+        many = np.minimum(self.counts[vectors], k)
+        within = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
+        return self.rows[np.repeat(self.starts[vectors], many) + within], many
+
+
+def _needed(scores: np.ndarray, counts: np.ndarray, k: int) -> np.ndarray:
+    "Which candidates (Q, M) can stand among the first k: those before them have fewer than k copies. Equals stay."
+    order = np.argsort(-scores, axis=1, kind="stable")
+    together = np.take_along_axis(counts, order, 1).cumsum(1)
+    last = np.take_along_axis(order, (together < k).sum(1, keepdims=True).clip(max=order.shape[1] - 1), 1)
+    return scores >= np.take_along_axis(scores, last, 1)
 
 
 def _ordered(candidates: np.ndarray, scores: np.ndarray, copies: _Copies, k: int) -> tuple[np.ndarray, np.ndarray]:
-    "Distinct candidates (M,) with scores (M,) -> the k best positions and their scores, equals by position."
-    members = [copies.of(c, k) for c in candidates]
-    positions = np.concatenate(members)
-    scores = np.repeat(scores.astype(np.float32), [len(m) for m in members])
-    best = np.lexsort((positions, -scores))[:k]
-    return positions[best], scores[best]
-
-# %% ../../nbs/retrieval/440_search.ipynb #ec984cc3
-def _best_of_both(
-    best: tuple[torch.Tensor, torch.Tensor], block: tuple[torch.Tensor, torch.Tensor], m: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    "Of two sets of (scores, positions), each (Q, any), the m with the highest scores."
-    scores = torch.cat([best[0], block[0]], 1)
-    places = torch.cat([best[1], block[1]], 1)
-    values, where = scores.topk(min(m, scores.shape[1]), dim=1)
-    return values, places.gather(1, where)
-
-
-def _top_mls_of(queries: Embeddings, gallery: Embeddings, rows: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
-    "The m best by mls among the gallery's `rows`, some rows at a time -> scores (Q, m), positions (Q, m), best first."
-    count = len(queries)
-    best = (torch.empty(count, 0), torch.empty(count, 0, dtype=torch.long))
-    for left in range(0, len(rows), 8192):
-        at = rows[left : left + 8192]
-        scores = torch.from_numpy(scorer(gallery.select(at), "mls")(queries))
-        places = torch.from_numpy(at).expand(count, -1)
-        best = _best_of_both(best, (scores, places), m)
-    return best[0].numpy(), best[1].numpy()
-
-
-def _top_mls(queries: Embeddings, gallery: Embeddings, rows: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
-    "`_top_mls_of`, some queries at a time."
-    scores = np.empty((len(queries), m), np.float32)
-    places = np.empty((len(queries), m), np.int64)
-    for top in range(0, len(queries), 256):
-        part = queries.select(slice(top, top + 256))
-        scores[top : top + 256], places[top : top + 256] = _top_mls_of(part, gallery, rows, m)
-    return scores, places
+    "Distinct candidates (Q, M) with scores (Q, M) -> the k best positions and their scores (Q, k), equals by position."
+    scores = scores.astype(np.float32)
+    counts = copies.counts[candidates]
+    if counts.max(initial=1) == 1:
+        places = copies.rows[copies.starts[candidates]]
+        best = np.lexsort((places, -scores))[:, :k]
+        return np.take_along_axis(places, best, 1), np.take_along_axis(scores, best, 1)
+    query, column = np.nonzero(_needed(scores, np.minimum(counts, k), k))
+    places, many = copies.of(candidates[query, column], k)
+    of_place = np.repeat(scores[query, column], many)
+    owner = np.repeat(query, many)
+    order = np.lexsort((places, -of_place, owner))
+    best = order[np.searchsorted(owner, np.arange(len(scores)))[:, None] + np.arange(k)]
+    return places[best], of_place[best]
 
 # %% ../../nbs/retrieval/440_search.ipynb #6655f522
 INDEX_KINDS = ("exact", "hnsw", "ivf")
@@ -170,10 +156,8 @@ def _propose(
     index: "Index", queries: Embeddings, m: int, allowed: np.ndarray | None, kind: str
 ) -> tuple[np.ndarray, np.ndarray]:
     "m proposals for each query: coarse scores (Q, m), higher is better, and distinct vectors (Q, m), -1 for none."
-    if index.similarity == "mls":
-        rows = index.first if allowed is None else index.first[allowed]
-        scores, places = _top_mls(queries, index.points, rows, m)
-        return scores, index.inverse[places]
+    if kind == "exact" and index.by_blocks:
+        return index._proposer.best(queries, m, allowed)
     inner = index._flat if kind == "exact" else index.approximate
     effort = max(index.effort, m) if kind == "hnsw" else index.effort
     vectors = comparable_vectors(queries, index.similarity, True)
@@ -215,11 +199,10 @@ def _rank_once(
     "The k best among m proposals; a query for which there were fewer than m is not whole, and left empty."
     coarse, found = _propose(index, queries, m, allowed, kind)
     whole = np.asarray((found >= 0).all(1))  # an approximate index may return too few
-    true = pair_scores(queries, index.points, index.first[np.maximum(found, 0)], index.similarity)
+    true = index._pairs(queries, index.first[np.maximum(found, 0)])
     positions = np.empty((len(queries), k), np.int64)
     scores = np.empty((len(queries), k), np.float32)
-    for i in np.flatnonzero(whole):
-        positions[i], scores[i] = _ordered(found[i], true[i], copies, k)
+    positions[whole], scores[whole] = _ordered(found[whole], true[whole], copies, k)
     return _Ranked(positions, scores, whole, coarse[:, -1])
 
 # %% ../../nbs/retrieval/440_search.ipynb #9ee77da5
@@ -233,7 +216,7 @@ def _search_exactly(
     unsure = np.arange(len(queries))
     m = min(k + 8, everyone)
     while len(unsure):
-        part = queries.select(unsure)
+        part = queries if len(unsure) == len(queries) else queries.select(unsure)
         ranked = _rank_once(index, part, k, m, copies, allowed, "exact")
         positions[unsure] = ranked.positions
         scores[unsure] = ranked.scores
@@ -265,15 +248,16 @@ def _search_points(
     copies = _Copies(rows, index.inverse, len(index.first))
     step = _search_exactly if index.kind == "exact" else _search_nearby
     parts = []
-    for start in range(0, len(queries), 256):
-        parts.append(step(index, queries.select(slice(start, start + 256)), k, copies, allowed))
+    at_once = 8192 if index.by_blocks and is_card(index.device) else 1024
+    for start in range(0, len(queries), at_once):
+        parts.append(step(index, queries.select(slice(start, start + at_once)), k, copies, allowed))
     positions, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
     return positions, scores
 
 
 def _share_found(index: "Index", queries: Embeddings, k: int) -> float:
     "Share of the true k best that the index returns, over the queries."
-    exact = Index(index.points, index.similarity, "exact", 0).search(queries, k)
+    exact = Index(index.points, index.similarity, "exact", 0, device=index.device).search(queries, k)
     found = index.search(queries, k)
     shares = [len(set(a) & set(b)) / k for a, b in zip(exact.positions, found.positions, strict=True)]
     return float(np.mean(shares))
@@ -338,7 +322,13 @@ class Index:
     "A gallery made ready for search. Made by `build_index`, or read by `Index.load`."
 
     def __init__(
-        self, gallery: Embeddings, similarity: str, kind: str, effort: int, approximate: faiss.Index | None = None
+        self,
+        gallery: Embeddings,
+        similarity: str,
+        kind: str,
+        effort: int,
+        approximate: faiss.Index | None = None,
+        device: torch.device | None = None,
     ):
         self.gallery = gallery
         self.similarity = similarity
@@ -347,6 +337,8 @@ class Index:
         self.points = gallery.without_local()  # what the search without regions looks at
         self.first, self.inverse = distinct_rows(self.points)
         self.metric = faiss.METRIC_INNER_PRODUCT if similarity == "cosine" else faiss.METRIC_L2
+        self.device = device or chosen_device()
+        self.by_blocks = similarity == "mls" or is_card(self.device)  # who proposes: our blocks, or faiss
         self.approximate = approximate
         if kind != "exact" and approximate is None:
             self.approximate = _build_faiss(_distinct_vectors(self), self.metric, kind)
@@ -357,6 +349,14 @@ class Index:
     @cached_property
     def _flat(self) -> faiss.Index:
         return _build_faiss(_distinct_vectors(self), self.metric, "exact")
+
+    @cached_property
+    def _proposer(self) -> Proposer:
+        return Proposer(self.points.select(self.first), self.similarity, self.device)
+
+    @cached_property
+    def _pairs(self) -> PairScorer:
+        return PairScorer(self.points, self.similarity)
 
     @cached_property
     def _largest(self) -> float:
@@ -431,12 +431,14 @@ def build_index(
     kind: str = "exact",
     effort: int | None = None,
     check: Embeddings | None = None,
+    device: str | None = "auto",
 ) -> Index:
     """Make a gallery ready for search.
 
     similarity: "cosine", "csd" or "mls", by default as the embeddings say; kind: "exact", or "hnsw" and "ivf", which
     are approximate and print their recall at 10; effort: candidates kept in mind by hnsw (64), cells opened by ivf (8);
-    check: queries for that recall, by default 200 of the gallery itself (queries of the other modality may do worse).
+    check: queries for that recall, by default 200 of the gallery itself (queries of the other modality may do worse);
+    device: where exact proposals are made, as `chosen_device` takes it; the results are the same everywhere.
     Raises DataError for another kind, for mls with an approximate one, an effort below 1, and an empty gallery.
     """
     similarity = similarity or embeddings.similarity
@@ -444,7 +446,7 @@ def build_index(
     effort = _EFFORT[kind] if effort is None else effort
     if kind != "exact" and effort < 1:
         raise DataError(f"effort: {effort} must be at least 1")
-    index = Index(embeddings, similarity, kind, effort)
+    index = Index(embeddings, similarity, kind, effort, device=chosen_device(device))
     if kind != "exact":
         _tell_recall(index, check)
     return index

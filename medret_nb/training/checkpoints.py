@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['WEIGHTS_FILE', 'OPTIMISER_FILE', 'STATE_FILE', 'CHECKPOINT_STATE', 'packed_optimiser', 'unpack_optimiser',
-           'generators', 'restore_generators', 'steps_saved', 'write_checkpoint', 'save_checkpoint',
-           'sweep_checkpoints', 'load_checkpoint']
+           'generators', 'generators_of_all', 'restore_generators', 'steps_saved', 'write_checkpoint',
+           'save_checkpoint', 'sweep_checkpoints', 'load_checkpoint']
 
 # %% ../../nbs/training/540_checkpoints.ipynb #0648d221
 import os
 import shutil
 import uuid
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -44,17 +46,32 @@ def unpack_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor
 
 
 def generators() -> dict[str, Tensor]:
-    "The states of torch's random generators."
+    "The states of torch's random generators in this process."
     states = {"generator": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["generator_cuda"] = torch.cuda.get_rng_state()
     return states
 
 
+def generators_of_all() -> dict[str, Tensor]:
+    "The states of all processes' generators, those of process number r > 0 as `<name>.r`. All of them must ask."
+    own = generators()
+    if not dist.is_initialized():
+        return own
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, own)
+    states = {}
+    for rank, theirs in enumerate(found):
+        states |= {f"{name}.{rank}" if rank else name: state for name, state in theirs.items()}
+    return states
+
+
 def restore_generators(tensors: dict[str, Tensor]) -> None:
-    "Take the generators' states out of `tensors` and set them."
-    torch.set_rng_state(tensors.pop("generator"))
-    cuda = tensors.pop("generator_cuda", None)
+    "Take the generators' states out of `tensors` and set this process's own (the first process's, where it has none)."
+    states = {name: tensors.pop(name) for name in list(tensors) if name.startswith("generator")}
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    torch.set_rng_state(states.get(f"generator.{rank}", states["generator"]))
+    cuda = states.get(f"generator_cuda.{rank}", states.get("generator_cuda"))
     if cuda is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(cuda)
 
@@ -66,7 +83,12 @@ CHECKPOINT_STATE = Schema(
     "the state of a training",
     a_record(
         {"step": a_whole(most=10**12), "groups": a_list(a_record({"params": a_list(a_whole())}))},
-        {"best": a_number(), "best_epoch": a_whole(-1, 10**9), "stopped": a_switch()},
+        {
+            "best": a_number(),
+            "best_epoch": a_whole(-1, 10**9),
+            "stopped": a_switch(),
+            "scaler": a_record(others=a_number()),
+        },
     ),
 )
 
@@ -76,21 +98,32 @@ def steps_saved(folder: Path) -> list[Path]:
     return sorted(Run(folder).checkpoints_folder.glob("step-*"))
 
 
-def write_checkpoint(place: Path, method: Method, optimiser: torch.optim.Optimizer, state: dict) -> None:
+def write_checkpoint(
+    place: Path, method: Method, optimiser: torch.optim.Optimizer, state: dict, random: dict[str, Tensor]
+) -> None:
     "Write the three files of a checkpoint into the folder `place`."
     weights = {name: value.detach().contiguous() for name, value in method.state_dict().items()}
     save_tensors(weights, place / WEIGHTS_FILE)
-    save_tensors(packed_optimiser(optimiser) | generators(), place / OPTIMISER_FILE)
+    save_tensors(packed_optimiser(optimiser) | random, place / OPTIMISER_FILE)
     write_json({**state, "groups": optimiser.state_dict()["param_groups"]}, place / STATE_FILE)
 
 
-def save_checkpoint(folder: Path, method: Method, optimiser: torch.optim.Optimizer, state: dict) -> None:
-    "Write `checkpoints/step-<step>` of a run atomically, then remove older ones. `DataError` where that fails."
+def save_checkpoint(
+    folder: Path,
+    method: Method,
+    optimiser: torch.optim.Optimizer,
+    state: dict,
+    random: dict[str, Tensor] | None = None,
+) -> None:
+    """Write `checkpoints/step-<step>` of a run atomically, then remove older ones. `DataError` where that fails.
+
+    random : the states of all processes' generators (`generators_of_all`); by default this process's.
+    """
     place = Run(folder).checkpoints_folder
     temporary = place / f".{uuid.uuid4().hex[:8]}"
     temporary.mkdir(parents=True)
     try:
-        write_checkpoint(temporary, method, optimiser, state)
+        write_checkpoint(temporary, method, optimiser, state, generators() if random is None else random)
         target = place / f"step-{state['step']:08d}"
         if target.exists():
             shutil.rmtree(target)

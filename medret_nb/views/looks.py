@@ -14,9 +14,11 @@ import numpy as np
 import torch
 
 from ..data.boxes import RegionTable
+from ..data.devices import device_of
 from ..data.files import DataError
 from ..data.reports import section_text
 from ..data.studies import StudySet, choose_image
+from ..retrieval.encoding import films_to, sent_to, texts_to
 
 # %% ../../nbs/views/843_looks.ipynb #f0103bb5
 def spread(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -177,13 +179,12 @@ def _mean_pieces(vectors: np.ndarray, numbers: Sequence[int | None]) -> list[tup
 
 def _words_of(method: Any, text: str) -> tuple[list[str], list[str], np.ndarray]:
     "Words, gaps, and the mean vector of each word's pieces (W, D), of one text."
-    tokens, mask = method.prepare_text([text])
     with torch.no_grad():
-        local = method.encode_text(tokens, mask).local
+        local = method.encode_text(*texts_to(method, [text])).local
     if "words" not in local:
         raise DataError(f"{method.name}: keeps no vectors of words, so there is nothing to look with")
     coded = method.tokenizer(text, truncation=True, max_length=method.config.max_words, return_offsets_mapping=True)
-    vectors = local["words"][0].float().numpy()
+    vectors = local["words"][0].float().cpu().numpy()
     spans = coded["offset_mapping"]
     words = []
     gaps = []
@@ -202,9 +203,9 @@ def _words_of(method: Any, text: str) -> tuple[list[str], list[str], np.ndarray]
 def _local_features(method: Any, pixels: np.ndarray, boxes: np.ndarray | None) -> dict[str, np.ndarray]:
     "What a method keeps of a film uint8 (S, S), by name; boxes (R, 4): where its regions are."
     with torch.no_grad():
-        given = None if boxes is None else torch.as_tensor(boxes)[None]
-        local = method.encode_image(method.prepare_pixels(pixels[None]), given).local
-        return {name: values[0].float().numpy() for name, values in local.items()}
+        given = None if boxes is None else sent_to(boxes, device_of(method))[None]
+        local = method.encode_image(films_to(method, pixels[None]), given).local
+        return {name: values[0].float().cpu().numpy() for name, values in local.items()}
 
 
 def _places_of(method: Any, pixels: np.ndarray, boxes: np.ndarray) -> dict:

@@ -10,7 +10,7 @@ from medret_nb.cli.evaluate import Evaluate
 from medret_nb.cli.search import Search
 from medret_nb.data.files import DataError
 from medret_nb.data.runs import Run
-from medret_nb.retrieval.embeddings import Embeddings
+from medret_nb.retrieval.points import Embeddings
 
 
 def test_embed_then_evaluate(way, medret):

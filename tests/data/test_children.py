@@ -1,5 +1,6 @@
 "Children end with their parent, whatever ends it."
 
+import multiprocessing
 import operator
 import os
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import child_environment
 
-from medret_nb.data.children import each_apart, worker_pool
+from medret_nb.data.children import each_apart, usable_cores, worker_pool
 
 PARENT = """
 import sys, time
@@ -21,13 +22,13 @@ if __name__ == "__main__":
         for _ in each_apart(time.sleep, [(50,), (50,), (50,)], 2):
             pass
     else:
-        with worker_pool(2) as pool:
+        with worker_pool(2, "math" if sys.argv[1] == "copies" else "") as pool:
             list(pool.map(time.sleep, [float(sys.argv[2])] * 40))
 """
 ENDS = [signal.SIGTERM, signal.SIGKILL, signal.SIGINT]
 
 
-def children_of(process: int) -> list[int]:
+def children_of(process: int, begun_by: str = "spawn_main") -> list[int]:
     "The processes that a process has started, by /proc."
     found = []
     for name in os.listdir("/proc"):
@@ -36,9 +37,15 @@ def children_of(process: int) -> list[int]:
             command = Path(f"/proc/{name}/cmdline").read_text() if stat else ""
         except OSError:
             continue
-        if stat and int(stat.rsplit(")", 1)[1].split()[1]) == process and "spawn_main" in command:
+        if stat and int(stat.rsplit(")", 1)[1].split()[1]) == process and begun_by in command:
             found.append(int(name))
     return found
+
+
+def workers_of(process: int) -> list[int]:
+    "Those that work for a process: its children, or those of the helper of which they are copies."
+    helpers = children_of(process, "forkserver")
+    return children_of(process) + [worker for helper in helpers for worker in children_of(helper, "forkserver")]
 
 
 def alive(process: int) -> bool:
@@ -59,7 +66,7 @@ def until(condition, seconds=20):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks for processes in /proc")
-@pytest.mark.parametrize("how", ["apart", "pool"])
+@pytest.mark.parametrize("how", ["apart", "pool", "copies"])
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.name)
 def test_a_parent_that_ends_takes_its_children_along(how, end, tmp_path):
     script = tmp_path / "parent.py"
@@ -69,7 +76,9 @@ def test_a_parent_that_ends_takes_its_children_along(how, end, tmp_path):
         stderr=subprocess.PIPE,
         env=child_environment(),
     )
-    children = until(lambda: len(found := children_of(parent.pid)) >= 2 and found)
+    children = until(
+        lambda: len(found := workers_of(parent.pid)) >= 2 and found + children_of(parent.pid, "forkserver")
+    )
     assert children
     time.sleep(0.7)  # they are at work
     parent.send_signal(end)
@@ -104,3 +113,37 @@ def test_an_error_in_a_pool_leaves_out_what_has_not_begun():
             pool.submit(time.sleep, 1)
         raise KeyError
     assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize("ready", ["", "json"])
+def test_workers_have_one_thread_each_and_leave_the_environment(ready, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    main = vars(sys.modules["__main__"]).copy()
+    with worker_pool(1, ready) as pool:
+        names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"]
+        assert list(pool.map(os.getenv, names)) == ["1"] * 4
+    assert os.environ["OMP_NUM_THREADS"] == "7" and "MKL_NUM_THREADS" not in os.environ
+    assert vars(sys.modules["__main__"]) == main
+
+
+@pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="processes are not copied here")
+def test_copies_do_not_import_the_program(tmp_path):
+    """A script that does not ask for its own name starts its workers nevertheless, and they import the module once."""
+    (tmp_path / "heavy.py").write_text("print('imported')")
+    (tmp_path / "script.py").write_text(
+        "import sys, heavy\nfrom medret_nb.data.children import worker_pool\n"
+        "with worker_pool(2, ready='colorsys') as pool:\n"
+        '    print(*pool.map(eval, [\'("heavy" in __import__("sys").modules, '
+        '"colorsys" in __import__("sys").modules)\'] * 3))\n'
+        "print(__file__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=100, env=child_environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["imported", " ".join(["(False, True)"] * 3), str(tmp_path / "script.py")]
+
+
+def test_cores_are_those_that_may_be_used():
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)

@@ -8,8 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kornia.geometry.transform import get_affine_matrix2d, warp_affine
 from PIL import Image
 
+from medret_nb.data.counters import derived_keys, keyed_bell, keyed_noise
 from medret_nb.data.files import DataError
 from medret_nb.data.images import MAX_PIXELS, augment, boxes_in_square, letterbox, mix, normalise, read_image, stretch
 
@@ -185,6 +187,97 @@ def test_the_same_key_gives_the_same_film_in_any_batch():
     assert together.min() >= 0 and together.max() <= 1
 
 
+def in_words(film, key, strength):
+    """One film (1, 1, H, W) varied as the lesson says it, step by step, its warp by kornia."""
+    u = (keyed_noise(derived_keys(key, "film"), 8)[0] * 2 - 1) * strength
+    height, width = film.shape[-2:]
+    zoom = (0.12 * u[1]).exp().expand(1, 2)
+    shift = torch.stack([0.06 * u[2] * width, 0.06 * u[3] * height])[None]
+    centre = torch.tensor([[(width - 1) / 2, (height - 1) / 2]])
+    matrix = get_affine_matrix2d(shift, centre, zoom, 6 * u[:1])[:, :2]
+    warped = warp_affine(film, matrix, (height, width), align_corners=True)
+    bend = (0.34 * u[4]).clamp(-1, 1)
+    toned = warped + bend * warped * (1 - warped)
+    mean = toned.mean()
+    toned = mean + (toned - mean) * (1 + 0.2 * u[5]) + 0.06 * u[6]
+    noise = 0.02 * u[7].abs() * keyed_bell(key, height * width).view(1, 1, height, width)
+    return (toned + noise).clamp(0, 1)
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (24, 56), (33, 17)])
+@pytest.mark.parametrize("strength", [0.5, 1.0, 3.0])
+def test_a_film_is_varied_as_the_lesson_says(shape, strength):
+    films = torch.rand(6, 1, *shape, generator=torch.Generator().manual_seed(2))
+    keys = torch.arange(-3, 3)
+    varied = augment(films, keys, strength=strength)[0]
+    for i in range(6):
+        judge = in_words(films[i : i + 1], keys[i : i + 1], strength)
+        torch.testing.assert_close(varied[i : i + 1], judge, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 3)])
+def test_the_smallest_films_and_no_films_are_varied_too(shape):
+    varied, moved = augment(torch.rand(3, 1, *shape), torch.arange(3), torch.rand(3, 0, 4))
+    assert varied.shape == (3, 1, *shape) and varied.isfinite().all() and moved.shape == (3, 0, 4)
+    none, boxes = augment(torch.rand(0, 1, *shape), torch.arange(0), torch.rand(0, 2, 4))
+    assert none.shape == (0, 1, *shape) and boxes.shape == (0, 2, 4)
+    mixed, share = mix(torch.rand(0, 1, *shape), torch.rand(0, 1, *shape), torch.arange(0))
+    assert mixed.shape == (0, 1, *shape) and share.shape == (0,)
+
+
+def test_bytes_and_floats_of_any_width_give_the_same_film():
+    stored = torch.randint(0, 256, (5, 1, 30, 30), dtype=torch.uint8)
+    keys = torch.arange(5)
+    expected = augment(stored.float() / 255, keys)[0]
+    assert torch.equal(augment(stored, keys)[0], expected)
+    assert torch.equal(augment(stored, keys, strength=0)[0], stored.float() / 255)
+    double = augment(stored.double() / 255, keys)[0]
+    half = augment((stored.float() / 255).half(), keys)[0]
+    assert double.dtype == torch.float64 and half.dtype == torch.float16
+    torch.testing.assert_close(double.float(), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(half.float(), expected, atol=5e-3, rtol=0)
+    mixed, share = mix(stored, stored.flip(0), keys)
+    again, other = mix(stored.float() / 255, stored.flip(0).float() / 255, keys)
+    assert torch.equal(mixed, again) and torch.equal(share, other)
+
+
+def test_films_that_are_given_stay_as_they_were():
+    films = torch.rand(3, 1, 20, 20)
+    before = films.clone()
+    augment(films, torch.arange(3))
+    mix(films, films.flip(0), torch.arange(3))
+    assert torch.equal(films, before)
+
+
+def test_the_device_changes_no_draw_and_no_grey_value(device):
+    films = torch.rand(40, 1, 48, 64, generator=torch.Generator().manual_seed(3))
+    keys = torch.randint(-(2**62), 2**62, (40,), generator=torch.Generator().manual_seed(4))
+    boxes = torch.tensor([0.2, 0.3, 0.6, 0.8]).expand(40, 3, 4)
+    assert torch.equal(keyed_bell(keys.to(device), 99).cpu(), keyed_bell(keys, 99))
+    expected, placed = augment(films, keys, boxes)
+    varied, moved = augment(films.to(device), keys.to(device), boxes.to(device))
+    assert varied.device == device and moved.device == device
+    torch.testing.assert_close(varied.cpu(), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(moved.cpu(), placed, atol=1e-6, rtol=0)
+    mixed, share = mix(films, films.flip(0), keys)
+    there, left = mix(films.to(device), films.flip(0).to(device), keys.to(device))
+    torch.testing.assert_close(there.cpu(), mixed, atol=1e-6, rtol=0)
+    torch.testing.assert_close(left.cpu(), share, atol=1e-7, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_cuda_nothing_waits_for_the_card():
+    films = torch.randint(0, 256, (8, 1, 32, 32), dtype=torch.uint8, device="cuda")
+    keys = torch.arange(8, device="cuda")
+    boxes = torch.rand(8, 4, 4, device="cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        varied, _ = augment(films, keys, boxes)
+        mix(varied, varied.flip(0), keys)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 @given(st.integers(0, 2**63 - 1))
 @settings(max_examples=40, deadline=None)
 def test_left_stays_left_and_up_stays_up(key):
@@ -225,6 +318,8 @@ def test_strength_and_keys_are_checked_and_zero_changes_nothing():
         augment(films, torch.arange(2), strength=-1)
     with pytest.raises(ValueError, match="keys"):
         augment(films, torch.arange(3))
+    with pytest.raises(ValueError, match="pixels are torch.int64"):
+        augment(films.long(), torch.arange(2))
 
 
 def test_mixed_films_hold_the_share_that_is_stated_and_depend_on_their_keys_alone():
@@ -248,3 +343,17 @@ def test_mixing_checks_its_arguments():
         mix(torch.ones(2, 1, 8, 8), torch.ones(2, 1, 8, 8), torch.arange(3))
     with pytest.raises(ValueError, match="alpha"):
         mix(torch.ones(2, 1, 8, 8), torch.ones(2, 1, 8, 8), torch.arange(2), alpha=0.0)
+    with pytest.raises(ValueError, match="alpha must be a whole number above 0, it is 2.5"):
+        mix(torch.ones(2, 1, 8, 8), torch.ones(2, 1, 8, 8), torch.arange(2), alpha=2.5)
+
+
+@pytest.mark.parametrize("alpha", [1, 2, 5])
+def test_shares_are_drawn_from_the_beta_distribution(alpha):
+    keys = torch.arange(8000)
+    laid, share = mix(torch.ones(8000, 1, 3, 3), torch.zeros(8000, 1, 3, 3), keys, alpha)
+    over = (laid.flatten(1).std(1) == 0) & (share > 0) & (share < 1)  # neither pasted nor whole
+    drawn = share[over].double()
+    assert abs(len(drawn) - 4000) < 200
+    variance = 1 / (4 * (2 * alpha + 1))
+    assert abs(drawn.mean() - 0.5) < 4.5 * (variance / len(drawn)) ** 0.5
+    assert abs(drawn.var() / variance - 1) < 0.08

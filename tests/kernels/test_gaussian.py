@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medret_nb.kernels import gaussian
-from medret_nb.kernels.gaussian import full_precision, matching_in_tiles, mls_in_blocks, true_pairs
+from medret_nb.kernels.gaussian import full_precision, matching_in_tiles, mls_scores, own_parts, true_pairs
 
 
 def clouds(n, d, seed=0, dtype=torch.double):
@@ -19,7 +19,7 @@ def clouds(n, d, seed=0, dtype=torch.double):
 
 
 def mls_loop(mu_x, var_x, mu_y, var_y):
-    "The equation of `mls_in_blocks`, one coordinate after the other."
+    "The equation of `mls_scores`, one coordinate after the other."
     out = torch.zeros(len(mu_x), len(mu_y), dtype=torch.double)
     for i in range(len(mu_x)):
         for j in range(len(mu_y)):
@@ -35,7 +35,7 @@ def mls_loop(mu_x, var_x, mu_y, var_y):
 @given(n=st.integers(1, 5), m=st.integers(1, 5), d=st.integers(1, 9), seed=st.integers(0, 10**6))
 def test_mls_equals_the_loop(n, m, d, seed):
     inputs = (*clouds(n, d, seed), *clouds(m, d, seed + 1))
-    torch.testing.assert_close(mls_in_blocks(*inputs), mls_loop(*inputs), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(mls_scores(*inputs), mls_loop(*inputs), rtol=1e-10, atol=1e-10)
 
 
 def small_blocks(n, m, d, device):
@@ -47,13 +47,13 @@ def small_blocks(n, m, d, device):
 
 def test_mls_in_small_blocks(monkeypatch):
     inputs = [x.requires_grad_() for x in (*clouds(5, 6, 1), *clouds(7, 6, 2))]
-    whole = mls_in_blocks(*inputs)
+    whole = mls_scores(*inputs)
     gradients = torch.autograd.grad(whole.square().sum(), inputs)
     monkeypatch.setattr(gaussian, "_blocks", small_blocks)
-    blocks = mls_in_blocks(*inputs)
+    blocks = mls_scores(*inputs)
     torch.testing.assert_close(blocks, whole)
     torch.testing.assert_close(torch.autograd.grad(blocks.square().sum(), inputs), gradients)
-    assert torch.autograd.gradcheck(mls_in_blocks, inputs)
+    assert torch.autograd.gradcheck(mls_scores, inputs)
 
 
 @pytest.mark.parametrize("d", [1, 64, 512, 10**6])
@@ -81,6 +81,12 @@ def test_true_pairs_prefer_the_diagonal():
     label, position = true_pairs(torch.tensor([[0.5, 0.5, 0.1], [0.9, 0.2, 0.9], [0.0, 0.0, 0.0]]))
     assert label.tolist() == pytest.approx([0.5, 0.9, 0.0]) and position.tolist() == [0, 0, 2]
     assert true_pairs(torch.tensor([[0.1, 0.7, 0.7]]))[1].tolist() == [1]
+
+
+def test_own_parts_equal_the_loop():
+    mu, variance = clouds(3, 4, 1)
+    expected = [sum(m * m + v for m, v in zip(*row)) for row in zip(mu.tolist(), variance.tolist())]
+    assert own_parts(mu, variance.log()).tolist() == pytest.approx(expected)
 
 
 def matching_loop(mu_x, own_x, mu_y, own_y, scale, shift, targets):
@@ -133,7 +139,7 @@ def test_matching_by_groups_equals_matching_by_targets():
 
 def test_everything_runs_on_the_meta_device():
     meta = [torch.ones(6, 5, device="meta", requires_grad=True) for _ in range(4)]
-    mls_in_blocks(*meta).sum().backward()
+    mls_scores(*meta).sum().backward()
     sides = (meta[0], meta[1].sum(1), meta[2], meta[3].sum(1))
     numbers = torch.ones(2, device="meta").unbind()
     sum(matching_in_tiles(*sides, *numbers, tile=4)).backward()

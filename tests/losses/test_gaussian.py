@@ -247,6 +247,8 @@ def test_matching_arguments_are_checked():
         matching_loss(*x, *y)
     with pytest.raises(ValueError, match="groups"):
         matching_loss(*x, *x, groups=torch.zeros(4, dtype=torch.long))
+    with pytest.raises(ValueError, match="no pair"):
+        matching_loss(x[0][:0], x[1][:0], x[0][:0], x[1][:0])
     with pytest.raises(ValueError, match="not both"):
         matching_loss(*x, *x, targets=torch.eye(3), groups=torch.arange(3))
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from medret_nb.data.counters import keyed_noise
 from medret_nb.losses.masked import (
     attention_mean,
     keep_patches,
     keep_tokens,
-    keyed_noise,
     mask_words,
     masked_mean,
     masked_pixel_loss,
@@ -22,36 +22,6 @@ from medret_nb.losses.masked import (
     restore_tokens,
     unpatchify,
 )
-
-MASK64 = 2**64 - 1
-
-
-def splitmix(state):
-    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
-    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & MASK64
-    return state ^ (state >> 31)
-
-
-@settings(max_examples=40, deadline=None)
-@given(keys=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=4), n=st.integers(1, 5))
-def test_noise_is_splitmix_of_the_key(keys, n):
-    gamma = 0x9E3779B97F4A7C15
-    start = [splitmix((key + gamma) & MASK64) for key in keys]
-    expected = [[(splitmix((s + (i + 1) * gamma) & MASK64) >> 40) / 2**24 for i in range(n)] for s in start]
-    assert keyed_noise(torch.tensor(keys), n).tolist() == expected
-
-
-def test_noise_depends_on_its_own_key_alone_and_is_uniform():
-    keys, order = torch.arange(4000), torch.randperm(4000)
-    noise = keyed_noise(keys, 25)
-    assert torch.equal(keyed_noise(keys[order], 25), noise[order])
-    assert torch.equal(keyed_noise(keys[7:9], 10), noise[7:9, :10])
-    assert noise.min() >= 0 and noise.max() < 1 and len(noise[:, 0].unique()) > 3990
-    counts = torch.histc(noise, 20, 0, 1)
-    chi_square = ((counts - 5000) ** 2 / 5000).sum().item()
-    assert chi_square < 43.8  # 99.9 % point of chi-square with 19 degrees
-    with pytest.raises(ValueError, match="int64"):
-        keyed_noise(keys.float(), 3)
 
 
 @settings(max_examples=40, deadline=None)

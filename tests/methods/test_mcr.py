@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from medret_nb.data.batches import BatchMaker
+from medret_nb.data.counters import keyed_noise
 from medret_nb.data.files import DataError
 from medret_nb.losses.contrastive import softmax_matching
-from medret_nb.losses.masked import keyed_noise
 from medret_nb.methods.mcr import (
     MCR,
     Aggregator,

@@ -16,6 +16,7 @@ from medret_nb.phantom.phantom import make_phantom
 from medret_nb.phantom.planning import PhantomConfig, plan, split_counts
 from medret_nb.phantom.records import read_ambiguity
 from medret_nb.phantom.rendering import render
+from medret_nb.phantom.rows import piece_file
 from medret_nb.phantom.truth_tables import load_truth
 
 TRUTH = ("truth", "visibility", "scenes", "sentences", "assertions", "ambiguity")
@@ -78,7 +79,7 @@ def test_test_set_does_not_depend_on_the_training_set():
 def test_goes_on_after_an_interruption(tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "CHUNK", 1)
     whole = make(8, tmp_path / "whole")
-    real, calls = phantom._make_chunk, []
+    real, calls = phantom.draw_piece, []
 
     def dies(config, number, entries, folder):
         if len(calls) == 1:
@@ -86,13 +87,13 @@ def test_goes_on_after_an_interruption(tmp_path, monkeypatch):
         calls.append(number)
         return real(config, number, entries, folder)
 
-    monkeypatch.setattr(phantom, "_make_chunk", dies)
+    monkeypatch.setattr(phantom, "draw_piece", dies)
     with pytest.raises(KeyboardInterrupt):
         make(8, tmp_path / "part")
     assert len(list((tmp_path / "part" / "parts").iterdir())) == 1
     assert not StudySet.there(tmp_path / "part")
     resumed = []
-    monkeypatch.setattr(phantom, "_make_chunk", lambda c, n, e, f: resumed.append(n) or real(c, n, e, f))
+    monkeypatch.setattr(phantom, "draw_piece", lambda c, n, e, f: resumed.append(n) or real(c, n, e, f))
     again = make(8, tmp_path / "part")
     assert again.hash() == whole.hash() and 0 not in resumed
     assert len(resumed) == len(plan(_config(tmp_path / "whole"))) - 1
@@ -127,7 +128,32 @@ def test_wrong_arguments():
 def test_two_processes_make_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "CHUNK", 1)
     one, two = make(6, tmp_path / "one"), make(6, tmp_path / "two", workers=2)
+    files = sorted(path.relative_to(one.folder) for path in one.folder.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(two.folder) for path in two.folder.rglob("*") if path.is_file())
+    for file in files:
+        assert (one.folder / file).read_bytes() == (two.folder / file).read_bytes(), file
     assert one.hash() == two.hash()
+
+
+def test_processes_are_as_many_as_are_worth_their_start(monkeypatch):
+    monkeypatch.setattr(phantom, "usable_cores", lambda: 16)
+    pieces = [(number, [("train", number, (0, 1))]) for number in range(400)]
+    assert [phantom._processes(0, pieces[:n]) for n in (0, 10, 49, 50, 100, 400)] == [1, 1, 1, 2, 4, 16]
+    assert phantom._processes(3, pieces) == 3 and phantom._processes(8, pieces[:5]) == 5
+    with pytest.raises(ValueError, match="workers must be a whole number between 0 and 256"):
+        make(4, workers=-1)
+
+
+@pytest.mark.parametrize("left", [b"", b'{"studies": {"study_id": ["A0', bytes(4096)])
+def test_a_piece_that_a_power_cut_left_broken_is_made_again(left, tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "CHUNK", 1)
+    whole = make(4, tmp_path / "whole")
+    config = _config(tmp_path / "whole")
+    phantom._claim_folder(tmp_path / "part", PhantomConfig(config.counts, config.seed, config.size, views=("PA",)))
+    for name in ("parts", "images"):
+        (tmp_path / "part" / name).mkdir()
+    piece_file(tmp_path / "part", 1).write_bytes(left)
+    assert make(4, tmp_path / "part").hash() == whole.hash()
 
 
 def test_natural_and_other_site():

@@ -2,12 +2,15 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import norm
+from support import child_environment
 
 from medret_nb.data.files import shipped_data
 from medret_nb.phantom.rendering import render
@@ -77,3 +80,15 @@ def test_fifths_of_a_reader_that_sees_dprime(detectability):
         assert np.allclose(
             row["area"], norm.cdf(np.array(row["dprime"]) / np.sqrt(2)), atol=0.05
         )  # the textbook relation of d' and area
+
+
+def test_drawing_is_timed_with_each_number_of_processes(tmp_path):
+    command = [sys.executable, "-P", ROOT / "benchmarks" / "drawing.py", "--studies", "4", "--size", "32"]
+    command += ["--workers", "1", "2", "--json", tmp_path / "drawn.json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=200)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "drawn.json").read_text())
+    assert [run["workers"] for run in told["runs"]] == [1, 2] and "foretold for 16 processes" in done.stdout
+    for run in told["runs"]:
+        assert run["studies"] == 4 and run["films_per_second"] >= run["studies_per_second"] > 0
+        assert 0 < run["start_seconds"] + run["rest_seconds"] < run["seconds"]

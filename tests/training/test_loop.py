@@ -1,20 +1,22 @@
 "The training loop: the rate, the optimiser's groups, resuming bit for bit, refusals, several processes."
 
 import dataclasses
+import math
 import os
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tqdm import tqdm
 
 from medret_nb.data.batches import BatchMaker
 from medret_nb.data.files import DataError, read_json
 from medret_nb.data.locks import alone_in
 from medret_nb.data.runs import Run
 from medret_nb.methods.clip import CLIP, CLIPConfig
-from medret_nb.methods.table import load_method
-from medret_nb.training.loop import TrainConfig, fit, learning_rate, make_optimiser, with_batch_size
+from medret_nb.methods.table import METHODS, load_method
+from medret_nb.training.loop import TrainConfig, Trainer, fit, learning_rate, make_optimiser, with_batch_size
 
 UMASK = os.umask(0o022)
 os.umask(UMASK)
@@ -145,6 +147,10 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(run, small_phantom):
         (dict(lr=-1), "lr"),
         (dict(precision="half"), "precision"),
         (dict(seed=-1), "seed"),
+        (dict(compile="fast"), "compile"),
+        (dict(micro_batch=-1), "micro_batch"),
+        (dict(log_steps=0), "log_steps"),
+        (dict(device="gpu"), "device"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(wrong, name):
@@ -163,6 +169,123 @@ def test_a_loss_that_is_not_finite_stops_with_one_line(small_phantom, tmp_path):
         method.image_head.weight.fill_(float("nan"))
     with pytest.raises(DataError, match="nan at step 1"):
         fit(method, small_phantom, TrainConfig(epochs=1, batch_size=8), tmp_path / "r", progress=False)
+
+
+class Spoilt(CLIP):
+    """Its loss is no number from the fifth step on."""
+
+    calls = 0
+
+    def objective(self, encoded, batch):
+        self.calls += 1
+        factor = math.nan if self.calls >= 5 else 1
+        return {name: factor * value for name, value in super().objective(encoded, batch).items()}
+
+
+def test_a_loss_that_is_not_finite_is_named_by_its_own_step(small_phantom, tmp_path):
+    method = Spoilt.create(CLIPConfig(dim=16))
+    config = TrainConfig(epochs=3, batch_size=4, log_steps=7)
+    with pytest.raises(DataError, match="nan at step 5"):
+        fit(method, small_phantom, config, tmp_path / "r", progress=False)
+    assert Run(tmp_path / "r").log["step"].tolist() == [1, 2, 3, 4]
+
+
+def test_blocks_of_any_length_and_other_devices_are_the_same_training(run, small_phantom, tmp_path):
+    config = TrainConfig(epochs=2, batch_size=8, seed=5, log_steps=1, device="cpu")
+    other = fit(new(), small_phantom, config, tmp_path / "r", progress=False)
+    assert other.fingerprint() == run.fingerprint()
+    columns = ["step", "epoch", "loss", "lr", "loss_contrast"]
+    assert other.log[columns].equals(run.log[columns])
+    assert all(torch.equal(v, weights(run.folder)[k]) for k, v in weights(other.folder).items())
+
+
+def test_steps_before_an_interruption_are_logged(small_phantom, tmp_path):
+    method = new()
+    calls = []
+
+    def interrupted(batch):
+        calls.append(batch)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return CLIP.forward(method, batch)
+
+    method.forward = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        fit(method, small_phantom, TrainConfig(epochs=1, batch_size=4), tmp_path / "r", progress=False)
+    assert Run(tmp_path / "r").log["step"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_stays_finite_in_half_precision(small_phantom, name, device):
+    method = METHODS[name].create(seed=0).to(device).train()
+    batch = next(BatchMaker.for_method(small_phantom.split("train"), method).to(device).epoch(0, 8))
+    with torch.autocast(device.type, torch.bfloat16):
+        terms = method(batch)
+    sum(terms.values()).backward()
+    assert all(value.dtype == torch.float32 and value.isfinite() for value in terms.values())
+    assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
+
+
+def test_the_layers_are_recomputed_in_training_alone(small_phantom, tmp_path):
+    plain = fit(new(), small_phantom, TrainConfig(epochs=1, batch_size=8), tmp_path / "a", progress=False)
+    method = new()
+    config = TrainConfig(epochs=1, batch_size=8, checkpointing=True)
+    less = fit(method, small_phantom, config, tmp_path / "b", progress=False)
+    losses = [run.log["loss"].dropna().to_numpy() for run in (plain, less)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in method.modules())
+    assert all("forward" not in vars(module) for module in method.image_encoder.modules())
+
+
+@pytest.mark.slow
+def test_a_compiled_training_is_the_same_and_resumes(small_phantom, tmp_path):
+    config = TrainConfig(epochs=2, batch_size=8, compile="default")
+    plain = fit(new(), small_phantom, dataclasses.replace(config, compile="no"), tmp_path / "a", progress=False)
+    method = new()
+    fast = fit(method, small_phantom, config, tmp_path / "b", progress=False)
+    losses = [run.log["loss"].dropna().to_numpy() for run in (plain, fast)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+    assert set(weights(fast.folder)) == set(weights(plain.folder)) and load_method(fast.folder)
+    assert method.image_encoder._compiled_call_impl is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("how", [dict(), dict(precision="tf32"), dict(precision="fp16"), dict(compile="graphs")])
+def test_no_step_waits_for_the_card_on_cuda(small_phantom, tmp_path, how):
+    method = new()
+    config = TrainConfig(epochs=6, batch_size=8, device="cuda", **how)
+    maker = BatchMaker.for_method(small_phantom.split("train"), method)
+    trainer = Trainer(method, small_phantom, config, Run(tmp_path), maker, None, False)
+    bar = tqdm(disable=True)
+    for epoch in range(2):  # compiles, records
+        trainer.train_epoch(epoch, bar)
+    batches = list(maker.epoch(3, 8))
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in batches[:3]:
+            trainer.note(3, *trainer.step(batch))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    trainer.log_block(bar)
+    trainer.close()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("how", [dict(), dict(precision="fp16"), dict(micro_batch=4)])
+def test_an_interrupted_training_resumes_on_cuda(small_phantom, tmp_path, how):
+    config = TrainConfig(epochs=2, batch_size=8, device="cuda", checkpoint_steps=2, **how)
+
+    def plug(entry):
+        if entry["step"] == 3:
+            raise KeyboardInterrupt
+
+    whole = fit(new(), small_phantom, config, tmp_path / "a", progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        fit(new(), small_phantom, config, tmp_path / "b", on_log=plug, progress=False)
+    again = fit(new(seed=9), small_phantom, config, tmp_path / "b", resume=True, progress=False)
+    for key, value in weights(whole.folder).items():
+        assert torch.allclose(value, weights(again.folder)[key], atol=1e-5), key
 
 
 def test_accumulating_gradients_runs(small_phantom, tmp_path):
@@ -240,6 +363,9 @@ def test_a_batch_size_that_was_not_given_fits_the_set():
         (dict(batch_size=4096), "batch_size: 4096 is more than the .* give a smaller --batch-size"),
         (dict(batch_size=1), "two studies to tell apart"),
         (dict(batch_size=8, accumulate=1000), "accumulate: 1000 is more than the"),
+        (dict(batch_size=8, micro_batch=3), "micro_batch: 3 does not divide the batch of 8"),
+        (dict(batch_size=8, device="cpu", precision="fp16"), "precision: fp16 needs a CUDA card"),
+        (dict(batch_size=8, device="cpu", compile="graphs"), "compile: graphs are recorded on a CUDA card"),
     ],
 )
 def test_what_does_not_fit_leaves_no_folder(small_phantom, tmp_path, config, words):

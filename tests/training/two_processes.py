@@ -1,7 +1,11 @@
-"Run by test_processes.py, alone and on two processes: losses and gradients of every method go to a safetensors file."
+"""Run by test_processes.py, alone and on two processes: losses and gradients of every method go to a safetensors file.
+
+A third argument is the number of studies that are encoded at a time.
+"""
 
 import os
 import sys
+from contextlib import nullcontext
 
 import torch
 import torch.distributed as dist
@@ -11,14 +15,17 @@ from torch.nn.parallel import DistributedDataParallel
 from medret_nb.data.batches import BatchMaker
 from medret_nb.data.studies import StudySet
 from medret_nb.methods.table import METHODS
+from medret_nb.training.cached import CachedGradients, mean_gradients
 from medret_nb.training.processes import gather_across
 
 data, out = sys.argv[1:3]
+micro = int(sys.argv[3]) if len(sys.argv) > 3 else 0
 world = int(os.environ.get("WORLD_SIZE", 1))
 rank = int(os.environ.get("RANK", 0))
 if world > 1:
     dist.init_process_group("gloo")
 torch.set_num_threads(1)
+studies = StudySet.load(data)
 found = {}
 for name, cls in METHODS.items():
     torch.manual_seed(0)
@@ -26,9 +33,14 @@ for name, cls in METHODS.items():
     model = method
     if world > 1:
         method.gather, model = gather_across, DistributedDataParallel(method)
-    maker = BatchMaker.for_method(StudySet.load(data), method, seed=3)
-    terms = model(next(maker.epoch(0, 12, rank=rank, world=world)))
-    sum(terms.values()).backward()
+    batch = next(BatchMaker.for_method(studies, method, seed=3).epoch(0, 12, rank=rank, world=world))
+    if micro:
+        terms = CachedGradients(method, micro, nullcontext)(batch, lambda loss: loss.backward())
+        if world > 1:
+            mean_gradients(list(method.parameters()))
+    else:
+        terms = model(batch)
+        sum(terms.values()).backward()
     for key, value in terms.items():
         found[f"{name}/loss/{key}"] = value.detach().reshape(1)
     for key, parameter in method.named_parameters():
