@@ -52,6 +52,11 @@ class Carded(torch.Tensor):
     def __repr__(self, *, tensor_contents=None):
         return f"Carded({self.held!r})"
 
+    @property
+    def is_meta(self):
+        "It has numbers."
+        return False
+
     def tolist(self):
         "As on a card: look at all numbers."
         return self.cpu().tolist()

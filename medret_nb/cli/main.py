@@ -278,7 +278,7 @@ def _obey(words: list[str]) -> None:
         print(commands_overview(group))
     else:
         command = read_arguments(*split_command(words))
-        with guarded_output(), using_device(command.wanted_device):
+        with guarded_output(), using_device(getattr(command, "wanted_device", None)):
             command.run()
 
 

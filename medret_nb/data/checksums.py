@@ -93,7 +93,7 @@ def known_checksums(place: Path) -> dict[str, tuple[list, str]]:
         table = read_parquet(place / TABLE)[_KNOWN]
     except (DataError, KeyError):
         return {}
-    rows = table.itertuples(index=False, name=None)
+    rows = zip(*(table[name].tolist() for name in _KNOWN), strict=True)
     return {image_id: ([name, size, changed], checksum) for image_id, name, size, changed, checksum in rows}
 
 

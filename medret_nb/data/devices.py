@@ -55,14 +55,17 @@ def using_device(name: str | None) -> Iterator[None]:
             os.environ[DEVICE_VARIABLE] = before
 
 
-def chosen_device(name: str | None = None) -> "torch.device":
+def chosen_device(name: "str | torch.device | None" = None) -> "torch.device":
     """The device that does the work.
 
     name : "cpu", "cuda", "cuda:1" or "mps"; "auto" or None: what `use_device` said, else the environment's
-    MEDRET_DEVICE, else cuda, mps or cpu, whichever is there first. `DataError` in one line for one that is not there.
+    MEDRET_DEVICE, else cuda, mps or cpu, whichever is there first. A device itself is taken as it is. `DataError` in
+    one line for one that is not there.
     """
+    if name is not None and not isinstance(name, str) and hasattr(name, "index") and hasattr(name, "type"):
+        return name
     if name is not None and checked_device_name(name) != "auto":
-        return _found(name, "device")
+        return _found(str(name), "device")
     wished = os.environ.get(DEVICE_VARIABLE, "")
     if wished and checked_device_name(wished, DEVICE_VARIABLE) != "auto":
         return _found(wished, DEVICE_VARIABLE)

@@ -182,8 +182,9 @@ def _moved_films(films: torch.Tensor, draws: _Draws) -> torch.Tensor:
 # %% ../../nbs/data/040_images.ipynb #a0ddbdd4
 def _moved_boxes(boxes: torch.Tensor, draws: _Draws, height: int, width: int) -> torch.Tensor:
     "The upright boxes around boxes (B, R, 4) that go with their films, cut at the border."
-    x = (boxes[..., [0, 2, 2, 0]] - 0.5) * width  # the four corners, in pixels from the centre
-    y = (boxes[..., [1, 1, 3, 3]] - 0.5) * height
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    x = (torch.stack([x0, x1, x1, x0], -1) - 0.5) * width  # the four corners, in pixels from the centre
+    y = (torch.stack([y0, y0, y1, y1], -1) - 0.5) * height
     cos = (draws.turn.cos() * draws.zoom)[:, None, None]
     sin = (draws.turn.sin() * draws.zoom)[:, None, None]
     moved_x = (cos * x - sin * y) / width + 0.5 + draws.right[:, None, None]

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from .checksums import NO_FILM, cache_folder, grey_checksum, keep_checksums, stamp
 from .files import DataError, atomic_write, hash_of, write_json
 from .images import letterbox, read_image
+from .locks import taking_turns
 from .printing import say
 from .schemas import Schema, a_list, a_number, a_record, a_text
 
@@ -236,11 +237,15 @@ def open_pixels(image_ids: Iterable[str], paths: Iterable[str | Path], size: int
     pixels = _read_cache(array_path, facts_path, mark, size)
     if pixels is not None:
         return pixels
-    if folder is not None and place != folder:
-        say(f"{folder} is read-only: the pixel cache goes to {place}", file=sys.stderr)
-    checksums = build_cache(image_ids, paths, size, array_path, facts_path, mark)
-    _keep_checksums(image_ids, paths, folder, checksums)
-    pixels = _read_cache(array_path, facts_path, mark, size)
+    with taking_turns(place / f".pixels-{size}.lock"):  # who waited finds what the first has built
+        pixels = _read_cache(array_path, facts_path, mark, size)
+        if pixels is not None:
+            return pixels
+        if folder is not None and place != folder:
+            say(f"{folder} is read-only: the pixel cache goes to {place}", file=sys.stderr)
+        checksums = build_cache(image_ids, paths, size, array_path, facts_path, mark)
+        _keep_checksums(image_ids, paths, folder, checksums)
+        pixels = _read_cache(array_path, facts_path, mark, size)
     if pixels is None:
         raise DataError(f"{array_path}: the pixel cache changed while it was read; run again")
     _tell_unreadable(pixels, len(image_ids))

@@ -59,14 +59,17 @@ def usable_studies(studies: StudySet, pixels: Pixels, policy: str) -> Usable:
     rows = [i for i, study in enumerate(ids) if texts[i] and study in chosen]
     if not rows:
         raise DataError(f"{studies.folder}: no study has both a readable film and a text (policy {policy})")
-    by_study = readable.sort_values("image_id").groupby("study_id")
+    images: dict[str, list[str]] = {}
+    films = readable.sort_values("image_id")
+    for study, image in zip(films["study_id"], films["image_id"], strict=True):
+        images.setdefault(study, []).append(image)
     return Usable(
         study_ids=[ids[i] for i in rows],
         texts=[texts[i] for i in rows],
         parts=[_two_parts(sections[i], texts[i]) for i in rows],
         labels=_label_matrix(studies.studies["labels"].iloc[rows]),
         first=[chosen[ids[i]] for i in rows],
-        images={study: films["image_id"].tolist() for study, films in by_study},
+        images=images,
         view_of=dict(zip(readable["image_id"], readable["view"], strict=True)),
         without=len(ids) - len(rows),
     )

@@ -37,7 +37,7 @@ class Groups:
         return rows, self.order[low[rows] + within]
 
 
-Rows = Callable[[int, int], np.ndarray]  # rows start..stop of a matrix, made when they are asked for
+Rows = Callable[[int, int], Any]  # rows start..stop of a matrix, an array or a tensor, made when they are asked for
 Scores = np.ndarray | Rows
 Relevant = np.ndarray | tuple | Groups | Rows
 

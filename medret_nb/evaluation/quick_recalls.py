@@ -66,11 +66,12 @@ def recalls_both_ways(
     """R@K by name, i2t_r1 and so on to t2i_r10; a K above the smaller side is left out.
 
     groups : of the films (N,) and of the reports (M,), whole numbers; equal ones that are not negative are hits.
-    device : where it is computed, by name, or as `chosen_device` decides.
+    device : where it is computed, as `chosen_device` takes it.
     """
-    where = device if isinstance(device, torch.device) else chosen_device(device)
+    where = chosen_device(device)
     found = {}
-    for direction, first in _both_ways(image, text, *map(np.asarray, groups), where).items():
+    films, reports = map(np.asarray, groups)
+    for direction, first in _both_ways(image, text, films, reports, where).items():
         for k in ks:
             if k <= min(len(image), len(text)):
                 found[f"{direction}_r{k}"] = float(mean_over_queries(first.hits(k), False))

@@ -27,6 +27,7 @@ from medret_nb.evaluation.blocks import (
     relevant_pairs,
 )
 from .intervals import bootstrap_interval  # noqa: F401
+from .tensor_counts import first_in_tensor, relevant_mask
 
 _all_ = ["bootstrap_interval"]
 
@@ -119,9 +120,7 @@ def counts_of(block: Any, relevant: Relevant, start: int, stop: int) -> tuple[np
     """The four counts of `FirstRelevant` for the scores of the queries start..stop, an array or a tensor (rows, G)."""
     if not is_tensor(block):
         return first_in_block(block, *relevant_pairs(relevant, start, stop))
-    from medret_nb.evaluation.tensor_counts import first_in_tensor, relevant_mask
-
-    return first_in_tensor(block, relevant_mask(relevant, start, stop, block.device))
+    return first_in_tensor(block, relevant_mask(relevant, start, stop, block))
 
 
 def first_relevant(scores: Scores, relevant: Relevant, cells: int | None = None) -> FirstRelevant:

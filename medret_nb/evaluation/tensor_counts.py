@@ -6,25 +6,28 @@
 __all__ = ['relevant_mask', 'first_in_tensor']
 
 # %% ../../nbs/evaluation/507_tensor_counts.ipynb #414474bf
+from typing import Any
+
 import numpy as np
-import torch
-from torch import Tensor
 
 from .blocks import Groups, Relevant, as_relevant, is_tensor
 
 # %% ../../nbs/evaluation/507_tensor_counts.ipynb #59ac0c8e
-def relevant_mask(relevant: Relevant, start: int, stop: int, device: torch.device) -> Tensor:
-    "Which candidates are relevant for the queries start..stop: bool (rows, G) on `device`; see `relevant_pairs`."
+def relevant_mask(relevant: Relevant, start: int, stop: int, block: Any) -> Any:
+    "Which candidates are relevant for the queries start..stop: a bool tensor (rows, G) where the tensor `block` lies."
     relevant = as_relevant(relevant)
     if isinstance(relevant, Groups):
-        asked = torch.from_numpy(relevant.queries[start:stop]).to(device)[:, None]
-        return (asked == torch.from_numpy(relevant.gallery).to(device)) & (asked >= 0)
-    rows = relevant(start, stop) if callable(relevant) else relevant[start:stop]
-    return torch.as_tensor(rows if is_tensor(rows) else np.asarray(rows)).to(device) > 0
+        whole = block[:0].long()
+        asked = whole.new_tensor(relevant.queries[start:stop])[:, None]
+        return (asked == whole.new_tensor(relevant.gallery)) & (asked >= 0)
+    rows: Any = relevant(start, stop) if callable(relevant) else relevant[start:stop]
+    if is_tensor(rows):
+        return rows.to(block.device) > 0
+    return (block[:0] > 0).new_tensor(np.asarray(rows) > 0)
 
 
-def first_in_tensor(block: Tensor, relevant: Tensor) -> tuple[np.ndarray, ...]:
-    """Ahead, tied, tied and relevant, and relevant: four int64 (Q,), of scores (Q, G) and a mask (Q, G).
+def first_in_tensor(block: Any, relevant: Any) -> tuple[np.ndarray, ...]:
+    """Ahead, tied, tied and relevant, and relevant: four int64 (Q,), of scores (Q, G) and a mask (Q, G), tensors.
 
     As `first_in_block`; the only wait for the device is for these numbers.
     """
@@ -33,10 +36,12 @@ def first_in_tensor(block: Tensor, relevant: Tensor) -> tuple[np.ndarray, ...]:
         none = np.zeros(queries, np.int64)
         return none + candidates, none + 1, none + 1, none
     count = relevant.sum(1)
-    best = block.masked_fill(~relevant, -torch.inf).amax(1)
-    best = best.masked_fill(count == 0, torch.inf)[:, None]
+    best = block.masked_fill(~relevant, -np.inf).amax(1)
+    best = best.masked_fill(count == 0, np.inf)[:, None]
     level = block == best
-    found = torch.stack([(block > best).sum(1), level.sum(1), (level & relevant).sum(1), count])
+    found = count.new_empty((4, queries))
+    for place, mask in enumerate((block > best, level, level & relevant, relevant)):
+        found[place] = mask.sum(1)
     above, tied, together, known = found.cpu().numpy()
     some = known > 0
     return np.where(some, above, candidates), np.where(some, tied, 1), np.where(some, together, 1), known

@@ -59,8 +59,8 @@ def place_labels(labels: Tensor) -> Tensor:
 
     1 present, -1 uncertain, 0 for all else. Present anywhere in a lung beats uncertain.
     """
-    amount = (labels == 1).float() + 0.5 * (labels == -1).float()
-    amount = torch.stack([amount[:, parts_of(region)].amax(1) for region in REGIONS], 1)
+    each = ((labels == 1).float() + 0.5 * (labels == -1).float()).unbind(1)
+    amount = torch.stack([torch.stack([each[m] for m in parts_of(region)]).amax(0) for region in REGIONS], 1)
     return torch.where(amount == 0.5, -1.0, amount)
 
 # %% ../../nbs/methods/625_rra_vl.ipynb #34e47e4c

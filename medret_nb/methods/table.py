@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from ..data.devices import chosen_device
 from ..data.files import DataError
 from ..data.runs import Run
@@ -102,7 +104,7 @@ def _method_of(place: Run) -> type[Method]:
     raise DataError(f"{place.config_file}: method {name!r} is none of {', '.join(method_names())}")
 
 
-def load_method(run: str | Path, policy: str | None = None, device: str | None = "auto") -> Method:
+def load_method(run: str | Path, policy: str | None = None, device: str | torch.device | None = "auto") -> Method:
     """The trained method of a run folder, ready to embed: in eval mode, on the chosen device.
 
     policy : the section policy of the texts that it embeds, in place of its own of inference.

@@ -110,7 +110,7 @@ _COLUMNS = {
 }
 
 
-_CHECKED = ("studies", "images", "regions")  # their texts become plain Python strings in a StudySet anyway
+_CHECKED = ("images", "regions")  # their texts become plain Python strings in a StudySet anyway
 
 
 def _vagueness(piece: dict[str, dict[str, list]], fresh: SceneBits) -> dict[str, list]:

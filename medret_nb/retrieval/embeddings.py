@@ -185,20 +185,21 @@ def embed(
     out: str | Path | None = None,
     tell: bool = True,
     marked: bool = True,
+    opened: Any = None,
 ) -> dict[str, Embeddings]:
     """Embed the films and texts of one split -> {"image": Embeddings, "text": Embeddings}.
 
-    split: its name, None for all studies; batch: how many at a time, by default what suits the device on which the
-    method lies; every_image: all films of a study, not one by rule; out: a folder for <split>-image.parquet and <split>-text.parquet, each written when it is done and used again
-    while its fingerprint holds, local features (the keys in `method.stored`) beside it. A method that names `regions`
-    is given their boxes. Studies without a readable film or a text are left out and, with `tell`, counted aloud.
-    marked: with a fingerprint, for which all weights and tables are hashed; points that nobody keeps need none.
+    split: its name, None for all studies; batch: how many at a time, by default what suits the method's device;
+    every_image: all films of a study, not one by rule; out: folder for <split>-image.parquet and <split>-text.parquet,
+    each written when it is done and used again while its fingerprint holds, local features (the keys in
+    `method.stored`) beside it; tell: count aloud the studies that lack a readable film or a text and are left out;
+    marked: with a fingerprint, for which weights and tables are hashed. A method's `regions` are given it as boxes.
     Raises DataError for a split without studies, for nothing to embed, and if the method gives NaN.
     """
     if batch is not None and batch < 1:
         raise ValueError(f"batch: {batch} must be at least 1")
     part = studies.split(split) if split else studies
-    pixels = studies.pixels(method.config.size)
+    pixels = opened or studies.pixels(method.config.size)
     images, texts, note = _pairs(part, pixels.rows, method.config.inference_policy, every_image)
     if note and tell:
         print(note)

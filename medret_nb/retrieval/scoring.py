@@ -180,7 +180,7 @@ class TensorScorer:
 
 # %% ../../nbs/retrieval/430_scoring.ipynb #35f5f128
 def scorer(
-    gallery: Embeddings, similarity: str | None = None, device: str | None = "auto"
+    gallery: Embeddings, similarity: str | None = None, device: str | torch.device | None = "auto"
 ) -> Callable[[Embeddings], np.ndarray]:
     """A function: some queries (Q) -> their scores (Q, G) float32, higher is better. The gallery is prepared only once.
 
@@ -211,7 +211,7 @@ def score_matrix(
     gallery: Embeddings,
     similarity: str | None = None,
     block: int = 1024,
-    device: str | None = "auto",
+    device: str | torch.device | None = "auto",
 ) -> np.ndarray:
     "All scores (Q, G) float32 of `scorer`, `block` queries at a time: beyond the result itself, memory is bounded."
     score = scorer(gallery, similarity, device)

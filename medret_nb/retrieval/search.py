@@ -168,7 +168,7 @@ def _propose(
     return values, found
 
 
-def _distinct_vectors(index: "Index") -> np.ndarray:
+def _distinct_vectors(index: "_Ready") -> np.ndarray:
     "The distinct vectors of a gallery, as faiss compares them; for cosine and csd."
     return comparable_vectors(index.points.select(index.first), index.similarity, False)
 
@@ -317,9 +317,9 @@ def _read_index(folder: Path) -> "Index":
         approximate = _read_graph(folder, gallery, facts["similarity"])
     return Index(gallery, facts["similarity"], facts["kind"], facts["effort"], approximate)
 
-# %% ../../nbs/retrieval/440_search.ipynb #2e0c95d4
-class Index:
-    "A gallery made ready for search. Made by `build_index`, or read by `Index.load`."
+# %% ../../nbs/retrieval/440_search.ipynb #aa4eb22b
+class _Ready:
+    "A gallery with all that a search needs, made when it is first asked for."
 
     def __init__(
         self,
@@ -362,6 +362,10 @@ class Index:
     def _largest(self) -> float:
         "The largest squared length among the vectors of a csd gallery."
         return float((_distinct_vectors(self).astype(np.float64) ** 2).sum(1).max())
+
+# %% ../../nbs/retrieval/440_search.ipynb #2e0c95d4
+class Index(_Ready):
+    "A gallery made ready for search. Made by `build_index`, or read by `Index.load`."
 
     def search(
         self,
@@ -431,7 +435,7 @@ def build_index(
     kind: str = "exact",
     effort: int | None = None,
     check: Embeddings | None = None,
-    device: str | None = "auto",
+    device: str | torch.device | None = "auto",
 ) -> Index:
     """Make a gallery ready for search.
 

@@ -29,13 +29,14 @@ from ..data.batches import Batch, BatchMaker, plain_batches
 from ..data.devices import checked_device_name, device_of
 from ..data.files import DataError, hash_of, write_json
 from ..data.locks import alone_in
+from ..data.pixels import Pixels
 from ..data.reports import section_text, text_groups
 from ..data.runs import Run
 from ..data.studies import StudySet
 from ..evaluation.quick_recalls import recalls_both_ways
 from medret_nb.methods.encoder_modes import (
     COMPILE_CHOICES,
-    compiled,
+    compiling,
     compiler_in_a_line,
     encoders_of,
     recomputing,
@@ -157,10 +158,13 @@ def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["peak"] * factor
 
 # %% ../../nbs/training/545_loop.ipynb #12cfa6ef
-def validate(method: Method, studies: StudySet, split: str = "val") -> dict[str, float]:
-    "Recall at 1, 5 and 10 in both directions on a split; `recall` is the mean of the six."
+def validate(method: Method, studies: StudySet, split: str = "val", opened: Pixels | None = None) -> dict[str, float]:
+    """Recall at 1, 5 and 10 in both directions on a split; `recall` is the mean of the six.
+
+    opened : the films of the whole set, where they are open already.
+    """
     part = studies.split(split)
-    found = embed(method, part, progress=False, tell=False, marked=False)  # each epoch would say the same
+    found = embed(method, part, progress=False, tell=False, marked=False, opened=opened)  # told at the start
     image = found["image"]
     text = found["text"]
     texts = dict(zip(part.studies["study_id"], section_text(part, method.config.inference_policy), strict=True))
@@ -236,7 +240,7 @@ class TrainingSteps:
         if config.checkpointing:
             for encoder in encoders_of(self.method):
                 self.ways.enter_context(recomputing(encoder.backbone))
-        self.ways.enter_context(compiled(self.method, config.compile))
+        self.ways.enter_context(compiling(self.method, config.compile))
 
     def close(self) -> None:
         "Leave the method as it was found: its encoders neither compiled nor recomputing."
@@ -347,7 +351,7 @@ class TrainingEpochs(TrainingStep):
         "The recall on val, logged, and the weights saved if it is the best; without val each epoch is the best so far."
         self.method.eval()
         with uncompiled(self.method):
-            scores = validate(self.method, self.studies) if self.has_val else {}
+            scores = validate(self.method, self.studies, opened=self.maker.pixels) if self.has_val else {}
         told = {f"val_{name}": value for name, value in scores.items()}
         self.log(step=self.state["step"], epoch=epoch, **told, **pace)
         recall = scores.get("recall", float(epoch))

@@ -264,7 +264,8 @@ def pretrain_text(
     settings: dict[str, Any] = {**TINY_TEXT, "vocab_size": len(tokenizer)}
     del settings["model_type"]
     device = chosen_device()
-    model = BertForMaskedLM(BertConfig(**settings)).to(device)
+    model = BertForMaskedLM(BertConfig(**settings))
+    cast(nn.Module, model).to(device)
 
     def loss_of_step() -> Tensor:
         rows, keys = _drawn(len(texts), config.batch_size, generator)

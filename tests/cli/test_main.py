@@ -1,6 +1,7 @@
 """The command line as a user types it: real processes, real folders, one line for each mistake."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,17 @@ import warnings
 import pytest
 from support import child_environment
 
-from medret_nb.cli.main import COMMANDS, commands_overview, main, one_line, read_arguments, split_command
+from medret_nb.cli.main import (
+    COMMANDS,
+    commands_overview,
+    main,
+    one_line,
+    options_of,
+    read_arguments,
+    split_command,
+)
+from medret_nb.cli.search import Search
+from medret_nb.data.devices import DEVICE_VARIABLE
 from medret_nb.data.files import DataError
 
 WRONG = {
@@ -240,3 +251,34 @@ def test_help_shows_an_option_that_may_be_left_out_by_what_it_takes(name, capsys
     with pytest.raises(SystemExit):
         main([name, "--help"])
     assert "{None" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_runs_a_model_takes_a_device(name):
+    "By one option of one name, wherever the command keeps it."
+    asks = name not in ("completion",) and not name.startswith("data ")
+    assert ("--device" in options_of(name)) == asks
+
+
+@pytest.mark.parametrize("words", [["search", "RUN", "--text", "a"], ["tour", "OUT"], ["evaluate", "RUN"]])
+@pytest.mark.parametrize("device, why", [("gpu", "is none of auto, cpu"), ("cuda:99", "is not there")])
+def test_a_wrong_device_is_one_line(words, device, why, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "--device", device]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith(f"medret: device: '{device}' {why}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_device_holds_for_the_command_alone(monkeypatch):
+    monkeypatch.setenv(DEVICE_VARIABLE, "mps")
+    seen = []
+    monkeypatch.setattr(Search, "run", lambda self: seen.append(os.environ[DEVICE_VARIABLE]))
+    assert main(["search", "RUN", "--device", "cpu"]) == 0 and main(["search", "RUN"]) == 0
+    assert seen == ["cpu", "mps"] and os.environ[DEVICE_VARIABLE] == "mps"
+
+
+def test_the_settings_of_a_training_hold_its_device():
+    words = ["clip", "--data", "D", "--out", "O", "--device", "cpu"]
+    assert read_arguments("train", words).wanted_device == "cpu"
+    assert read_arguments("data phantom", ["OUT"]).wanted_device is None

@@ -1,5 +1,6 @@
 "One decision about the device, and one line for a wrong name."
 
+import os
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from medret_nb.data.devices import (
     device_of,
     is_card,
     use_device,
+    using_device,
 )
 from medret_nb.data.files import DataError
 
@@ -77,20 +79,34 @@ def test_a_wrong_environment_is_named(monkeypatch):
 
 def test_processes_that_are_started_decide_alike():
     use_device("cpu")
-    code = "from medret_nb.data.devices import chosen_device; import os; print(chosen_device(), os.environ['" + (
-        DEVICE_VARIABLE + "'])"
-    )
-    import os
-
+    code = "from medret_nb.data.devices import chosen_device; print(chosen_device())"
     child = child_environment(**{DEVICE_VARIABLE: os.environ[DEVICE_VARIABLE]})
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=child)
-    assert done.stdout.split() == ["cpu", "cpu"], done.stderr
+    assert child[DEVICE_VARIABLE] == done.stdout.strip() == "cpu", done.stderr
+
+
+def test_a_block_has_a_device_of_its_own(monkeypatch):
+    pretend(monkeypatch, cards=2)
+    use_device("cuda:1")
+    for name, inside in (("cpu", "cpu"), ("auto", "cuda:1"), (None, "cuda:1")):
+        with pytest.raises(KeyError), using_device(name):
+            assert str(chosen_device()) == inside
+            raise KeyError
+        assert str(chosen_device()) == "cuda:1"
+    with pytest.raises(DataError, match="'mps' is not there"), using_device("mps"):
+        pass
+
+
+def test_a_device_is_taken_as_it_is():
+    assert chosen_device(torch.device("meta")) == torch.device("meta")
 
 
 def test_torch_is_not_imported_for_it():
-    code = "import sys; import medret_nb.data.devices as d; d.checked_device_name('auto'); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; import medret_nb.data.devices as d; d.checked_device_name('auto'); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=child_environment())
-    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_where_things_lie(device):

@@ -8,7 +8,7 @@ import pytest
 from support import child_environment
 
 from medret_nb.data.files import DataError
-from medret_nb.data.locks import LOCK_FILE, alone_in, check_empty
+from medret_nb.data.locks import LOCK_FILE, alone_in, check_empty, taking_turns
 
 HOLDS = """
 import sys, time
@@ -96,4 +96,33 @@ def test_a_folder_of_somebody_else_is_refused_and_hidden_files_are_not_counted(t
     with pytest.raises(DataError, match="is a file"):
         check_empty(tmp_path / "a")
     with pytest.raises(DataError, match="cannot write"), alone_in(tmp_path / "a" / "run"):
+        pass
+
+
+TURNS = """
+import sys, time
+from pathlib import Path
+from medret_nb.data.locks import taking_turns
+for _ in range(5):
+    with taking_turns(sys.argv[1]):
+        counter = Path(sys.argv[2])
+        seen = int(counter.read_text())
+        time.sleep(0.02)
+        counter.write_text(str(seen + 1))
+"""
+
+
+def test_processes_take_turns_and_leave_nothing(tmp_path):
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    words = [sys.executable, "-c", TURNS, str(tmp_path / ".turn"), str(counter)]
+    processes = [subprocess.Popen(words, env=child_environment()) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert counter.read_text() == "15"
+    assert [path.name for path in tmp_path.iterdir()] == ["counter"]
+
+
+def test_a_turn_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write"), taking_turns(tmp_path / "file" / ".turn"):
         pass

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from support import child_environment
 
 from medret_nb.data import pixels as module
 from medret_nb.data.checksums import cache_folder
@@ -242,3 +243,31 @@ def test_one_flipped_bit_in_a_cache_is_noticed_when_its_film_is_taken(small_phan
         facts.write_bytes(spoilt)
         found = studies.pixels(32)
         assert np.array_equal(found.take(ids), right) and list(found.rows) == ids
+
+
+TOGETHER = """
+import sys
+from pathlib import Path
+from medret_nb.data.pixels import open_pixels
+folder = Path(sys.argv[1])
+paths = sorted(folder.glob("*.png"))
+sys.stdin.readline()
+pixels = open_pixels([p.stem for p in paths], paths, 24, folder)
+print(len(pixels), int(pixels.take([paths[3].stem]).sum()))
+"""
+
+
+def test_processes_that_begin_together_agree_on_one_cache(tmp_path):
+    rng = np.random.default_rng(0)
+    for k in range(40):
+        Image.fromarray(rng.integers(0, 255, (90, 80), dtype=np.uint8)).save(tmp_path / f"film{k:02d}.png")
+    words = [sys.executable, "-c", TOGETHER, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": child_environment()}
+    processes = [subprocess.Popen(words, **pipes) for _ in range(4)]
+    for process in processes:  # all have imported before the first begins
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = {process.communicate(timeout=60)[0] for process in processes}
+    assert [process.returncode for process in processes] == [0] * 4
+    assert len(said) == 1 and said.pop().startswith("40 ")
+    assert not list(tmp_path.glob(".pixels*"))

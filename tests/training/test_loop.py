@@ -238,10 +238,14 @@ def test_the_layers_are_recomputed_in_training_alone(small_phantom, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_compiled_training_is_the_same_and_resumes(small_phantom, tmp_path):
+def test_a_compiled_training_is_the_same(small_phantom, tmp_path):
     config = TrainConfig(epochs=2, batch_size=8, compile="default")
-    plain = fit(new(), small_phantom, dataclasses.replace(config, compile="no"), tmp_path / "a", progress=False)
-    method = new()
+    pair = new(), new()
+    for module in [*pair[0].modules(), *pair[1].modules()]:
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # a compiler draws its own
+    plain = fit(pair[0], small_phantom, dataclasses.replace(config, compile="no"), tmp_path / "a", progress=False)
+    method = pair[1]
     fast = fit(method, small_phantom, config, tmp_path / "b", progress=False)
     losses = [run.log["loss"].dropna().to_numpy() for run in (plain, fast)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
