@@ -6,6 +6,7 @@
 __all__ = ['end_with_parent', 'usable_cores', 'worker_pool', 'each_apart']
 
 # %% ../../nbs/data/018_children.ipynb #bc6c3040
+import importlib
 import multiprocessing
 import os
 import signal
@@ -70,20 +71,24 @@ def _main_left_out() -> Iterator[None]:
         vars(main).update(before)
 
 
+def _begin(ready: str) -> None:
+    "What a worker does first."
+    end_with_parent()
+    if ready:
+        importlib.import_module(ready)
+
+
 @contextmanager
 def worker_pool(workers: int, ready: str = "") -> Iterator[ProcessPoolExecutor]:
     """A pool of processes of one thread each that end with this one.
 
-    ready : a module that holds all that they need, or imports it. It is imported once for all of them where the system
-        can copy processes. The program itself is not: functions of modules can be called then, its own cannot.
+    ready : a module that holds all that they need, or imports it; they begin with it. Then the program itself is not
+        imported by them: functions of modules can be called, its own cannot.
     An error in the block leaves out all work that has not begun.
     """
-    copies = ready and "forkserver" in multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if copies else "spawn")
+    context = multiprocessing.get_context("spawn")
     with _one_thread_each(), _main_left_out() if ready else nullcontext():
-        if copies:
-            context.set_forkserver_preload([ready])
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent)
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(ready,))
         try:
             yield pool
         finally:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..data.devices import chosen_device, is_card
 from .ranking import FirstRelevant, first_relevant, mean_over_queries
 from ..retrieval.points import Embeddings
-from ..retrieval.scoring import distinct_rows, score_matrix, TensorScorer
+from ..retrieval.scoring import TensorScorer, distinct_rows, score_matrix
 
 # %% ../../nbs/evaluation/512_quick_recalls.ipynb #e048ed84
 _CARD_CELLS = 2**26  # scores in a block on a card: 256 MB, and as much again to count in

@@ -14,10 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data.counters import keyed_noise
 from ..data.files import DataError
 from ..losses.contrastive import info_nce
-from ..losses.masked import attention_mean, keep_patches, mask_words, masked_mean, masked_pixel_loss, masked_word_loss, restore_tokens
-from ..data.counters import keyed_noise
+from medret_nb.losses.masked import (
+    attention_mean,
+    keep_patches,
+    mask_words,
+    masked_mean,
+    masked_pixel_loss,
+    masked_word_loss,
+    restore_tokens,
+)
 from .encoders import ImageEncoder
 from .method import Embedding, Method, MethodConfig
 from .settings import setting

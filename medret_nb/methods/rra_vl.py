@@ -60,7 +60,10 @@ def place_labels(labels: Tensor) -> Tensor:
     1 present, -1 uncertain, 0 for all else. Present anywhere in a lung beats uncertain.
     """
     each = ((labels == 1).float() + 0.5 * (labels == -1).float()).unbind(1)
-    amount = torch.stack([torch.stack([each[m] for m in parts_of(region)]).amax(0) for region in REGIONS], 1)
+    whole = []
+    for region in REGIONS:
+        whole.append(torch.stack([each[part] for part in parts_of(region)]).amax(0))
+    amount = torch.stack(whole, 1)
     return torch.where(amount == 0.5, -1.0, amount)
 
 # %% ../../nbs/methods/625_rra_vl.ipynb #34e47e4c

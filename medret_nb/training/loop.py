@@ -36,8 +36,8 @@ from ..data.studies import StudySet
 from ..evaluation.quick_recalls import recalls_both_ways
 from medret_nb.methods.encoder_modes import (
     COMPILE_CHOICES,
-    compiling,
     compiler_in_a_line,
+    compiling,
     encoders_of,
     recomputing,
     uncompiled,

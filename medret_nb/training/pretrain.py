@@ -22,13 +22,13 @@ from tqdm.auto import tqdm, trange
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from ..data.children import worker_pool
+from ..data.counters import keyed_noise
 from ..data.devices import chosen_device
 from ..data.files import DataError, follow_umask, write_json
 from ..data.images import augment
 from ..data.locks import alone_in, check_empty
 from ..data.tokens import save_tokenizer, tokenize, train_tokenizer
 from ..losses.masked import keep_patches, keep_tokens, mask_words, masked_word_loss
-from ..data.counters import keyed_noise
 from ..methods.backbones import TINY_IMAGE, TINY_SIZE, TINY_TEXT, TINY_VIT, backbone_from_config, load_backbone
 from ..methods.encoders import ImageEncoder
 from ..methods.settings import check_settings, setting

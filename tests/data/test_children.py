@@ -1,6 +1,5 @@
 "Children end with their parent, whatever ends it."
 
-import multiprocessing
 import operator
 import os
 import signal
@@ -22,7 +21,7 @@ if __name__ == "__main__":
         for _ in each_apart(time.sleep, [(50,), (50,), (50,)], 2):
             pass
     else:
-        with worker_pool(2, "math" if sys.argv[1] == "copies" else "") as pool:
+        with worker_pool(2, "math" if sys.argv[1] == "ready" else "") as pool:
             list(pool.map(time.sleep, [float(sys.argv[2])] * 40))
 """
 ENDS = [signal.SIGTERM, signal.SIGKILL, signal.SIGINT]
@@ -40,12 +39,6 @@ def children_of(process: int, begun_by: str = "spawn_main") -> list[int]:
         if stat and int(stat.rsplit(")", 1)[1].split()[1]) == process and begun_by in command:
             found.append(int(name))
     return found
-
-
-def workers_of(process: int) -> list[int]:
-    "Those that work for a process: its children, or those of the helper of which they are copies."
-    helpers = children_of(process, "forkserver")
-    return children_of(process) + [worker for helper in helpers for worker in children_of(helper, "forkserver")]
 
 
 def alive(process: int) -> bool:
@@ -66,7 +59,7 @@ def until(condition, seconds=20):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks for processes in /proc")
-@pytest.mark.parametrize("how", ["apart", "pool", "copies"])
+@pytest.mark.parametrize("how", ["apart", "pool", "ready"])
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.name)
 def test_a_parent_that_ends_takes_its_children_along(how, end, tmp_path):
     script = tmp_path / "parent.py"
@@ -76,9 +69,7 @@ def test_a_parent_that_ends_takes_its_children_along(how, end, tmp_path):
         stderr=subprocess.PIPE,
         env=child_environment(),
     )
-    children = until(
-        lambda: len(found := workers_of(parent.pid)) >= 2 and found + children_of(parent.pid, "forkserver")
-    )
+    children = until(lambda: len(found := children_of(parent.pid)) >= 2 and found)
     assert children
     time.sleep(0.7)  # they are at work
     parent.send_signal(end)
@@ -127,9 +118,8 @@ def test_workers_have_one_thread_each_and_leave_the_environment(ready, monkeypat
     assert vars(sys.modules["__main__"]) == main
 
 
-@pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="processes are not copied here")
-def test_copies_do_not_import_the_program(tmp_path):
-    """A script that does not ask for its own name starts its workers nevertheless, and they import the module once."""
+def test_workers_begin_with_a_module_and_do_not_import_the_program(tmp_path):
+    "A script that does not ask for its own name starts its workers nevertheless."
     (tmp_path / "heavy.py").write_text("print('imported')")
     (tmp_path / "script.py").write_text(
         "import sys, heavy\nfrom medret_nb.data.children import worker_pool\n"
