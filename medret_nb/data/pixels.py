@@ -234,10 +234,11 @@ def open_pixels(image_ids: Iterable[str], paths: Iterable[str | Path], size: int
     place = cache_folder(folder, mark)
     array_path = place / f"pixels-{size}.npy"
     facts_path = place / f"pixels-{size}.json"
+    turn = place / f".pixels-{size}.lock"
     pixels = _read_cache(array_path, facts_path, mark, size)
-    if pixels is not None:
+    if pixels is not None and not turn.exists():  # it outlives a process that is killed
         return pixels
-    with taking_turns(place / f".pixels-{size}.lock"):  # who waited finds what the first has built
+    with taking_turns(turn):  # who waited finds what the first has built
         pixels = _read_cache(array_path, facts_path, mark, size)
         if pixels is not None:
             return pixels

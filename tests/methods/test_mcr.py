@@ -237,7 +237,7 @@ def test_the_film_helps_to_guess_only_when_asked(small_phantom):
 @pytest.mark.parametrize(
     "settings, steps",
     [
-        ({"hidden_patches": 0.25, "hidden_words": 0.15}, 120),  # the more is hidden, the longer it takes
+        ({"hidden_patches": 0.25, "hidden_words": 0.15}, 160),  # the more is hidden, the longer it takes
         pytest.param({}, 300, marks=pytest.mark.slow),
     ],
 )
