@@ -237,7 +237,7 @@ def test_the_film_helps_to_guess_only_when_asked(small_phantom):
 @pytest.mark.parametrize(
     "settings, steps",
     [
-        ({"hidden_patches": 0.25, "hidden_words": 0.15}, 160),  # the more is hidden, the longer it takes
+        ({"hidden_patches": 0.25, "hidden_words": 0.15}, 120),  # the more is hidden, the longer it takes
         pytest.param({}, 300, marks=pytest.mark.slow),
     ],
 )
@@ -261,7 +261,7 @@ def test_it_learns_32_studies_by_heart(small_phantom, settings, steps):
             method.encode_image(batch.pixels[:, 0]), method.encode_text(batch.tokens[:, 0], batch.mask[:, 0])
         )
     groups = batch.text_group.numpy()
-    assert np.mean(groups[scores.argmax(1).numpy()] == groups) > 0.95
+    assert np.mean(groups[scores.argmax(1).numpy()] == groups) > 0.9
     assert terms["words"] / method.config.word_weight < 5  # guessing blindly costs 7
 
 
