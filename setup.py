@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ("README.md", "phantom-small", "results", "tiny")  # of data/: what .gitignore lets in
+SHIPPED = ("README.md", "phantom-small", "results", "runs", "tiny")  # of data/: what .gitignore lets in
 MADE_ON_DEMAND = shutil.ignore_patterns("pixels-*", "__pycache__", ".*")
 
 

@@ -1,9 +1,14 @@
 """All arms of data/results/board/arms.toml at a size where they differ: python -P benchmarks/board.py OUT
 
-Draws a clinic, trains every arm side by side, measures each on the same test patients, and packs what is worth keeping:
-the tables, and every run in half precision with its log, its fingerprint and its results. Whatever is unfinished when
---seconds are over is ended, and packed as far as it came (the best weights until then). Called again with the same OUT
-it goes on. Equal steps for all; the arms of two views once more with half the epochs, so that all see as many films.
+Draws a clinic, trains every arm under three budgets (equal film passes, steps and floating-point operations; a run that
+two of them share is trained once), measures each on the same test patients, and packs what is worth keeping: the
+tables, and every run in half precision with its log, its fingerprint and its results. Whatever is unfinished when
+--seconds are over is ended, and packed as far as it came. Called again with the same OUT it goes on, so two cores can
+do it in pieces (--workers 1 --seconds 3000), and a card in one (a few trainings side by side, recorded graphs).
+
+With larger encoders at 128 pixels, taught like the tiny ones (--image and --text name any folder or id of the Hub; MCR
+and arms that name a transformer get --vit):
+    python -P benchmarks/board.py OUT --size 128 --train 20000 --image BIG/image --text BIG/text --vit BIG-VIT
 """
 
 import argparse
@@ -15,7 +20,6 @@ import sys
 import tarfile
 import time
 import tomllib
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 ARMS = Path(__file__).parent.parent / "data/results/board/arms.toml"
@@ -61,28 +65,46 @@ def toml_of(arms):
     return "\n".join(lines) + "\n"
 
 
-def two_views(arms):
-    "The arms whose training batches hold two films of a study."
-    from medret_nb.training.arms import arm_of
+def on_encoders(arms, asked):
+    "The arms on other encoders, where some are named, and with films of the asked size."
+    changed = {}
+    for name, settings in arms.items():
+        vit = settings.get("image") == "tiny-vit" or settings["method"] == "mcr"
+        image = asked.vit if vit else asked.image
+        more = {"image": image, "text": asked.text, "size": 0 if asked.size == 64 else asked.size}
+        changed[name] = settings | {key: value for key, value in more.items() if value}
+    return changed
 
-    return {name: settings for name, settings in arms.items() if arm_of(dict(settings)).views == 2}
+
+def chosen_arms(asked):
+    "Sections of the file of arms; with --only those that are named, and the bases of their ablations."
+    arms = tomllib.loads(asked.arms.read_text(encoding="utf-8"))
+    if asked.only:
+        bases = {arms[name].get("base", name) for name in asked.only}
+        arms = {name: settings for name, settings in arms.items() if name in bases | set(asked.only)}
+    return on_encoders(arms, asked)
 
 
-def compare_words(asked, folder, arms_file, epochs):
-    words = [sys.executable, "-c", MEDRET, "compare", "--data", asked.out / "clinic", "--out", folder]
-    words += ["--arms", arms_file, "--seeds", *asked.seeds, "--passes", epochs, "--budget", "steps"]
-    words += ["--batch-size", asked.batch_size, "--workers", asked.workers]
+def compare_words(asked, arms_file):
+    words = [sys.executable, "-c", MEDRET, "compare", "--data", asked.out / "clinic", "--out", asked.out / "board"]
+    words += ["--arms", arms_file, "--seeds", *asked.seeds, "--passes", asked.epochs, "--budget", *asked.budgets]
+    words += ["--batch-size", asked.batch_size, "--workers", asked.workers, "--compile", asked.compile]
     return [str(word) for word in words]
+
+
+def has_card():
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def halved(run, target):
     "A run's weights as half-precision numbers, in a folder of its own, with what tells how it was made."
-    from medret_nb.methods.table import load_method
+    from medret_nb.training.shipping import halve_run
 
-    load_method(run, device="cpu").half().save_pretrained(target)
-    for name in ("log.jsonl", "fingerprint.json", "cost.json"):
-        if (run / name).is_file():
-            shutil.copy(run / name, target / name)
+    halve_run(run, target)
+    if (run / "cost.json").is_file():
+        shutil.copy(run / "cost.json", target / "cost.json")
     for results in run.glob("evaluation/*"):
         if results.is_dir():
             shutil.copytree(results, target / "evaluation" / results.name)
@@ -92,13 +114,14 @@ def packed(out, pack):
     "Everything worth keeping, in .tar files of bounded size."
     small = out / "small"
     shutil.rmtree(small, ignore_errors=True)
-    for config in sorted(out.glob("*-budget/*/seed-*/config.json")):
+    for config in sorted(out.glob("board/*/*/seed-*/config.json")):
         run = config.parent
         try:
             halved(run, small / run.relative_to(out))
         except Exception as error:  # a run that was ended in its first epoch has no weights
             print(f"{run}: not packed ({error})", flush=True)
-    for table in [*out.glob("*-budget/comparison.*"), *out.glob("*-budget/costs.csv"), *out.glob("*.toml")]:
+    tables = [*out.glob("board/*/*.*"), *out.glob("board/budgets.csv"), *out.glob("*.toml")]
+    for table in tables:
         (small / table.relative_to(out)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(table, small / table.relative_to(out))
     pack.mkdir(parents=True, exist_ok=True)
@@ -132,16 +155,25 @@ def main():
     parser.add_argument("--test", type=int, default=2_000, help="patients of the test gallery, one study each")
     parser.add_argument("--size", type=int, default=64, help="pixels of a film's side")
     parser.add_argument("--seed", type=int, default=14, help="of the clinic")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the trainings")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--arms", type=Path, default=ARMS)
-    parser.add_argument("--workers", type=int, default=12, help="trainings side by side, of each of the two budgets")
+    parser.add_argument("--only", nargs="+", default=[], help="names of arms, where not all are wanted")
+    parser.add_argument("--budgets", nargs="+", default=["steps", "passes", "operations"])
+    parser.add_argument("--image", default="", help="film encoder: a folder or an id of the Hub, else each arm's own")
+    parser.add_argument("--vit", default="", help="the same for arms that need a transformer")
+    parser.add_argument("--text", default="", help="text encoder: a folder or an id of the Hub")
+    parser.add_argument("--workers", type=int, default=None, help="trainings side by side: 4 on a card, else 1")
+    parser.add_argument("--compile", default=None, help="no, default or graphs: graphs on a card, else no")
     parser.add_argument("--drawing", type=int, default=os.cpu_count(), help="processes that draw")
     parser.add_argument("--seconds", type=float, default=540, help="for drawing and training; packing comes after")
     parser.add_argument("--only-draw", action="store_true", help="draw the clinic and stop")
     parser.add_argument("--pack", type=Path, default=None, help="folder for the packed files")
     asked = parser.parse_args()
+    card = has_card()
+    asked.workers = (4 if card else 1) if asked.workers is None else asked.workers
+    asked.compile = asked.compile or ("graphs" if card else "no")
     begun = time.perf_counter()
     deadline = begun + asked.seconds
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -153,16 +185,10 @@ def main():
     spoken(f"clinic drawn: {drawn}", begun)
     if asked.only_draw:
         return
-    arms = tomllib.loads(asked.arms.read_text(encoding="utf-8"))
-    (asked.out / "steps.toml").write_text(toml_of(arms), encoding="utf-8")
-    (asked.out / "passes.toml").write_text(toml_of(two_views(arms)), encoding="utf-8")
-    with ThreadPoolExecutor() as pool:
-        waiting = {}
-        for budget, epochs in (("steps", asked.epochs), ("passes", max(1, asked.epochs // 2))):
-            words = compare_words(asked, asked.out / f"{budget}-budget", asked.out / f"{budget}.toml", epochs)
-            waiting[pool.submit(run_until, words, deadline, asked.out / f"{budget}.log")] = budget
-        for ended in as_completed(waiting):
-            spoken(f"equal {waiting[ended]}: {'done' if ended.result() else 'not done'}", begun)
+    arms_file = asked.out / "arms.toml"
+    arms_file.write_text(toml_of(chosen_arms(asked)), encoding="utf-8")
+    done = run_until(compare_words(asked, arms_file), deadline, asked.out / "compare.log")
+    spoken(f"compared: {'done' if done else 'not done, call again to go on'}", begun)
     packed(asked.out, asked.pack or asked.out / "packed")
     spoken("packed", begun)
 

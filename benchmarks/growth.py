@@ -12,8 +12,8 @@ import time
 import numpy as np
 import pandas as pd
 
+from medret_nb.data.finding_names import FINDINGS
 from medret_nb.data.studies import StudySet
-from medret_nb.data.tables import FINDINGS
 from medret_nb.evaluation.results import evaluate
 from medret_nb.failures.causes import explain
 from medret_nb.retrieval.points import Embeddings

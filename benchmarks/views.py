@@ -32,8 +32,8 @@ import pandas as pd
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
+from medret_nb.data.finding_names import FINDINGS
 from medret_nb.data.studies import StudySet
-from medret_nb.data.tables import FINDINGS
 from medret_nb.evaluation.results import evaluate
 from medret_nb.retrieval.points import Embeddings
 from medret_nb.views.asking import Desk

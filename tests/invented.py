@@ -11,7 +11,7 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, JPEG2000Lossless, generate_uid
 
-from medret_nb.data.tables import FINDINGS
+from medret_nb.data.finding_names import FINDINGS
 
 # OpenI
 

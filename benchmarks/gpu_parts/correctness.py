@@ -12,20 +12,9 @@ import torch
 from medret_nb.data.batches import BatchMaker
 from medret_nb.data.counters import keyed_noise
 from medret_nb.data.images import augment, mix
-from medret_nb.losses.contrastive import info_nce
-from medret_nb.losses.gaussian import matching_loss, mls
-from medret_nb.losses.region_word import region_word_scores
 from medret_nb.methods.table import METHODS
 
-from .forms import (
-    clouds,
-    naive_csd_loss,
-    naive_info_nce,
-    naive_mls,
-    naive_region_words,
-    region_word_inputs,
-    unit_rows,
-)
+from .forms import csd_case, mls_case, nce_case, region_case
 from .measure import Task, apart, tf32
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,29 +29,20 @@ def gradients(function, leaves):
     return [value, *torch.autograd.grad((value * weight).sum(), leaves)]
 
 
-def against_float64(ours, naive, leaves):
+def against_float64(case):
     "The largest distance of value and gradients from those of the usual form in float64."
-    found = gradients(lambda: ours(*leaves), leaves)
-    exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
-    wanted = gradients(lambda: naive(*exact), exact)
+    found = gradients(lambda: case.ours(*case.leaves), case.leaves)
+    exact = [leaf.detach().double().requires_grad_() for leaf in case.leaves]
+    wanted = gradients(lambda: case.naive(*exact), exact)
     return max(apart(a, b) for a, b in zip(found, wanted))
 
 
-def kernel_cases(device, n, d, dtype):
-    "Name -> (ours, the usual form, the inputs)."
-    x, y = (clouds(n, d, device, dtype, seed=k) for k in range(2))
-    a, b = (unit_rows(n, d, device, dtype, seed=k) for k in range(2))
-    films, texts, mask = region_word_inputs(max(n // 8, 1), 13, 21, d, device, dtype)
-    return {
-        "MLS": (mls, naive_mls, [*x, *y]),
-        "CSD loss": (lambda *c: matching_loss(*c, 0.05, 5.0), naive_csd_loss, [*x, *y]),
-        "info_nce": (lambda *c: info_nce(*c, 10.0), naive_info_nce, [a, b]),
-        "region-word": (
-            lambda *c: region_word_scores(*c, mask),
-            lambda *c: naive_region_words(*c, mask),
-            [films, texts],
-        ),
-    }
+KERNELS = {
+    "MLS": mls_case,
+    "CSD loss": csd_case,
+    "info_nce": nce_case,
+    "region-word": lambda n, *more: region_case(max(n // 8, 1), 13, 21, *more),
+}
 
 
 def kernel_rows(world, name):
@@ -70,8 +50,7 @@ def kernel_rows(world, name):
     for dtype in (torch.float32, torch.bfloat16):
         worst, where = 0.0, ""
         for n, d in shapes:
-            ours, naive, leaves = kernel_cases(world.device, n, d, dtype)[name]
-            far = against_float64(ours, naive, leaves)
+            far = against_float64(KERNELS[name](n, d, world.device, dtype))
             if not far <= worst:
                 worst, where = far, f"worst at N={n} D={d}"
         kind = str(dtype).removeprefix("torch.")
@@ -212,10 +191,9 @@ def guarded(rows):
 
 
 def tasks(world):
-    kernels = ("MLS", "CSD loss", "info_nce", "region-word")
     made = [("draws", lambda: draw_rows(world)), ("a batch", lambda: batch_rows(world))]
-    made += [(name, lambda n=name: kernel_rows(world, n)) for name in kernels]
+    made += [(name, lambda n=name: kernel_rows(world, n)) for name in KERNELS]
     made += [(name, lambda n=name: method_rows(world, n)) for name in METHODS]
     if world.options.tests:
         made.append(("tests", lambda: test_rows(world)))
-    return [Task(n, guarded(rows), most=25 if n in kernels else 1e9) for n, rows in made if world.wanted(n)]
+    return [Task(n, guarded(rows), most=25 if n in KERNELS else 1e9) for n, rows in made if world.wanted(n)]

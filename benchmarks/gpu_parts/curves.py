@@ -7,11 +7,9 @@ from types import SimpleNamespace
 import torch
 from torch.nn import functional as F
 
-from medret_nb.losses.contrastive import info_nce
-from medret_nb.losses.gaussian import matching_loss, mls
 from medret_nb.training.loop import fit, validate
 
-from .forms import clouds, naive_csd_loss, naive_info_nce, naive_mls, unit_rows
+from .forms import csd_case, mls_case, naive_info_nce, nce_case, unit_rows
 from .kernels import NAIVE_LIMIT
 from .measure import Task, cost_of, step_of
 from .training import Session, config_of
@@ -19,6 +17,7 @@ from .training import Session, config_of
 SIZES = (32, 64, 128, 256, 512, 1024)
 USUAL = 64  # the batch for which the usual rate was chosen
 COPIES = {"info_nce": 5 * 4, "csd": 2 * 4 * 512, "mls": 7.7 * 4 * 512}  # bytes a pair of the usual form, D=512
+CASES = {"info_nce": nce_case, "csd": csd_case, "mls": mls_case}
 
 
 def epochs_that_fit(world, studies, share):
@@ -82,27 +81,16 @@ def batch_rows(world):
             }
 
 
-def loss_forms(name, n, d, device):
-    "A loss as usual and ours, and the leaves that want gradients."
-    if name == "info_nce":
-        a, b = (unit_rows(n, d, device, seed=k) for k in range(2))
-        return (lambda: naive_info_nce(a, b)), (lambda: info_nce(a, b, 10.0)), [a, b]
-    leaves = [x for k in range(2) for x in clouds(n, d, device, seed=k)]
-    if name == "csd":
-        return (lambda: naive_csd_loss(*leaves)), (lambda: matching_loss(*leaves, 0.05, 5.0)), leaves
-    return (lambda: naive_mls(*leaves)), (lambda: mls(*leaves)), leaves
-
-
 def memory_rows(world, name):
     "Milliseconds and peak memory of a loss, whole and tiled, by the number of pairs."
     d = 512
     short = dict(about=0.1, most=5, warm=1)
     for n in (16, 32) if world.quick else (512, 1024, 2048, 4096, 8192, 16_384, 32_768):
-        naive, ours, leaves = loss_forms(name, n, d, world.device)
+        case = CASES[name](n, d, world.device)
         usual, usual_peak = "out of memory", None
         if COPIES[name] * n**2 < NAIVE_LIMIT:
-            usual, usual_peak = cost_of(step_of(naive, leaves), world.device, **short)
-        value, peak = cost_of(step_of(ours, leaves), world.device, **short)
+            usual, usual_peak = cost_of(step_of(lambda c=case: c.naive(*c.leaves), case.leaves), world.device, **short)
+        value, peak = cost_of(step_of(lambda c=case: c.ours(*c.leaves), case.leaves), world.device, **short)
         row = {"what": f"{name}, forward + backward, N={n} D={d}", "value": value, "unit": "ms", "naive": usual}
         settings = {"loss": name, "n": n, "d": d}
         yield row | {"peak_bytes": peak, "naive_bytes": usual_peak, "settings": settings}

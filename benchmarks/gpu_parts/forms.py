@@ -1,7 +1,14 @@
 """The losses as they are usually written, all pairs at once: what ours are compared with, in time and in value."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch.nn import functional as F
+
+from medret_nb.losses.contrastive import info_nce
+from medret_nb.losses.gaussian import matching_loss, mls
+from medret_nb.losses.region_word import region_word_scores
 
 
 def clouds(n, d, device, dtype=torch.float32, seed=0):
@@ -56,3 +63,35 @@ def region_word_inputs(b, regions, words, d, device, dtype=torch.float32, seed=0
     length = torch.randint(max(words // 2, 1), words + 1, (b,), generator=rng)
     mask = (torch.arange(words) < length[:, None]).to(device)
     return films.to(device, dtype).requires_grad_(), texts.to(device, dtype).requires_grad_(), mask
+
+
+@dataclass
+class Case:
+    "One of our losses, the usual form of it, and what both are called with, which wants gradients."
+
+    ours: Callable
+    naive: Callable
+    leaves: list
+
+
+def gaussians(n, d, device, dtype=torch.float32):
+    "The clouds of n films and of n texts: two means, two log-variances."
+    return [part for seed in range(2) for part in clouds(n, d, device, dtype, seed)]
+
+
+def mls_case(n, d, device, dtype=torch.float32):
+    return Case(mls, naive_mls, gaussians(n, d, device, dtype))
+
+
+def csd_case(n, d, device, dtype=torch.float32):
+    return Case(lambda *c: matching_loss(*c, 0.05, 5.0), naive_csd_loss, gaussians(n, d, device, dtype))
+
+
+def nce_case(n, d, device, dtype=torch.float32):
+    rows = [unit_rows(n, d, device, dtype, seed) for seed in range(2)]
+    return Case(lambda *c: info_nce(*c, 10.0), naive_info_nce, rows)
+
+
+def region_case(b, regions, words, d, device, dtype=torch.float32):
+    films, texts, mask = region_word_inputs(b, regions, words, d, device, dtype)
+    return Case(lambda *c: region_word_scores(*c, mask), lambda *c: naive_region_words(*c, mask), [films, texts])

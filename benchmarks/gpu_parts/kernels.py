@@ -1,22 +1,13 @@
 """Kernels against the usual forms, and against other packages where they are installed: time, memory, ratio."""
 
 import importlib
+from dataclasses import replace
 
 import torch
 
-from medret_nb.losses.contrastive import info_nce
-from medret_nb.losses.gaussian import matching_loss, mls
 from medret_nb.losses.region_word import region_word_scores
 
-from .forms import (
-    clouds,
-    naive_csd_loss,
-    naive_info_nce,
-    naive_mls,
-    naive_region_words,
-    region_word_inputs,
-    unit_rows,
-)
+from .forms import Case, csd_case, mls_case, nce_case, region_case, region_word_inputs
 from .measure import Task, cost_of, step_of, tf32
 
 D = 512
@@ -26,18 +17,17 @@ NCE = {512: (None, None, ""), 2048: (None, None, ""), 32_768: (107.0, 55.0, "154
 NAIVE_LIMIT = 76e9  # bytes: beyond, the usual form isn't tried
 
 
-def compared(world, what, ours, naive, leaves, **more):
-    "The row of a kernel: ours first, then the usual form, forward and backward."
-    value, peak = cost_of(step_of(ours, leaves), world.device)
-    usual, usual_peak = (None, None) if naive is None else cost_of(step_of(naive, leaves), world.device)
-    return (
-        {"what": what, "value": value, "unit": "ms", "naive": usual, "peak_bytes": peak}
-        | more
-        | ({} if usual_peak is None else {"naive_bytes": usual_peak})
-    )
+def compared(world, what, case, **more):
+    "The row of a kernel: ours first, then the usual form where there is one, forward and backward."
+    value, peak = cost_of(step_of(lambda: case.ours(*case.leaves), case.leaves), world.device)
+    row = {"what": what, "value": value, "unit": "ms", "naive": None, "peak_bytes": peak} | more
+    if case.naive is not None:
+        row["naive"], usual_peak = cost_of(step_of(lambda: case.naive(*case.leaves), case.leaves), world.device)
+        row |= {} if usual_peak is None else {"naive_bytes": usual_peak}
+    return row
 
 
-def in_blocks(world, what, ours, leaves):
+def in_blocks(world, what, case):
     "The same with the form that runs without Triton, where there is a choice."
     try:
         forced = importlib.import_module("medret_nb.kernels.forms").forced_form
@@ -46,76 +36,62 @@ def in_blocks(world, what, ours, leaves):
     if world.device.type != "cuda":
         return
     with forced("blocks"):
-        yield compared(world, f"{what}, in blocks of torch", ours, None, leaves)
+        yield compared(world, f"{what}, in blocks of torch", replace(case, naive=None))
 
 
 def mls_rows(world, n, small):
     target, floor, then = MLS[n]
-    x, y = (clouds(small or n, D, world.device, seed=k) for k in range(2))
-    naive = lambda: naive_mls(*x, *y)  # noqa: E731
+    case = mls_case(small or n, D, world.device)
     what = f"MLS, forward + backward, N={small or n} D={D}"
-    ours = lambda: mls(*x, *y)  # noqa: E731
-    more = dict(target=target, floor=floor, then=then, goal=f"mls-{n}")
-    yield compared(world, what, ours, naive, x + y, **more)
-    yield from in_blocks(world, what, ours, x + y)
+    yield compared(world, what, case, target=target, floor=floor, then=then, goal=f"mls-{n}")
+    yield from in_blocks(world, what, case)
 
 
 def csd_rows(world, n, small):
     target, floor, then = CSD[n]
-    x, y = (clouds(small or n, D, world.device, seed=k) for k in range(2))
+    case = csd_case(small or n, D, world.device)
     fits = 2 * 4 * D * n**2 < NAIVE_LIMIT or small
-    naive = (lambda: naive_csd_loss(*x, *y)) if fits else None
     what = f"CSD matching loss, forward + backward, N={small or n} D={D}"
-    ours = lambda: matching_loss(*x, *y, 0.05, 5.0)  # noqa: E731
     more = dict(target=target, floor=floor, then=then, goal=f"csd-{n}")
-    row = compared(world, what, ours, naive, x + y, **more)
+    row = compared(world, what, case if fits else replace(case, naive=None), **more)
     yield row | ({} if fits else {"naive": "out of memory"})
-    yield from in_blocks(world, what, ours, x + y)
+    yield from in_blocks(world, what, case)
 
 
 def nce_rows(world, n, small, allowed):
     target, floor, then = NCE[n]
     if allowed and target:
         target, floor, then = 40.0, 10.0, ""
-    a, b = (unit_rows(small or n, D, world.device, seed=k) for k in range(2))
+    case = nce_case(small or n, D, world.device)
     kind = "tf32" if allowed else "float32"
     what = f"info_nce, forward + backward, N={small or n} D={D}, {kind}"
-    ours = lambda: info_nce(a, b, 10.0)  # noqa: E731
     goal = f"info_nce-{n}" + ("-tf32" if allowed else "")
     with tf32(allowed):
-        more = dict(target=target, floor=floor, then=then, goal=goal)
-        yield compared(world, what, ours, lambda: naive_info_nce(a, b), [a, b], **more)
-        yield from in_blocks(world, what, ours, [a, b])
+        yield compared(world, what, case, target=target, floor=floor, then=then, goal=goal)
+        yield from in_blocks(world, what, case)
 
 
 def half_rows(world, small):
     "The same kernels with bf16 inputs."
     n = small or 2048
-    x, y = (clouds(n, D, world.device, torch.bfloat16, seed=k) for k in range(2))
-    a, b = (unit_rows(n, D, world.device, torch.bfloat16, seed=k) for k in range(2))
-    yield compared(world, f"MLS, forward + backward, N={n} D={D}, bf16 inputs", lambda: mls(*x, *y), None, x + y)
-    ours = lambda: matching_loss(*x, *y, 0.05, 5.0)  # noqa: E731
-    yield compared(world, f"CSD matching loss, forward + backward, N={n} D={D}, bf16 inputs", ours, None, x + y)
-    ours = lambda: info_nce(a, b, 10.0)  # noqa: E731
-    yield compared(world, f"info_nce, forward + backward, N={n} D={D}, bf16 inputs", ours, None, [a, b])
+    for name, made in {"MLS": mls_case, "CSD matching loss": csd_case, "info_nce": nce_case}.items():
+        case = replace(made(n, D, world.device, torch.bfloat16), naive=None)
+        yield compared(world, f"{name}, forward + backward, N={n} D={D}, bf16 inputs", case)
 
 
 def region_rows(world, small):
     b, regions, words, d = (4, 9, 12, 32) if small else (64, 49, 64, 256)
-    films, texts, mask = region_word_inputs(b, regions, words, d, world.device)
+    case = region_case(b, regions, words, d, world.device)
     what = f"region-word scores, forward + backward, B={b}, {regions} regions, {words} words, D={d}"
-    ours = lambda: region_word_scores(films, texts, mask)  # noqa: E731
-    naive = lambda: naive_region_words(films, texts, mask)  # noqa: E731
-    more = dict(then="3.3 ms", goal="region-word")
-    row = compared(world, what, ours, naive, [films, texts], **more)
+    row = compared(world, what, case, then="3.3 ms", goal="region-word")
     if isinstance(row["naive"], float):
         row["target"] = row["naive"] / 20
     yield row
-    yield from in_blocks(world, what, ours, [films, texts])
+    yield from in_blocks(world, what, case)
 
 
-def peer(world, package, call, what, leaves, ours=None):
-    "Another package's form of something, where it is there."
+def peer(world, package, call, what, case):
+    "Another package's form of something, where it is there; `call` gets the package, and `case` is ours."
     try:
         found = importlib.import_module(package)
     except Exception as error:
@@ -123,23 +99,22 @@ def peer(world, package, call, what, leaves, ours=None):
         return {"what": f"{package}: {what}", "value": None, "unit": "ms", "note": told[:120]}
     if world.device.type != "cuda":
         return {"what": f"{package}: {what}", "value": None, "unit": "ms", "note": "needs a GPU"}
-    row = compared(world, f"{package}: {what}", lambda: call(found), None, leaves)
-    if ours is not None:
-        row["naive"] = None
-        row["note"] = f"ours {cost_of(step_of(ours, leaves), world.device)[0]:.3g} ms beside it"
-    return row
+    row = compared(world, f"{package}: {what}", Case(lambda *_: call(found), None, case.leaves))
+    ours = cost_of(step_of(lambda: case.ours(*case.leaves), case.leaves), world.device)[0]
+    return row | {"note": f"ours {ours} beside it" if isinstance(ours, str) else f"ours {ours:.3g} ms beside it"}
 
 
 def peer_infinite(world, small):
     "inf-cl's InfoNCE, tiles in Triton, tf32."
     n = small or 32_768
-    a, b = (unit_rows(n, D, world.device, seed=k) for k in range(2))
+    case = nce_case(n, D, world.device)
+    a, b = case.leaves
 
     def infinite(found):
         return 0.5 * (found.cal_flash_loss(a, b, scale=10.0) + found.cal_flash_loss(b, a, scale=10.0)).mean()
 
     with tf32(True):
-        yield peer(world, "inf_cl", infinite, f"InfoNCE both ways, N={n} D={D}", [a, b], lambda: info_nce(a, b, 10.0))
+        yield peer(world, "inf_cl", infinite, f"InfoNCE both ways, N={n} D={D}", case)
 
 
 def peer_maxsim(world, small, package):
@@ -152,7 +127,8 @@ def peer_maxsim(world, small, package):
         "flash_maxsim": lambda found: found.flash_maxsim_batched_train(texts, films, query_lengths=lengths),
     }[package]
     what = f"MaxSim, B={size[0]}, {size[1]} regions, {size[2]} words, D={size[3]}"
-    yield peer(world, package, call, what, [films, texts], lambda: region_word_scores(films, texts, mask))
+    ours = Case(lambda *pair: region_word_scores(*pair, mask), None, [films, texts])
+    yield peer(world, package, call, what, ours)
 
 
 def tasks(world):

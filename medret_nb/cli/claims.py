@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/cli/932_claims.ipynb #9009db11
 def check_runs(asked: "Sequence[Claim]", runs: Path, file: Path) -> None:
-    "`DataError`, naming them, where arms that the claims of `file` ask about have no folder in `runs`."
+    "`DataError`, naming the arms, where no claim of `file` has runs of all its arms in `runs`."
     wanted = dict.fromkeys(arm for claim in asked for arm in (claim.arm, claim.against) if arm)
+    there = {"", *(arm for arm in wanted if (runs / arm).is_dir())}
+    if any(claim.arm in there and claim.against in there for claim in asked):
+        return
     missing = [arm for arm in wanted if not (runs / arm).is_dir()]
-    if missing:
-        need = f"{file.name} asks about the arms {', '.join(wanted)}"
-        raise DataError(f"{runs}: {need}; without runs: {', '.join(missing)}; name claims of your own by --claims FILE")
+    need = f"{file.name} asks about the arms {', '.join(wanted)}"
+    raise DataError(f"{runs}: {need}; without runs: {', '.join(missing)}; name claims of your own by --claims FILE")
 
 # %% ../../nbs/cli/932_claims.ipynb #952aef32
 @dataclass
@@ -47,6 +49,8 @@ class Claims(OnDevice):
     "Whose patients."
     draws: int = 500
     "Bootstrap draws of patients."
+    away: Path | None = None
+    "Folder of a StudySet of another site, for claims about it."
     also: tuple[Path, ...] = ()
     "Folders of the same arms at other budgets or policies: a verdict that differs there changes with budget."
     plugin: PluginFiles = ()
@@ -73,13 +77,15 @@ class Claims(OnDevice):
 
     def ask(self, asked: "list[Claim]", studies: "StudySet") -> "Board":
         "The board of all folders of runs, printed."
+        from medret_nb.data.studies import StudySet
         from medret_nb.training.boards import join_budgets
         from medret_nb.training.claims import claims_board
 
-        folders = (self.runs, *self.also)
+        away = StudySet.load(self.away) if self.away else None
         boards = {}
-        for runs in folders:
-            boards[str(runs)] = claims_board(asked, runs, studies, self.split, self.draws, verbose=False)
+        for runs in (self.runs, *self.also):
+            board = claims_board(asked, runs, studies, self.split, self.draws, verbose=False, away=away)
+            boards[str(runs)] = board
         board = join_budgets(boards) if self.also else boards[str(self.runs)]
         print(board)
         return board

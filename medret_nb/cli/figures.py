@@ -188,7 +188,7 @@ def _telling(words: list[str], known: list[str], texts: list[str], most: int = 3
     Names of findings and of what is `known` come first, then the words that are rarest among all `texts`; a word counts
     once, at its first place.
     """
-    from medret_nb.data.tables import FINDINGS
+    from medret_nb.data.finding_names import FINDINGS
 
     names = set()
     for name in [*FINDINGS[1:], *known]:

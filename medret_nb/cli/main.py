@@ -31,12 +31,14 @@ from .claims import Claims
 from .commands import Command, OnDevice
 from .compare import compare_command
 from .data import Csv, Dicom, Download, Mimic, OpenI, Phantom
+from .draft import DraftReport
 from .embed import Embed
 from .evaluate import Evaluate
 from .figures import Figures
 from .pretrain import pretrain_command
 from .report import Report
 from .search import Search
+from .ship import Ship
 from .train import train_command
 from ..data.devices import using_device
 from ..data.files import DataError
@@ -72,10 +74,12 @@ COMMANDS: dict[str, tuple[str, Callable]] = {
     "evaluate": ("measure retrieval, and what else a model can do", lambda: Evaluate),
     "search": ("ask with a film or a sentence", lambda: Search),
     "ask": ("ask many questions after one start", lambda: Ask),
+    "draft": ("draft a film's report from its nearest cases", lambda: DraftReport),
     "report": ("write one page on a run", lambda: Report),
     "figures": ("write a run's figures and tables for print", lambda: Figures),
     "compare": ("train several methods and compare them", compare_command),
     "claims": ("ask claims with margins of trained runs", lambda: Claims),
+    "ship": ("pack a trained run to give it away", lambda: Ship),
     "pretrain": ("make the tiny encoders anew", pretrain_command),
     "completion": ("print what completes commands and options in a shell", lambda: Completion),
 }

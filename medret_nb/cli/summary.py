@@ -22,7 +22,8 @@ from ..data.printing import tame
 from ..data.reports import normalise_text, section_text
 from ..data.studies import StudySet
 from ..evaluation.measured import shown_bounds
-from ..evaluation.results import Results, evaluate
+from ..evaluation.oracles import phantom_oracles
+from ..evaluation.results import Results, evaluate, oracle_share
 from ..methods.method import Method
 from ..phantom.records import has_truth
 from ..phantom.truth_tables import load_truth
@@ -44,15 +45,15 @@ def measure_points(
 
     On a phantom two oracles are measured beside the model: one reads the reports' labels, one sees the whole scene.
     """
-    more = {}
-    if has_truth(studies.folder):
-        truth = load_truth(studies, section_text(studies, points["text"].meta.get("policy") or "findings"))
-        more["oracles"] = {"oracle that reads the labels": "labels", "oracle that sees the scene": truth.fits("closed")}
-        more["fits"] = truth.fits(protocol.removeprefix("fits-")) if protocol.startswith("fits") else None
-    elif protocol.startswith("fits"):
-        raise DataError(
-            f"{protocol}: needs a phantom's truth, which says what each report fits; these studies have none"
-        )
+    policy = points["text"].meta.get("policy") or "findings"
+    more: dict[str, Any] = {"oracles": phantom_oracles(studies, policy)}
+    if protocol.startswith("fits"):
+        if not has_truth(studies.folder):
+            raise DataError(
+                f"{protocol}: needs a phantom's truth, which says what each report fits; these studies have none"
+            )
+        truth = load_truth(studies, section_text(studies, policy))
+        more["fits"] = truth.fits(protocol.removeprefix("fits-"))
     return evaluate(points, studies, protocol, ks, out, verbose=verbose, **more)
 
 # %% ../../nbs/cli/915_summary.ipynb #0d930259
@@ -100,7 +101,8 @@ def headline(found: Results, metric: str = "R@10", direction: str = "image-to-te
         f"gallery of {size['gallery']}",
         f"{report['duplicate_share']:.0%} duplicate texts; ties: {report['ties']}",
     ]
-    told = f"{direction} {metric} {number['value']:.3f} {interval}, chance {number['chance']:.3f}"
+    share = "".join(f", {part:.0%} of the oracle" for part in oracle_share(report, direction, metric).values())
+    told = f"{direction} {metric} {number['value']:.3f} {interval}, chance {number['chance']:.3f}{share}"
     return f"{told} ({', '.join(clauses)})"
 
 # %% ../../nbs/cli/915_summary.ipynb #4b3c3fcf

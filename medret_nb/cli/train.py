@@ -130,10 +130,12 @@ def best_recall(log: "pd.DataFrame") -> str:
 
 def train(job: Any) -> None:
     "Build the method that `job` (a Train command) asks for, train it, and say where it is."
+    from medret_nb.data.children import first_process
     from medret_nb.data.studies import StudySet
     from medret_nb.training.loop import fit
 
     studies = StudySet.load(job.data)
     run = fit(new_method(job, studies), studies, job.config, job.out, resume=job.resume)
     steps = run.log["step"].to_numpy().max()
-    print(f"trained {job.method} for {int(steps)} steps{best_recall(run.log)}\nwritten to {run.folder}")
+    if first_process():
+        print(f"trained {job.method} for {int(steps)} steps{best_recall(run.log)}\nwritten to {run.folder}")

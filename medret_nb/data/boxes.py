@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .finding_names import FINDINGS
 from .studies import StudySet
-from .tables import FINDINGS
 
 # %% ../../nbs/data/075_boxes.ipynb #7028600d
 _OTHER_NAMES = {

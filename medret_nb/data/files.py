@@ -15,20 +15,22 @@ import math
 import os
 import platform
 import re
+import sys
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 import medret_nb
+
+if TYPE_CHECKING:  # whoever only draws films or starts a command need not wait for them
+    import pandas as pd
+    import pyarrow as pa
 
 # %% ../../nbs/data/010_files.ipynb #e0b636e6
 class DataError(ValueError):
@@ -311,17 +313,21 @@ def read_json(path: str | Path) -> Any:
     return parse_json(readable_text(path), path)
 
 # %% ../../nbs/data/010_files.ipynb #07a91c09
-def _arrow(frame: pd.DataFrame | pa.Table) -> pa.Table:
+def _arrow(frame: "pd.DataFrame | pa.Table") -> "pa.Table":
     "The table as Arrow, without pandas' index."
+    import pyarrow as pa
+
     return frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
 
 
-def _put_parquet(frame: pd.DataFrame | pa.Table, path: Path) -> None:
+def _put_parquet(frame: "pd.DataFrame | pa.Table", path: Path) -> None:
     "Write a table to `path`, as it is."
+    import pyarrow.parquet as pq
+
     pq.write_table(_arrow(frame), path, compression="zstd", write_page_checksum=True)
 
 
-def write_parquet(frame: pd.DataFrame | pa.Table, path: str | Path, metadata: dict | None = None) -> None:
+def write_parquet(frame: "pd.DataFrame | pa.Table", path: str | Path, metadata: dict | None = None) -> None:
     "Write a table to `path`, atomically; `metadata` (strings) goes into the schema."
     table = _arrow(frame)
     if metadata:
@@ -407,8 +413,11 @@ def unsealed(folder: str | Path, facts: dict) -> dict:
     return found
 
 # %% ../../nbs/data/010_files.ipynb #9230c618
-def read_parquet(path: str | Path) -> pd.DataFrame:
+def read_parquet(path: str | Path) -> "pd.DataFrame":
     "Read a table; a missing or broken file is a `DataError` that names it."
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     path = Path(path)
     complete(path.parent)
     if not path.is_file():
@@ -434,7 +443,8 @@ def _bytes_of(part: Any) -> bytes:
     "Bytes as they are, strings as UTF-8, dataframes and all else as JSON."
     if isinstance(part, bytes):
         return part
-    if isinstance(part, pd.DataFrame):
+    pandas = sys.modules.get("pandas")  # without it nothing is a dataframe
+    if pandas is not None and isinstance(part, pandas.DataFrame):
         part = part.to_json(orient="split", index=False, default_handler=str)
     elif not isinstance(part, str):
         part = json.dumps(part, sort_keys=True, default=str)

@@ -17,11 +17,12 @@ import pandas as pd
 
 from .csv_files import check_unique, check_values, read_columns
 from .files import DataError
+from .finding_names import FINDINGS
 from .mimic_reports import find_reports, read_reports
 from .reports import REPORT_SECTIONS
 from .sources import finish, with_splits
 from .studies import StudySet
-from .tables import FINDINGS, VIEWS, some, standard_view
+from .tables import VIEWS, some, standard_view
 
 # %% ../../nbs/data/120_mimic.ipynb #24c08f53
 def find_table(source: Path, name: str) -> Path | None:

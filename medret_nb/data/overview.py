@@ -19,9 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .files import DataError
+from .finding_names import FINDINGS
 from .printing import harmless
 from .splits import connected_groups
-from .tables import FINDINGS, SECTIONS, SPLITS, VIEWS
+from .tables import SECTIONS, SPLITS, VIEWS
 from ..figures.figures import plain
 
 # %% ../../nbs/data/058_overview.ipynb #4393ede7

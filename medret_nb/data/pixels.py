@@ -227,7 +227,7 @@ def open_pixels(image_ids: Iterable[str], paths: Iterable[str | Path], size: int
     if not isinstance(size, (int, np.integer)) or not 8 <= size <= 4096:
         raise ValueError(f"size must be a whole number of pixels from 8 to 4096, not {size!r}")
     image_ids = [str(image_id) for image_id in image_ids]
-    paths = [Path(path) for path in paths]
+    paths = [path if isinstance(path, Path) else Path(path) for path in paths]  # making one takes its time
     if not image_ids:
         return Pixels(np.zeros((0, size, size), np.uint8), {}, np.zeros((0, 4)), {})
     mark = pixels_key(image_ids, paths, size, folder)

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, cast
 
 from .files import DataError, check_plain, parse_json, read_json, readable_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% ../../nbs/data/012_schemas.ipynb #7b7f0cbc
 Rule = dict[str, Any]
@@ -240,8 +241,10 @@ def numbers_in(texts: Mapping[str, str], names: Iterable[str], place: str | Path
     return found
 
 # %% ../../nbs/data/012_schemas.ipynb #0878cf57
-def _column_fits(column: pd.Series, kind: str) -> bool:
+def _column_fits(column: "pd.Series", kind: str) -> bool:
     "Whether the values of a column that are not missing are what `kind` says."
+    import pandas as pd
+
     if kind == "numbers":
         return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column)
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -251,7 +254,7 @@ def _column_fits(column: pd.Series, kind: str) -> bool:
     return pd.api.types.infer_dtype(column, skipna=True) in ("string", "empty")
 
 
-def check_columns(table: pd.DataFrame, kinds: Mapping[str, str], place: str | Path) -> pd.DataFrame:
+def check_columns(table: "pd.DataFrame", kinds: Mapping[str, str], place: str | Path) -> "pd.DataFrame":
     """The table itself, if it has the columns that are named and each holds what is said of it.
 
     kinds : by column "numbers", "texts" (some may be missing) or "words" (each row has one). `DataError`, beginning
@@ -260,7 +263,7 @@ def check_columns(table: pd.DataFrame, kinds: Mapping[str, str], place: str | Pa
     for name, kind in kinds.items():
         if name not in table.columns:
             raise DataError(f"{place}: lacks the column {name}; it has {_some(table.columns) or 'none'}")
-        column = cast(pd.Series, table[name])
+        column = cast("pd.Series", table[name])
         if not _column_fits(column, kind):
             wanted = "numbers" if kind == "numbers" else "texts"
             raise DataError(f"{place}: the column {name} must hold {wanted}, it holds {column.dtype}")

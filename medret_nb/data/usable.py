@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from .files import DataError
+from .finding_names import FINDINGS
 from .pixels import Pixels
 from .reports import section_text, split_sentences, text_groups
 from .reports import sections as report_sections
 from .studies import StudySet, choose_image
-from .tables import FINDINGS
 
 # %% ../../nbs/data/076_usable.ipynb #2c15f1b4
 @dataclass

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from ..data.files import DataError
+from ..data.finding_names import FINDINGS
 from ..data.reports import text_groups
-from ..data.tables import FINDINGS
 from .blocks import Groups
 
 # %% ../../nbs/evaluation/515_relevance.ipynb #aa53f86b

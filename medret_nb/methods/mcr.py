@@ -231,8 +231,8 @@ class MCR(Method):
         self.patches = (self.config.size // self.patch) ** 2
         self.image_head = Aggregator(film, config.dim, config.order, config.mapping, config.pooling)
         self.text_head = Aggregator(text, config.dim, config.order, config.mapping, config.pooling)
-        inner = config.decoder_width, config.decoder_layers
-        self.painter = Painter(film, self.patches, self.patch**2, *inner) if config.pixel_weight else None
+        painter = Painter(film, self.patches, self.patch**2, config.decoder_width, config.decoder_layers)
+        self.painter = painter if config.pixel_weight else None
         pieces = len(self.text_encoder.table)
         self.guesser = Guesser(text, pieces, film * config.film_helps) if config.word_weight else None
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TRAINED', 'LEAST_SIZE', 'Embedding', 'policy_of_inference', 'MethodConfig', 'with_films', 'widened', 'exactly',
-           'colours_told', 'MethodParts', 'Method']
+           'colours_told', 'MethodParts', 'InStages', 'Method']
 
 # %% ../../nbs/methods/405_method.ipynb #0c1f9095
 import dataclasses
@@ -216,8 +216,18 @@ class MethodParts(Stored):
         "Grey films uint8 (N, S, S), S the `size` of the configuration, to normalised (N, 1, S, S)."
         return normalise(torch.as_tensor(pixels), self.config.mean, self.config.std)[:, None]
 
+# %% ../../nbs/methods/405_method.ipynb #d13ac193
+class InStages(MethodParts):
+    "What a training in stages asks of a method; by default there is one stage, in which all weights learn."
+
+    early: bool = False  # the stage is not the last one: weights of now are not kept as the best
+    idle_weights: bool = False  # there are steps in which some weights get no gradient
+
+    def begin_step(self, done: float) -> None:
+        "Told before each step of a training: the share of its steps that is done, 0 to below 1."
+
 # %% ../../nbs/methods/405_method.ipynb #f14eb66a
-class Method(MethodParts):
+class Method(InStages):
     "Base of all methods. See the table above for what to override."
 
     similarity: str = "cosine"  # how search ranks: cosine, csd or mls

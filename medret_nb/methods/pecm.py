@@ -66,12 +66,18 @@ class Prototypes(nn.Module):
     """Learned questions at several levels for one modality: per level l a linear map W_l and K_l queries q_lk.
 
     p_lk = norm(sum_n alpha_lkn W_l h_ln), alpha_lkn = softmax_n(q_lk W_l h_ln): sharp from the start.
+
+    kept : numbers of the levels that are there, by default all. The others are drawn and thrown away, so that a level
+        starts alike whatever stands beside it.
     """
 
-    def __init__(self, width: int, counts: Sequence[int], dim: int):
+    def __init__(self, width: int, counts: Sequence[int], dim: int, kept: Sequence[int] | None = None):
         super().__init__()
-        self.maps = nn.ModuleList([nn.Linear(width, dim, bias=False) for _ in counts])
-        self.queries = nn.ParameterList([torch.randn(count, dim) for count in counts])
+        maps = [nn.Linear(width, dim, bias=False) for _ in counts]
+        queries = [torch.randn(count, dim) for count in counts]
+        chosen = range(len(counts)) if kept is None else kept
+        self.maps = nn.ModuleList([maps[level] for level in chosen])
+        self.queries = nn.ParameterList([queries[level] for level in chosen])
 
     def forward(self, levels: Levels) -> tuple[list[Tensor], list[Tensor]]:
         "Per level the prototypes (B, K, d), unit vectors, and what they look at (B, K, N)."
@@ -255,8 +261,10 @@ class PrototypeTowers(TwoTowers):
         self.level_names = tuple(config.levels.split("+"))
         counts = {"fine": config.fine, "coarse": config.coarse, "whole": 1}
         self.counts = tuple(counts[name] for name in self.level_names)
-        self.image_prototypes = Prototypes(self.image_encoder.width, self.counts, config.prototype_dim)
-        self.text_prototypes = Prototypes(self.text_encoder.width, self.counts, config.prototype_dim)
+        kept = [list(counts).index(name) for name in self.level_names]
+        asked = tuple(counts.values()), config.prototype_dim, kept
+        self.image_prototypes = Prototypes(self.image_encoder.width, *asked)
+        self.text_prototypes = Prototypes(self.text_encoder.width, *asked)
         self.level_logits = nn.Parameter(torch.zeros(len(self.counts)))
         self.prototype_log_scale = nn.Parameter(torch.tensor(float(config.init_scale)).log())
         temperature = torch.tensor(float(config.init_temperature)).log()

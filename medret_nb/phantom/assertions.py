@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..data.tables import FINDINGS
+from ..data.finding_names import FINDINGS
 from .patients import DRAWS, draw
 from .scenes import DEVICE_KINDS, KINDS, Scene, clinic
 

@@ -209,17 +209,19 @@ def dictate(
     dprime: Sequence[float] | None = None,
     observer: Observer = USUAL_OBSERVER,
     forms: Forms = USUAL_FORMS,
+    words: Sequence | None = None,
 ) -> DictatedReport:
     """Have a simulated radiologist dictate the report of a scene.
 
     key: what the choices depend on, such as (seed, patient index, visit); equal keys and scenes give equal reports, and
     a change of one fact leaves the words about all others. prior: the patient's previous visit, if there was one.
     dprime: detectability of each finding (best over the films), None for all perfectly visible.
+    words: what the doctor and the choice of words depend on, by default `key`; what is seen depends on `key` alone.
     ValueError for an unknown site.
     """
     if site not in wording.NAMES:
         raise ValueError(f"site must be A or B, not {site!r}")
-    dice = Dice("report", *key)
+    dice = Dice("report", *(key if words is None else words))
     doctor = int(dice.uniform("doctor") * forms.doctors)
     dice.habits, style = _style(site, doctor)
     seen, errors = observe(scene, Dice("observer", *key), dprime, observer)

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from tqdm.auto import tqdm
 
 from ..data.children import worker_pool
 from ..data.codes import breath, rules_for, split_code
-from ..data.files import DataError, atomic_write, checked_name, hash_of, write_json
+from ..data.files import DataError, checked_name, hash_of, write_json
 from medret_nb.data.openi import (
     OpenIReport,
     code_sets,
@@ -34,7 +33,7 @@ from ..data.sources import finish, refuse_other_set, with_splits
 from ..data.studies import StudySet
 from ..data.tables import IMAGE_COLUMNS
 from .records import write_scenes
-from .rendering import render
+from .rows import DRAWING_MODULE, draw_film
 from .scenes import Acquisition, Finding, Patient, Scene, scene_to_dict
 
 # %% ../../nbs/phantom/275_drawn.ipynb #09f096d1
@@ -169,14 +168,6 @@ def scene_sets(reports: list[OpenIReport]) -> np.ndarray:
 _Task = tuple[Scene, Acquisition, int, Path]  # one film to draw: scene, technique, size, PNG file
 
 
-def _draw_film(task: _Task) -> str:
-    "Draw one film and give back the path of its file."
-    scene, film, size, path = task
-    with atomic_write(path) as temporary:
-        Image.fromarray(render(scene, film, size)).save(temporary)
-    return str(path)
-
-
 _DRAWN = Schema("how films were drawn", a_record({"fingerprint": a_text(100)}, {"size": a_whole(), "seed": a_whole()}))
 
 
@@ -213,12 +204,12 @@ def _draw_films(scenes: dict[str, Scene], folder: Path, size: int, seed: int, wo
     there = len(wanted) - len(tasks)
     with tqdm(total=len(wanted), initial=there, desc="films drawn", unit="film", disable=quiet) as bar:
         if workers > 1 and len(tasks) > 1:
-            with worker_pool(workers) as pool:
-                for _ in pool.map(_draw_film, tasks, chunksize=8):
+            with worker_pool(workers, DRAWING_MODULE) as pool:
+                for _ in pool.map(draw_film, tasks, chunksize=8):
                     bar.update()
         else:
             for task in tasks:
-                _draw_film(task)
+                draw_film(task)
                 bar.update()
 
 # %% ../../nbs/phantom/275_drawn.ipynb #34f0a5d0

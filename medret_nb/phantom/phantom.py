@@ -32,11 +32,10 @@ from medret_nb.phantom.records import (
     write_phantom_settings,
     write_truths,
 )
-from .rows import STUDY_TABLES, draw_piece, is_drawn, read_piece
+from .rows import DRAWING_MODULE, STUDY_TABLES, draw_piece, is_drawn, read_piece
 from .truth import image_ambiguity
 
 _all_ = ["report_fits"]
-_READY = "medret_nb.phantom.ready"  # what a process imports that is to draw: not this module, which needs PyTorch
 
 # %% ../../nbs/phantom/265_phantom.ipynb #c7c8b8ef
 _WORTH_A_PROCESS = 50  # studies
@@ -77,7 +76,7 @@ def _drawing(config: PhantomConfig, folder: Path, workers: int, progress: bool) 
     with ExitStack() as stack:
         done = _done_here(config, todo, folder)
         if processes > 1:
-            done = _done_by(stack.enter_context(worker_pool(processes, _READY)), config, todo, folder)
+            done = _done_by(stack.enter_context(worker_pool(processes, DRAWING_MODULE)), config, todo, folder)
         total = _studies_in(chunks)
         bar = stack.enter_context(tqdm(total=total, desc="phantom", unit="study", disable=not progress))
         yield _counted(chain(there, done), bar)

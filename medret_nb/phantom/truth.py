@@ -8,16 +8,18 @@ __all__ = ['READING_SIZE', 'visibility_of', 'examine', 'best_dprime', 'image_amb
 # %% ../../nbs/phantom/260_truth.ipynb #637861bd
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from .exposure import expected_photons, line_integral, scatter_field
 from .observer import USUAL_OBSERVER, Observer
 from .regions import mask_box
 from .rendering import compose, region_boxes, render, surroundings
 from .scenes import KINDS, Acquisition, Clinic, Scene
+
+if TYPE_CHECKING:  # a process that draws need not wait for it
+    import pandas as pd
 
 # %% ../../nbs/phantom/260_truth.ipynb #61e0ac7e
 READING_SIZE = 64
@@ -76,11 +78,11 @@ def _entropy(q: np.ndarray) -> np.ndarray:
     return -q * np.log2(q) - (1 - q) * np.log2(1 - q)
 
 
-def _best_of_kinds(visibility: pd.DataFrame, study_ids: Iterable[str]) -> np.ndarray:
+def _best_of_kinds(visibility: "pd.DataFrame", study_ids: Iterable[str]) -> np.ndarray:
     """Detectability of each kind of finding in each study, best over its films, (N, kinds); nan for none."""
-    best = pd.DataFrame()
-    if len(visibility):
-        best = visibility.pivot_table(index="study_id", columns="finding", values="dprime", aggfunc="max")
+    if not len(visibility):
+        return np.full((len(list(study_ids)), len(KINDS)), np.nan)
+    best = visibility.pivot_table(index="study_id", columns="finding", values="dprime", aggfunc="max")
     return best.reindex(index=list(study_ids), columns=list(KINDS)).to_numpy(float)
 
 
@@ -95,7 +97,7 @@ def _typical(best: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/phantom/260_truth.ipynb #2608a49a
 def image_ambiguity(
-    visibility: pd.DataFrame, study_ids: Iterable[str], place: Clinic, observer: Observer = USUAL_OBSERVER
+    visibility: "pd.DataFrame", study_ids: Iterable[str], place: Clinic, observer: Observer = USUAL_OBSERVER
 ) -> np.ndarray:
     """Expected entropy (bits) of what a study's findings are after its films were read, (N,).
 

@@ -145,11 +145,22 @@ def _only(table: pd.DataFrame, ids: Iterable[str]) -> pd.DataFrame:
 
 # %% ../../nbs/phantom/268_truth_tables.ipynb #74c480ea
 def retell(
-    truth: Truth, row: int, scene: Scene, observer: Observer = USUAL_OBSERVER, forms: Forms | None = None
+    truth: Truth,
+    row: int,
+    scene: Scene,
+    observer: Observer = USUAL_OBSERVER,
+    forms: Forms | None = None,
+    dprime: Sequence[float] | None = None,
+    words: Sequence | None = None,
 ) -> DictatedReport:
-    """The report that the same doctor would dictate, in the same words, of another scene in that row's place."""
-    films = [{"dprime": visibility_of(scene, a)[0]} for a in scene.acquisitions]
+    """The report that the same doctor would dictate, in the same words, of another scene in that row's place.
+
+    dprime: detectability of each of its findings, by default computed, which takes longest. words: what another doctor
+    and other words depend on; the eyes stay the same.
+    """
     config = truth.config
-    dprime = best_dprime(films, len(scene.findings))
+    if dprime is None:
+        films = [{"dprime": visibility_of(scene, a)[0]} for a in scene.acquisitions]
+        dprime = best_dprime(films, len(scene.findings))
     shapes = forms or FORMS[config["prevalence"], config["site"]]
-    return dictate(scene, truth.keys[row], config["site"], truth.priors[row], dprime, observer, shapes)
+    return dictate(scene, truth.keys[row], config["site"], truth.priors[row], dprime, observer, shapes, words)

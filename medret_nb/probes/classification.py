@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 
 from ..data.balanced import FIVE, draw_balanced
 from ..data.files import DataError
+from ..data.finding_names import FINDINGS
 from ..data.studies import StudySet
-from ..data.tables import FINDINGS
 from medret_nb.evaluation.intervals import (
     LEAST_CLUSTERS,
     LEAST_HITS,

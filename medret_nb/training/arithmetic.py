@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 
 from ..data.devices import chosen_device
 from ..data.files import DataError
@@ -57,8 +57,11 @@ def check_shares(config: Any, processes: int) -> None:
         raise DataError(f"micro_batch: {config.micro_batch} does not divide {whose}")
 
 # %% ../../nbs/training/539_arithmetic.ipynb #9483a52b
-def start_accelerator(config: Any) -> Accelerator:
-    "The device, the precision and the processes. `DataError` for settings that do not go together."
+def start_accelerator(config: Any, idle_weights: bool = False) -> Accelerator:
+    """The device, the precision and the processes. `DataError` for settings that do not go together.
+
+    idle_weights : in some steps some weights get no gradient; several processes then look for them in every step.
+    """
     device = chosen_device(config.device)
     check_device(config, device)
     # an earlier training here may have had another device or precision
@@ -67,7 +70,10 @@ def start_accelerator(config: Any) -> Accelerator:
         torch.cuda.set_device(device)
     half = config.precision if config.precision in ("bf16", "fp16") else "no"
     accelerator = Accelerator(
-        cpu=device.type == "cpu", mixed_precision=half, gradient_accumulation_steps=config.accumulate
+        cpu=device.type == "cpu",
+        mixed_precision=half,
+        gradient_accumulation_steps=config.accumulate,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=idle_weights)],
     )
     check_shares(config, accelerator.num_processes)
     set_seed(config.seed + accelerator.process_index)

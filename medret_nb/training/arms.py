@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['LEAST_PATIENTS', 'BUDGETS', 'ARMS_FILE', 'SEED_FOLDER', 'corpus_tokenizer', 'Arm', 'epochs_for', 'check_arm_name',
-           'check_arms', 'arm_of', 'read_arms', 'seed_run', 'runs_by_seed']
+           'check_arms', 'arm_of', 'read_arms', 'settled', 'settings_apart', 'difference_in_words', 'seed_run',
+           'runs_by_seed']
 
 # %% ../../nbs/training/795_arms.ipynb #aa033321
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from ..data.runs import Run
 from ..data.schemas import Schema, a_number, a_record, a_switch, a_text, a_union
 from ..data.studies import StudySet
 from ..data.tokens import shared_words, train_tokenizer
-from ..methods.method import Method, MethodConfig
+from ..methods.method import Method, MethodConfig, policy_of_inference
 from ..methods.table import method_class
 from ..retrieval.foreign import Stated
 
@@ -47,6 +49,7 @@ class Arm:
     settings : of the method, those that differ from its defaults; of embeddings the fields of `Stated`.
     words : "encoder", the vocabulary of the text encoder, or "corpus", one learnt from the training reports.
     embeddings : a folder in place of a method, with the points of both sides in its folder `embeddings`.
+    base : the arm that this one is an ablation of, "" for none. Nothing that is trained depends on it.
     """
 
     method: str = ""
@@ -55,6 +58,7 @@ class Arm:
     settings: dict = field(default_factory=dict)
     words: str = "encoder"
     embeddings: str = ""
+    base: str = ""
 
     def check(self) -> None:
         "`DataError` for an arm that names both a method and embeddings, or neither, and for settings that do not fit."
@@ -101,25 +105,30 @@ class Arm:
         return getattr(self.config(), "views", method_class(self.method).views)
 
 # %% ../../nbs/training/795_arms.ipynb #5136052c
-BUDGETS = ("passes", "steps")
+BUDGETS = ("passes", "steps", "operations")
 
 
-def epochs_for(arm: Arm, passes: int, equal: str = "passes") -> int:
-    """Epochs of an arm: equal "passes", each study's films go `passes` times through the encoder, so two views need
-    half as many; equal "steps", `passes` epochs whatever the views. None for embeddings from elsewhere.
+def epochs_for(arm: Arm, passes: int, equal: str = "passes", cost: float = 1.0) -> int:
+    """Epochs of an arm, at least 1; none for embeddings from elsewhere.
+
+    equal : "passes", each study's films go `passes` times through the encoder, so two views need half as many; "steps",
+        `passes` epochs whatever the views; "operations", `passes` over the arm's cost, to the nearest whole number.
+    cost : floating-point operations of one of its steps over those of a step of the first arm.
     """
     if arm.embeddings:
         return 0
-    return passes if equal == "steps" else max(1, round(passes / arm.views))
+    times = {"passes": arm.views, "steps": 1, "operations": cost}[equal]
+    return max(1, round(passes / times))
 
 # %% ../../nbs/training/795_arms.ipynb #9026c6c9
+_OF_AN_ARM = ("method", "image", "text", "words", "embeddings", "base")
 ARMS_FILE = Schema(
     "the arms of a comparison",
     a_record(
         {},
         others=a_record(
             {},
-            {name: a_text() for name in ("method", "image", "text", "words", "embeddings")},
+            {name: a_text() for name in _OF_AN_ARM},
             others=a_union(a_text(), a_switch(), a_number(-1e9, 1e9)),
         ),
     ),
@@ -142,12 +151,14 @@ def check_arms(arms: dict[str, Arm]) -> dict[str, Arm]:
             arm.check()
         except DataError as error:
             raise DataError(f"arm {name}: {error}") from None
+        if arm.base and (arm.base == name or arm.base not in arms):
+            raise DataError(f"arm {name}: base: {arm.base[:60]!r} is no other arm of this comparison")
     return arms
 
 
 def arm_of(section: dict) -> Arm:
     "An arm from its section of a file. Settings are not checked yet."
-    own = {key: section[key] for key in ("method", "image", "text", "words", "embeddings") if key in section}
+    own = {key: section[key] for key in _OF_AN_ARM if key in section}
     settings = {key: value for key, value in section.items() if key not in own}
     return Arm(**own, settings=settings)
 
@@ -162,6 +173,41 @@ def read_arms(path: str | Path) -> dict[str, Arm]:
         return check_arms({name: arm_of(section) for name, section in sections.items()})
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
+
+# %% ../../nbs/training/795_arms.ipynb #38c4aa27
+_NOT_COMPARED = ("method", "image_backbone", "text_backbone", "inference_policy", "data", "data_hash", "plugin")
+
+
+def settled(arm: Arm) -> dict[str, Any]:
+    "Everything that an arm is made of, by name, defaults filled in; of embeddings what is said of them."
+    if arm.embeddings:
+        return {"embeddings": arm.embeddings, **dataclasses.asdict(arm.stated())}
+    kind = method_class(arm.method)
+    config = arm.config()
+    sections = getattr(config, "sections", kind.sections)
+    encoders = {"image": arm.image or kind.backbone, "text": arm.text or "tiny", "words": arm.words}
+    own = {name: value for name, value in dataclasses.asdict(config).items() if name not in _NOT_COMPARED}
+    return {"method": arm.method, **encoders, **own, "texts asked": policy_of_inference(config, sections)}
+
+
+def settings_apart(base: Arm, arm: Arm) -> dict[str, tuple[Any, Any]]:
+    "What differs between two arms: name -> (of the base, of the arm); of two methods only what both have."
+    first = settled(base)
+    second = settled(arm)
+    both = [name for name in first if name in second]
+    return {name: (first[name], second[name]) for name in both if first[name] != second[name]}
+
+
+def difference_in_words(arms: Mapping[str, Arm], name: str) -> str:
+    'What an arm changes of its base, `setting: base -> arm`; "several: " before more than one; empty without a base.'
+    arm = arms[name]
+    if not arm.base:
+        return ""
+    changed = settings_apart(arms[arm.base], arm)
+    told = ", ".join(f"{setting}: {old} -> {new}" for setting, (old, new) in changed.items())
+    if not changed:
+        return "nothing"
+    return told if len(changed) == 1 else f"several: {told}"
 
 # %% ../../nbs/training/795_arms.ipynb #c5930d64
 SEED_FOLDER = "seed-"

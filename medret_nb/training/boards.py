@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HEADING', 'UNTUNED_RUNS', 'NOT_IN_A_BOARD', 'LARGEST_MARGIN', 'BOARD_FILE', 'number_of', 'combined_row', 'reason',
            'judged_row', 'judge_rows', 'family_of', 'seeds_words', 'answer_lines', 'Board', 'join_budgets',
-           'board_figure']
+           'judged_again', 'board_figure']
 
 # %% ../../nbs/training/804_boards.ipynb #0feb02c5
 from collections.abc import Mapping
@@ -111,6 +111,7 @@ def answer_lines(row: dict) -> list[str]:
     both = shown_bounds(row["both_low"], row["both_high"], sign="+")
     alone = shown_bounds(row["low"], row["high"], sign="+")
     no_worse = " (no worse)" if row["kind"] == "no worse" else ""
+    hard = "; a harder reading" if row.get("reading") == "hard" else ""
     budget = f" [{row['budget']}: {row['alone']}]" if "budget" in row else ""
     clauses = [
         f"    {row['event']}, {row['direction']}: effect {row['effect']:+.3f} {both} over patients and seeds",
@@ -123,7 +124,7 @@ def answer_lines(row: dict) -> list[str]:
     ]
     clauses += [row["why"]] if row["why"] else []
     return [
-        f"{row['verdict']}: {row['arm']}, {row['words']} ({row['paper']}; {row['source']}){budget}",
+        f"{row['verdict']}: {row['arm']}, {row['words']} ({row['paper']}; {row['source']}{hard}){budget}",
         "; ".join(clauses),
     ]
 
@@ -143,7 +144,10 @@ _ROW = a_record(
         "queries": a_whole(),
         "patients": a_whole(),
     },
-    {"discordant": or_none(a_number()), "budget": a_text(), "alone": a_text()},
+    {
+        "discordant": or_none(a_number()),
+        **dict.fromkeys(("budget", "alone", "said", "reading", "asked", "against"), a_text()),
+    },
 )
 BOARD_FILE = Schema(
     "a board of claims",
@@ -191,18 +195,42 @@ class Board(Measured):
 
 # %% ../../nbs/training/804_boards.ipynb #2ffa11e9
 def join_budgets(boards: Mapping[str, Board]) -> Board:
-    "One board of the same claims under several budgets, by their names. `DataError` where the claims differ."
-    first = next(iter(boards.values()))
-    keys = [(row["name"], row["direction"]) for row in first.rows]
-    for name, board in boards.items():
-        if [(row["name"], row["direction"]) for row in board.rows] != keys:
-            raise DataError(f"boards: {name} answers other claims than {next(iter(boards))}")
+    """One board of the same claims under several budgets, by their names.
+
+    A claim that some budget did not judge keeps the verdict of those that did. `DataError` where no claim is shared, or
+    one has another margin under another budget.
+    """
+    answers: dict[tuple[str, str], dict[str, dict]] = {}
+    for budget, board in boards.items():
+        for row in board.rows:
+            answers.setdefault((row["name"], row["direction"]), {})[budget] = row
+    most = max((len(by_budget) for by_budget in answers.values()), default=0)
+    if most < len(boards):
+        raise DataError(f"boards: {' and '.join(boards)} answer no claim in common")
     rows = []
-    for answers in zip(*(board.rows for board in boards.values()), strict=True):
-        said = over_budgets([row["verdict"] for row in answers])
-        for name, row in zip(boards, answers, strict=True):
-            rows.append(row | {"budget": name, "alone": row["verdict"], "verdict": said})
-    return Board(first.report | {"budgets": list(boards)}, rows)
+    for by_budget in answers.values():
+        if len({(row["margin"], row["measure"], row["kind"]) for row in by_budget.values()}) > 1:
+            raise DataError(f"boards: {next(iter(by_budget.values()))['name']} is another claim under another budget")
+        said = over_budgets([row["verdict"] for row in by_budget.values()])
+        rows += [row | {"budget": name, "alone": row["verdict"], "verdict": said} for name, row in by_budget.items()]
+    first = next(iter(boards.values()))
+    missed = [board.report.get("not_judged", {}) for board in boards.values()]
+    everywhere = set.intersection(*(set(other) for other in missed))
+    nowhere = {name: why for name, why in missed[0].items() if name in everywhere}
+    return Board(first.report | {"budgets": list(boards), "not_judged": nowhere}, rows)
+
+
+def judged_again(board: Board) -> Board:
+    "The same board, its rows judged anew from what was measured: each budget as one family, and joined again."
+    budgets = dict.fromkeys(row.get("budget", "") for row in board.rows)
+    parts = {}
+    for name in budgets:
+        own = [row.copy() for row in board.rows if row.get("budget", "") == name]
+        for row in own:
+            row.pop("budget", None)
+            row.pop("alone", None)
+        parts[name] = Board(board.report, judge_rows(own))
+    return join_budgets(parts) if len(parts) > 1 else parts[next(iter(budgets))]
 
 # %% ../../nbs/training/804_boards.ipynb #0606f8a0
 _LOOKS = dict(

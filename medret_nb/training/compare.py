@@ -4,14 +4,18 @@
 
 # %% auto #0
 __all__ = ['RUN_COST', 'COMPARISON_FACTS', 'UNTUNED', 'Budget', 'peak_memory', 'seconds_of', 'job_hash', 'cost_file',
-           'foreign_files', 'measure_run', 'foreign_run', 'trained_run', 'one_run', 'Job', 'is_done', 'run_code',
-           'check_versions', 'missing_jobs', 'run_here', 'run_with_plugins', 'run_apart', 'run_all', 'Comparison',
-           'arm_columns', 'mean_costs', 'collect', 'comparison_facts', 'compare']
+           'foreign_files', 'measure_run', 'foreign_run', 'Job', 'trained_run', 'one_run', 'planned_epochs', 'is_done',
+           'taken_over', 'run_code', 'check_versions', 'missing_jobs', 'run_here', 'run_with_plugins', 'run_apart',
+           'run_all', 'Comparison', 'arm_columns', 'number_in_words', 'base_columns', 'mean_costs', 'collect',
+           'comparison_facts', 'with_notes', 'compare']
 
 # %% ../../nbs/training/800_compare.ipynb #421fe942
 import dataclasses
+import os
+import shutil
 import sys
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,17 +32,27 @@ from ..data.runs import Run
 from ..data.schemas import Schema, a_list, a_number, a_record, a_text, a_whole, check_columns, or_none
 from ..data.studies import StudySet
 from ..evaluation.measured import shown, shown_bounds
-from ..evaluation.results import Results, evaluate
+from ..evaluation.oracles import oracle_recalls
+from ..evaluation.results import Results, evaluate, usable
 from ..methods.method import Method
 from ..methods.plugins import code_hash
 from ..methods.table import METHODS, load_plugins, method_class, plugin_files
 from ..retrieval.embeddings import embed
 from ..retrieval.foreign import read_pair
 from ..retrieval.points import Embeddings
-from .arms import BUDGETS, Arm, check_arm_name, check_arms, epochs_for, seed_run
-from .before import check_measurable, check_out
+from medret_nb.training.arms import (
+    BUDGETS,
+    Arm,
+    check_arm_name,
+    check_arms,
+    difference_in_words,
+    epochs_for,
+    seed_run,
+)
+from .before import asked_studies, check_measurable, check_out
 from .folder import is_claimed, training_code
-from .loop import TrainConfig, fit
+from .loop import TrainConfig, fit, with_batch_size
+from .operations import count_operations, epochs_of_work
 from .tables import FAMILY, comparison_table
 
 # %% ../../nbs/training/800_compare.ipynb #79bca9e3
@@ -49,8 +63,8 @@ _RUN_BY_RUN = {"epochs": "Budget(passes=...)", "seed": "compare(seeds=...)"}
 class Budget:
     "What all runs of a comparison share."
 
-    passes: int = 10  # films through the encoder, per study; at equal steps, epochs
-    equal: str = "passes"  # what all arms get alike: passes or steps
+    passes: int = 10  # films through the encoder, per study; at equal steps, epochs; at equal operations, the first's
+    equal: str = "passes"  # what all arms get alike: passes, steps or operations
     split: str = "test"
     protocols: tuple[str, ...] = ("exact", "text")
     ks: tuple[int, ...] = (1, 5, 10, 100)
@@ -94,19 +108,26 @@ RUN_COST = Schema(
     "the cost of a run",
     a_record(
         {"job": a_text(100), "code": a_text(100), "seconds": a_number(0)},
-        {"peak_mb": or_none(a_number(0))} | dict.fromkeys(("weights", "epochs", "passes", "steps"), a_whole()),
+        {"peak_mb": or_none(a_number(0))}
+        | dict.fromkeys(("weights", "epochs", "passes", "steps", "batch_size"), a_whole()),
     ),
 )
 
 
-def job_hash(arm: Arm, seed: int, studies: StudySet, budget: Budget, code: str) -> str:
-    "What a run depends on; this package's code, a plug-in's and the files of embeddings from elsewhere among it."
+def job_hash(arm: Arm, seed: int, studies: StudySet, budget: Budget, code: str, epochs: int) -> str:
+    """What a run depends on; this package's code, a plug-in's and the files of embeddings from elsewhere among it.
+
+    Of the budget its epochs count, not what they were made equal by, so runs of two budgets may be the same run.
+    """
+    shared = dataclasses.asdict(budget)
+    del shared["passes"], shared["equal"]
+    alone = dataclasses.asdict(dataclasses.replace(arm, base=""))
     if arm.embeddings:
         files = foreign_files(arm, budget.split)
         more = [file.read_bytes() for there in files.values() for file in there]
     else:
         more = [code for code in [code_hash(method_class(arm.method))] if code]
-    return hash_of(dataclasses.asdict(arm), seed, studies.hash(), dataclasses.asdict(budget), code, *more)
+    return hash_of(alone, seed, studies.hash(), shared, epochs, code, *more)
 
 
 def cost_file(run: Run) -> Path:
@@ -137,62 +158,91 @@ def foreign_run(arm: Arm, studies: StudySet, run: Run, budget: Budget) -> dict:
     part = studies.split(budget.split)
     points = read_pair(foreign_files(arm, budget.split), budget.split, part, arm.stated())
     _measure(points, part, run, budget)
-    return {"seconds": 0.0, "peak_mb": None, "weights": 0, "epochs": 0, "passes": 0, "steps": 0}
+    nothing = dict.fromkeys(("weights", "epochs", "passes", "steps", "batch_size"), 0)
+    return {"seconds": 0.0, "peak_mb": None, **nothing}
 
 # %% ../../nbs/training/800_compare.ipynb #0ddfff3c
-def trained_run(arm: Arm, seed: int, studies: StudySet, folder: str, budget: Budget) -> dict:
-    "Train, embed and measure one arm with one seed in `folder`; goes on where it stopped. Returns the cost."
-    training = dataclasses.replace(budget.training, epochs=epochs_for(arm, budget.passes, budget.equal), seed=seed)
-    method = arm.create(seed, studies.split("train"))
-    run = fit(method, studies, training, folder, resume=True, progress=False)
-    measure_run(method, studies, run, budget)
-    return {
-        "seconds": seconds_of(run.log, run.fingerprint()["training"]["batch_size"]),
-        "peak_mb": peak_memory(),
-        "weights": sum(p.numel() for p in method.parameters()),
-        "epochs": training.epochs,
-        "passes": training.epochs * method.views,
-        "steps": int(run.log["step"].to_numpy().max()),
-    }
-
-
-def one_run(arm: Arm, seed: int, data: str, folder: str, budget: Budget, threads: int = 0) -> dict:
-    """Train, embed and measure one arm with one seed in `folder`; goes on where it stopped. Returns the cost.
-
-    data : folder of the StudySet.
-    threads : torch's, where the run has a process of its own; without it the memory is not told.
-    """
-    if threads:
-        torch.set_num_threads(threads)
-    studies = StudySet.load(data)
-    run = Run(folder)
-    made = foreign_run(arm, studies, run, budget) if arm.embeddings else trained_run(arm, seed, studies, folder, budget)
-    code = training_code()
-    cost = {"job": job_hash(arm, seed, studies, budget, code), "code": code, **made}
-    if not threads:
-        cost["peak_mb"] = None  # that of the whole process, of other runs too
-    write_json(cost, cost_file(run))
-    return cost
-
-# %% ../../nbs/training/800_compare.ipynb #70efa8b9
 @dataclass(frozen=True)
 class Job:
-    "A run that is to be done: the name of its arm, the arm, the seed, the folder of the StudySet and that of the run."
+    "A run to be done: its arm's name, the arm, the seed, the folders of the StudySet and of the run, and its epochs."
 
     name: str
     arm: Arm
     seed: int
     data: str
     folder: str
+    epochs: int
 
 
-def is_done(run: Run, arm: Arm, seed: int, studies: StudySet, budget: Budget) -> bool:
-    "Whether the folder of `run` holds this very run, measured."
+def trained_run(job: Job, studies: StudySet, budget: Budget) -> dict:
+    "Train, embed and measure one arm with one seed in the job's folder; goes on where it stopped. Returns the cost."
+    training = dataclasses.replace(budget.training, epochs=job.epochs, seed=job.seed)
+    method = job.arm.create(job.seed, studies.split("train"))
+    run = fit(method, studies, training, job.folder, resume=True, progress=False)
+    batch_size = run.fingerprint()["training"]["batch_size"]
+    measure_run(method, studies, run, budget)
+    return {
+        "seconds": seconds_of(run.log, batch_size),
+        "peak_mb": peak_memory(),
+        "weights": sum(p.numel() for p in method.parameters()),
+        "epochs": training.epochs,
+        "passes": training.epochs * method.views,
+        "steps": int(run.log["step"].to_numpy().max()),
+        "batch_size": batch_size,
+    }
+
+
+def one_run(job: Job, budget: Budget, threads: int = 0) -> dict:
+    """Train, embed and measure one arm with one seed in the job's folder; goes on where it stopped. Returns the cost.
+
+    threads : torch's, where the run has a process of its own; without it the memory is not told.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    studies = StudySet.load(job.data)
+    run = Run(job.folder)
+    foreign = bool(job.arm.embeddings)
+    made = foreign_run(job.arm, studies, run, budget) if foreign else trained_run(job, studies, budget)
+    code = training_code()
+    cost = {"job": job_hash(job.arm, job.seed, studies, budget, code, job.epochs), "code": code, **made}
+    if not threads:
+        cost["peak_mb"] = None  # that of the whole process, of other runs too
+    write_json(cost, cost_file(run))
+    return cost
+
+# %% ../../nbs/training/800_compare.ipynb #66c50ca8
+def planned_epochs(arms: dict[str, Arm], studies: StudySet, budget: Budget, out: Path) -> dict[str, int]:
+    "Epochs of each arm under a budget. What was counted for it is kept in `out`."
+    if budget.equal != "operations":
+        return {name: epochs_for(arm, budget.passes, budget.equal) for name, arm in arms.items()}
+    train = studies.split("train")
+    size = with_batch_size(budget.training, int(train.written.sum())).batch_size
+    return epochs_of_work(arms, count_operations(arms, train, size, out), size, budget.passes)
+
+# %% ../../nbs/training/800_compare.ipynb #70efa8b9
+def is_done(job: Job, studies: StudySet, budget: Budget, run: Run | None = None) -> bool:
+    "Whether the job's folder, or that of `run`, holds this very run, measured."
     try:
-        cost = RUN_COST.read(cost_file(run))
+        cost = RUN_COST.read(cost_file(run or Run(job.folder)))
     except DataError:
         return False
-    return cost["job"] == job_hash(arm, seed, studies, budget, cost["code"])
+    return cost["job"] == job_hash(job.arm, job.seed, studies, budget, cost["code"], job.epochs)
+
+
+def taken_over(job: Job, studies: StudySet, budget: Budget, near: Sequence[Path]) -> bool:
+    "Whether this very run lay in the folder of another comparison `near` and is copied, its checkpoints left out."
+    for other in near:
+        run = seed_run(other, job.name, job.seed)
+        if Path(job.folder).exists() or not is_done(job, studies, budget, run):
+            continue
+        temporary = Path(job.folder).with_name(f".{uuid.uuid4().hex[:8]}")
+        try:
+            shutil.copytree(run.folder, temporary, ignore=shutil.ignore_patterns(run.checkpoints_folder.name))
+            os.replace(temporary, job.folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return True
+    return False
 
 
 def run_code(run: Run) -> str:
@@ -217,14 +267,26 @@ def check_versions(arms: dict[str, Arm], seeds: Sequence[int], out: Path, jobs: 
         raise DataError(f"{out}: {one} and {other} differ in their code; {why}")
 
 
-def missing_jobs(arms: dict[str, Arm], studies: StudySet, seeds: Sequence[int], budget: Budget, out: Path) -> list[Job]:
-    "The runs in `out` that are not there yet, all arms with the first seed first."
+def missing_jobs(
+    arms: dict[str, Arm],
+    studies: StudySet,
+    seeds: Sequence[int],
+    budget: Budget,
+    out: Path,
+    epochs: Mapping[str, int],
+    near: Sequence[Path] = (),
+) -> list[Job]:
+    """The runs in `out` that are not there yet, all arms with the first seed first.
+
+    epochs : of each arm. near : folders of other comparisons, from which runs that are the same are taken over.
+    """
     jobs = []
     for seed in seeds:
         for name, arm in arms.items():
             run = seed_run(out, name, seed)
-            if not is_done(run, arm, seed, studies, budget):
-                jobs.append(Job(name, arm, seed, str(studies.folder), str(run.folder)))
+            job = Job(name, arm, seed, str(studies.folder), str(run.folder), epochs[name])
+            if not is_done(job, studies, budget) and not taken_over(job, studies, budget, near):
+                jobs.append(job)
     return jobs
 
 # %% ../../nbs/training/800_compare.ipynb #f0c6b6e7
@@ -237,7 +299,7 @@ def _tell(bar: tqdm, job: Job, cost: dict) -> None:
 def run_here(jobs: list[Job], budget: Budget, bar: tqdm) -> None:
     "Do all runs in this process. The first error stops them."
     for job in jobs:
-        _tell(bar, job, one_run(job.arm, job.seed, job.data, job.folder, budget))
+        _tell(bar, job, one_run(job, budget))
 
 
 def run_with_plugins(plugins: Sequence[str], *arguments: Any) -> dict:
@@ -251,7 +313,7 @@ def run_apart(jobs: list[Job], budget: Budget, workers: int, bar: tqdm) -> list[
     threads = max(1, torch.get_num_threads() // workers)
     failed = []
     known = plugin_files()
-    calls = [(known, job.arm, job.seed, job.data, job.folder, budget, threads) for job in jobs]
+    calls = [(known, job, budget, threads) for job in jobs]
     with closing(each_apart(run_with_plugins, calls, workers)) as ended:
         for number, found in ended:
             if not isinstance(found, Exception):
@@ -271,13 +333,16 @@ def run_all(
     out: Path,
     workers: int = 1,
     progress: bool = True,
+    near: Sequence[Path] = (),
 ) -> None:
     """Do all runs that are not there yet, in `out/<arm>/seed-<n>`.
 
     workers : processes side by side; 0 does all here, one after the other (the memory of a run is then not known).
+    near : folders of other comparisons, from which runs that are the same are taken over.
     Raises `DataError` where runs in processes of their own failed, after the others are done.
     """
-    jobs = missing_jobs(arms, studies, seeds, budget, out)
+    epochs = planned_epochs(arms, studies, budget, out)
+    jobs = missing_jobs(arms, studies, seeds, budget, out, epochs, near)
     check_versions(arms, seeds, out, jobs)
     with tqdm(total=len(jobs), desc="runs", disable=not progress or not jobs) as bar:
         if workers == 0:
@@ -350,10 +415,13 @@ class Comparison:
         return rows.assign(**ends)
 
     def wide(self, metric: str = "R@10", protocol: str = "exact") -> pd.DataFrame:
-        "One row per arm for reading: the metric in both directions with its interval (`rows_shown`), and the cost."
+        """One row per arm for reading: the metric in both directions with its interval (`rows_shown`), and the cost.
+
+        On a phantom with its share of what an oracle reaches; for ablations what they change of their base.
+        """
         rows = self.rows_shown(metric, protocol)
-        texts = [f"{row['value']:.3f} {shown_bounds(row['low'], row['high'])}" for row in rows.to_dict("records")]
-        return arm_columns(rows.assign(text=texts), metric).join(mean_costs(self.costs))
+        shown_rows = rows.assign(text=[number_in_words(row) for row in rows.to_dict("records")])
+        return arm_columns(shown_rows, metric).join(base_columns(rows)).join(mean_costs(self.costs))
 
     def differences(self, metric: str = "R@10", protocol: str = "exact") -> pd.DataFrame:
         "One row per arm but the first: its difference to the first with its interval (`rows_shown`), and Holm's p."
@@ -374,6 +442,21 @@ def arm_columns(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     wide = wide.loc[list(dict.fromkeys(rows["arm"]))]
     wide.columns = [f"{metric} {direction}" for direction in wide.columns]
     return wide
+
+
+def number_in_words(row: dict) -> str:
+    "A number with its interval, on a phantom with its share of what the oracle reaches."
+    share = row.get("of_oracle")
+    told = "" if share is None or pd.isna(share) else f" {share:.0%} of oracle"
+    return f"{row['value']:.3f} {shown_bounds(row['low'], row['high'])}{told}"
+
+
+def base_columns(rows: pd.DataFrame) -> pd.DataFrame:
+    "The columns `base` and `diff` of rows, one line per arm; none where no arm names a base."
+    told = [name for name in ("base", "diff") if name in rows]
+    by_arm: Any = rows.drop_duplicates("arm").set_index("arm")
+    by_arm = by_arm[told].fillna("")
+    return by_arm if (by_arm != "").to_numpy().any() else by_arm[[]]
 
 
 def mean_costs(costs: pd.DataFrame) -> pd.DataFrame:
@@ -419,6 +502,27 @@ def comparison_facts(arms: dict[str, Arm], studies: StudySet, seeds: list[int], 
         "code": report["fingerprint"]["code"],
     }
 
+# %% ../../nbs/training/800_compare.ipynb #a7b17796
+def with_notes(table: pd.DataFrame, arms: dict[str, Arm], part: StudySet, budget: Budget) -> pd.DataFrame:
+    """The table with `base` and `diff` of each arm, and on a phantom with `oracle` and `of_oracle` of its recalls.
+
+    part : the studies that were asked.
+    """
+    names = table["arm"].tolist()
+    bases = [arms[name].base for name in names]
+    table = table.assign(base=bases, diff=[difference_in_words(arms, name) for name in names])
+    ids = asked_studies(part)
+    best = {}
+    for protocol, policy in sorted(set(zip(table["protocol"], table["policy"], strict=True))):
+        ks, _ = usable(budget.ks, len(ids))
+        for direction, recalls in oracle_recalls(part, ids, policy, protocol, ks).items():
+            best |= {(protocol, policy, direction, metric): value for metric, value in recalls.items()}
+    if not best:
+        return table
+    keys = zip(table["protocol"], table["policy"], table["direction"], table["metric"], strict=True)
+    oracle = pd.Series([best.get(key, float("nan")) for key in keys], index=table.index, dtype=float)
+    return table.assign(oracle=oracle, of_oracle=table["value"] / oracle)
+
 # %% ../../nbs/training/800_compare.ipynb #4936cafc
 def compare(
     arms: dict[str, Arm] | None,
@@ -428,12 +532,13 @@ def compare(
     budget: Budget | None = None,
     workers: int = 1,
     progress: bool = True,
+    near: Sequence[Path] = (),
 ) -> Comparison:
     """Train every arm with every seed at an equal budget, measure all on the same queries, compare with the first.
 
     arms : name -> Arm; by default one for each method of the table.
     studies : a StudySet in a folder.
-    workers : see `run_all`.
+    workers, near : see `run_all`.
 
     Called again with the same `out`, it does only what is missing. Raises `DataError` for arms that do not fit, for a
     split or protocol that cannot be measured (before anything is trained), and for runs that failed.
@@ -450,10 +555,11 @@ def compare(
         raise DataError(f"workers: {workers} must not be negative")
     check_out(out, arms, studies)
     check_measurable(studies, budget.split, budget.protocols, budget.ks)
+    part = studies.split(budget.split)
     with alone_in(out):
-        run_all(arms, studies, seeds, budget, out, workers, progress)
+        run_all(arms, studies, seeds, budget, out, workers, progress, near)
         results, costs = collect(arms, seeds, budget, out)
-        table = comparison_table(results)
+        table = with_notes(comparison_table(results), arms, part, budget)
         one = results[budget.protocols[0]][next(iter(arms))][seeds[0]]
         found = Comparison(out, table, costs, comparison_facts(arms, studies, seeds, budget, one.report))
         found.save()

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RIVALS', 'CLAIM_MEASURES', 'SeedTables', 'CLAIM_PLACES', 'Measure', 'hits_of', 'brier_of', 'confidence_auroc',
-           'tau_of', 'tau_over_rivals', 'Effect', 'seed_effects', 'mean_effect', 'row_effect', 'true_ambiguity',
-           'findings_named', 'ambiguity_rows', 'location_effect']
+           'tau_of', 'tau_over_rivals', 'selective_recall', 'Effect', 'seed_effects', 'mean_effect', 'row_effect',
+           'true_ambiguity', 'findings_named', 'ambiguity_rows', 'location_effect']
 
 # %% ../../nbs/training/803_effects.ipynb #0703a784
 from collections.abc import Callable, Sequence
@@ -88,10 +88,17 @@ def tau_over_rivals(rows: pd.DataFrame) -> float:
     return tau_of(rows) - max(tau_of(rows, name) for name in RIVALS)
 
 
+def selective_recall(rows: pd.DataFrame) -> float:
+    "The mean `hit_10` of the half of the queries that the model is surest of, by `group_softmax`."
+    sure = np.argsort(-rows["group_softmax"].to_numpy(np.float64), kind="stable")[: max(1, len(rows) // 2)]
+    return float(rows["hit_10"].to_numpy(np.float64)[sure].mean())
+
+
 _MACRO = "R@1 image-to-report, macro over (finding, region): place minus"
 CLAIM_MEASURES = {
     "R@10": Measure(hits_of, event="R@10, exact"),
     "AUROC": Measure(None, confidence_auroc, event="AUROC of the softmax mass against a hit at K = 10"),
+    "selective R@10": Measure(None, selective_recall, event="R@10, exact, of the surer half of the queries"),
     "Brier": Measure(
         brier_of, sign=-1, event="Brier's score of the softmax mass, top-1, temperature fitted on validation"
     ),

@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['NOT_LEARNT', 'USUAL_BATCH', 'learning_rate', 'TrainConfig', 'learning_settings', 'with_batch_size',
-           'parameter_groups', 'make_optimiser', 'set_rate', 'validate', 'training_fingerprint', 'TrainingSteps',
-           'TrainingStep', 'TrainingEpochs', 'Trainer', 'tell_training', 'begin', 'fit']
+           'parameter_groups', 'make_optimiser', 'scale_gradients', 'set_rate', 'validate', 'training_fingerprint',
+           'TrainingSteps', 'TrainingStep', 'TrainingEpochs', 'Trainer', 'tell_training', 'begin', 'fit']
 
 # %% ../../nbs/training/545_loop.ipynb #597d2ee1
 import dataclasses
 import math
-import os
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..data.batches import Batch, BatchMaker, plain_batches
+from ..data.children import first_process
 from ..data.devices import checked_device_name, device_of
 from ..data.files import DataError, hash_of, write_json
 from ..data.locks import alone_in
@@ -80,7 +80,8 @@ class TrainConfig:
     clip_norm: float = setting(1.0, above=0)  # largest norm of the gradient
     augmentation: float = setting(1.0, least=0, most=10)  # strength, 0 for none
     patience: int = setting(0, least=0)  # stop after so many epochs without a better validation; 0 never
-    accumulate: int = setting(1, least=1, most=100_000)  # batches whose gradients are added before a step
+    # batches whose gradients are added before a step; the last of an epoch always end in one
+    accumulate: int = setting(1, least=1, most=100_000)
     # studies encoded at a time, for batches larger than the memory: same gradients, a third more time; 0 all at once
     micro_batch: int = setting(0, least=0)
     # forget what the encoders' layers gave and compute it again for the gradients: less memory, a third more time
@@ -152,6 +153,13 @@ def make_optimiser(method: Method, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, fused=True)  # all weights in one sweep, on a card and on the CPU
 
 
+def scale_gradients(weights: list[torch.nn.Parameter], factor: float) -> None:
+    "Multiply all gradients by `factor`."
+    for weight in weights:
+        if weight.grad is not None:
+            weight.grad.mul_(factor)
+
+
 def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
     "Give every group its peak rate times `factor`."
     for group in optimiser.param_groups:
@@ -201,7 +209,7 @@ class TrainingSteps:
         on_log: Callable[[dict], None] | None,
         progress: bool,
     ):
-        self.accelerator = start_accelerator(config)
+        self.accelerator = start_accelerator(config, method.idle_weights)
         self.main = self.accelerator.is_main_process
         if self.accelerator.num_processes > 1:
             method.gather = gather_across
@@ -214,8 +222,8 @@ class TrainingSteps:
         self.progress = progress
         self.per_epoch = maker.steps(config.batch_size)
         self.steps = self.per_epoch * config.epochs
-        if config.accumulate > self.steps:
-            raise DataError(f"accumulate: {config.accumulate} is more than the {self.steps} steps of this training")
+        if config.accumulate > self.per_epoch:
+            raise DataError(f"accumulate: {config.accumulate} is more than the {self.per_epoch} batches of an epoch")
         self.has_val = bool((studies.studies["split"] == "val").any())
         self.state = {"step": 0, "best": -1.0, "best_epoch": -1, "stopped": False}
         self.prepare(maker)
@@ -253,16 +261,30 @@ class TrainingStep(TrainingSteps):
     def step(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         "One batch forward and backward, and a step of the optimiser: the loss and its named terms."
         set_rate(self.optimiser, learning_rate(self.state["step"] + 1, self.steps, self.config.warmup))
+        self.method.begin_step(self.state["step"] / self.steps)
+        added = self.added_before()
         with self.accelerator.accumulate(self.model):
-            if self.config.compile == "graphs" and (self.accelerator.step - 1) % self.config.accumulate == 0:
+            if self.config.compile == "graphs" and not added:
                 torch.compiler.cudagraph_mark_step_begin()
             terms = self.backward(batch)
             if self.accelerator.sync_gradients:
+                if added + 1 < self.config.accumulate:  # accelerate divided by the batches of a full step
+                    scale_gradients(self.weights, self.config.accumulate / (added + 1))
                 self.accelerator.clip_grad_norm_(self.weights, self.config.clip_norm)
             self.optimiser.step()
             self.optimiser.zero_grad()
         self.state["step"] += 1
         return cast(Tensor, sum(terms.values())), terms
+
+    def added_before(self) -> int:
+        """How many batches were added up before this one; tells accelerate whether the optimiser steps after it.
+
+        It steps after every `accumulate` batches of an epoch, and after the last of the epoch.
+        """
+        done = self.state["step"] % self.per_epoch
+        last = done + 1 == self.per_epoch
+        self.accelerator.step = self.config.accumulate - 1 if last else done  # accelerate counts on from here
+        return done % self.config.accumulate
 
     def backward(self, batch: Batch) -> dict[str, Tensor]:
         "The loss terms of a batch, their gradients added to those of the weights: all at once, or part by part."
@@ -320,18 +342,21 @@ class TrainingEpochs(TrainingStep):
         return pace.told(self.config.batch_size)
 
     def train_on(self, pace: Pace, epoch: int, bar: tqdm) -> None:
-        "A step for each batch; blocks are logged when they are full, and before a checkpoint is written."
+        "A step for each batch; a full block is logged, and a checkpoint that is due waits for the optimiser's step."
         every = self.config.checkpoint_steps
+        asked = False
         for batch in pace:
             self.note(epoch, *self.step(batch))
             bar.update()
             step = self.state["step"]
-            due = bool(every and step % every == 0 and step % self.per_epoch)
+            asked |= bool(every and step % every == 0)
+            due = asked and self.accelerator.sync_gradients and step % self.per_epoch > 0
             if due or self.block.full:
                 self.log_block(bar)
                 pace.settle()
             if due:
                 self.checkpoint()
+                asked = False
 
     def end_of_epoch(self, epoch: int, pace: dict[str, float]) -> None:
         "Validate, keep the best, decide whether to stop, write a checkpoint."
@@ -341,7 +366,9 @@ class TrainingEpochs(TrainingStep):
         if self.accelerator.num_processes > 1:
             found = cast(Tensor, broadcast(found))
         recall = found.item()
-        if recall > self.state["best"]:
+        if self.method.early:  # of a training in stages: what is taught last is not taught yet
+            self.state |= {"best": -1.0, "best_epoch": epoch}
+        elif recall > self.state["best"]:
             self.state |= {"best": recall, "best_epoch": epoch}
         waited = epoch - self.state["best_epoch"]
         self.state["stopped"] = bool(self.config.patience and waited >= self.config.patience)
@@ -443,8 +470,7 @@ def fit(
     config = with_batch_size(asked, len(maker))
     made = training_fingerprint(method, studies, config)
     run = Run(out or Path("runs") / f"{method.name}-{hash_of(made)[:8]}")
-    first = os.environ.get("RANK", "0") == "0"  # of several processes one holds the folder for all
-    with alone_in(run.folder) if first else nullcontext():
+    with alone_in(run.folder) if first_process() else nullcontext():  # one holds the folder for all
         check_unused(run, resume)
         check_same(run, made)
         trainer = Trainer(method, studies, config, run, maker, on_log, progress)

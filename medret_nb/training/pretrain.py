@@ -27,6 +27,7 @@ from ..data.devices import chosen_device
 from ..data.files import DataError, follow_umask, write_json
 from ..data.images import augment
 from ..data.locks import alone_in, check_empty
+from ..data.runs import RunFiles
 from ..data.tokens import save_tokenizer, tokenize, train_tokenizer
 from ..losses.masked import keep_patches, keep_tokens, mask_words, masked_word_loss
 from ..methods.backbones import TINY_IMAGE, TINY_SIZE, TINY_TEXT, TINY_VIT, backbone_from_config, load_backbone
@@ -281,7 +282,7 @@ def pretrain_text(
 
 # %% ../../nbs/training/810_pretrain.ipynb #3a8f70f4
 _LOSS_NAMES = {"naming": "image_loss", "copying": "copying_loss"}
-_RECORD = "made_by.json"
+_RECORD = RunFiles.made_by_name
 _UNFINISHED = ".unfinished"
 
 

@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'overlap', 'check_box', 'region_meant', 'AskedFilm', 'redrawn', 'known_regions', 'Pieces', 'AskedFilms',
-           'told_of', 'Desk']
+           'told_of', 'Desk', 'other_patients_of', 'draft_on']
 
 # %% ../../nbs/views/855_asking.ipynb #14014138
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from ..data.files import DataError
 from ..data.images import letterbox, read_image
+from ..data.splits import connected_groups
+from ..retrieval.drafts import draft_of, retrieved_sources, tower_vectors
 from ..retrieval.embeddings import embed_films, embed_texts
 from ..retrieval.points import Embeddings
 from ..retrieval.regional import region_names
@@ -325,5 +327,41 @@ class Desk(AskedFilms):
         "The functions by kind of request, as `make_view` takes them."
         if self.items.method is None or not len(self.items):
             return {}
-        kinds = {"sentence": self.ask, "ask": self.ask, "film": self.receive}
+        kinds = {"sentence": self.ask, "ask": self.ask, "film": self.receive, "draft": partial(draft_on, self)}
         return kinds | ({"stage": self.stage} if self.regions else {})
+
+# %% ../../nbs/views/855_asking.ipynb #cf8d8049
+def other_patients_of(items: Items, row: int | None) -> np.ndarray:
+    "bool (N,): the studies that are not of the patient of study `row`, nor of one who belongs with that one."
+    if row is None:
+        return np.ones(len(items), bool)
+    if items.studies is None:
+        return np.arange(len(items)) != int(row)
+    table = items.studies.studies
+    group = dict(zip(table["study_id"], connected_groups(table), strict=True))
+    mine = group[items.ids[int(row)]]
+    return np.array([group[study] != mine for study in items.ids], bool)
+
+
+def draft_on(desk: Desk, asked: dict) -> dict:
+    """A draft for what asks, quoted from its k nearest reports: texts, rows of the studies, votes, places, notes.
+
+    The reports of a study's own patient are left out. DataError for what cannot be asked.
+    """
+    items = desk.items
+    if not items.texts:
+        raise DataError("draft: there are no reports to quote")
+    query, regions, _ = desk.query(asked)
+    texts = dict(zip(items.ids, items.texts, strict=True))
+    where = other_patients_of(items, asked.get("row"))
+    (found,) = retrieved_sources(query, items.text, texts, desk.k, where, regions, _weight(asked))
+    made = draft_of(found, vectors=tower_vectors(items.method))
+    rows = {study: row for row, study in enumerate(items.ids)}
+    return {
+        "texts": [quote.text for quote in made.quotes],
+        "rows": np.array([rows[quote.study_id] for quote in made.quotes], np.int64),
+        "votes": np.array([quote.vote for quote in made.quotes], np.float32),
+        "places": [f"{quote.start}-{quote.end}" for quote in made.quotes],
+        "notes": made.notes,
+        "voters": len(found),
+    }

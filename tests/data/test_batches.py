@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from medret_nb.data.batches import BatchMaker, plain_batches
 from medret_nb.data.counters import derived_keys, key_of
 from medret_nb.data.files import DataError
+from medret_nb.data.finding_names import FINDINGS
 from medret_nb.data.reports import section_text
 from medret_nb.data.studies import StudySet
-from medret_nb.data.tables import FINDINGS
 from medret_nb.data.tokens import tokenize, train_tokenizer
 
 

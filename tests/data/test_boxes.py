@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from medret_nb.data.boxes import RegionTable, finding_named
-from medret_nb.data.tables import FINDINGS
+from medret_nb.data.finding_names import FINDINGS
 
 ROW = {"image_id": "i", "region": "left lung", "label": None, "value": None, "kind": "anatomy"}
 ROW |= {"x0": 0.5, "y0": 0.0, "x1": 1.0, "y1": 0.5}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support import child_environment
 
-from medret_nb.data.children import each_apart, usable_cores, worker_pool
+from medret_nb.data.children import each_apart, first_process, usable_cores, worker_pool
 
 PARENT = """
 import sys, time
@@ -137,3 +137,11 @@ def test_workers_begin_with_a_module_and_do_not_import_the_program(tmp_path):
 
 def test_cores_are_those_that_may_be_used():
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+def test_the_first_of_several_processes_is_alone_or_number_0(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    assert first_process()
+    for number, first in (("0", True), ("1", False), ("10", False)):
+        monkeypatch.setenv("RANK", number)
+        assert first_process() is first

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medret_nb.data.codes import RULES, breath, labels_from_codes, rules_for, split_code, unused_codes
-from medret_nb.data.tables import FINDINGS
+from medret_nb.data.finding_names import FINDINGS
 from medret_nb.phantom.scenes import DEVICE_KINDS, FINDING_KINDS
 
 CODES = st.lists(

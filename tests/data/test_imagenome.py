@@ -11,9 +11,9 @@ import pytest
 from medret_nb.data.balanced import five_by_200
 from medret_nb.data.boxes import RegionTable, finding_named
 from medret_nb.data.files import DataError
+from medret_nb.data.finding_names import FINDINGS
 from medret_nb.data.imagenome import IMAGENOME_REGIONS, add_imagenome, graph_rows
 from medret_nb.data.studies import StudySet
-from medret_nb.data.tables import FINDINGS
 from medret_nb.methods.rra_vl import REGIONS
 
 BOXES = {

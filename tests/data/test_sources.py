@@ -8,10 +8,10 @@ from PIL import Image
 
 from medret_nb.data.csv_files import read_table
 from medret_nb.data.files import DataError
+from medret_nb.data.finding_names import FINDINGS
 from medret_nb.data.overview import overview_text
 from medret_nb.data.sources import from_csv, from_openi
 from medret_nb.data.studies import StudySet
-from medret_nb.data.tables import FINDINGS
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medret_nb.data.files import DataError
+from medret_nb.data.finding_names import FINDINGS
 from medret_nb.data.tables import (
-    FINDINGS,
     IMAGE_COLUMNS,
     REGION_COLUMNS,
     STUDY_COLUMNS,

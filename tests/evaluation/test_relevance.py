@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medret_nb.data.files import DataError
+from medret_nb.data.finding_names import FINDINGS
 from medret_nb.data.reports import normalise_text
-from medret_nb.data.tables import FINDINGS
 from medret_nb.evaluation import ranking
 from medret_nb.evaluation.relevance import (
     OBSERVATIONS,

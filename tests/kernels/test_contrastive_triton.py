@@ -7,26 +7,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from medret_nb.kernels.forms import forced_form, triton_module
 from medret_nb.losses.contrastive import info_nce, softmax_matching
 
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton")  # numpy's, of the interpreter: log(0)
-
-
-@pytest.fixture(autouse=True)
-def triton_form(triton_device):
-    "Every test here asks for Triton, and for exact matrix products."
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    with forced_form("triton"):
-        yield
-    torch.set_float32_matmul_precision(before)
-
-
-@pytest.fixture
-def kernels(triton_device):
-    "The module under test."
-    return triton_module("contrastive")
+pytestmark = [
+    pytest.mark.usefixtures("triton_form"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning:triton"),  # numpy's, of the interpreter: log(0)
+]
 
 
 def normal(*shape, seed=0):
@@ -126,7 +112,7 @@ def test_targets_that_ask_nothing_cost_nothing(triton_device):
     assert loss == 0 and (torch.autograd.grad(loss, scores)[0] == 0).all()
 
 
-def test_scores_that_are_ruled_out(triton_device):
+def test_scores_that_are_ruled_out(kernels, triton_device):
     "Minus infinity where a pair may not be: no NaN comes of it, and no gradient goes there."
     scores = normal(4, 5).to(triton_device)
     scores[:, 2] = scores[1, :] = -torch.inf
@@ -134,7 +120,6 @@ def test_scores_that_are_ruled_out(triton_device):
     targets[0, 0] = targets[3, 4] = 1
     scores.requires_grad_()
     rows, columns = torch.empty(3, 4, device=triton_device), torch.empty(3, 5, device=triton_device)
-    kernels = triton_module("contrastive")
     one = torch.ones((), device=triton_device)
     kernels._tile_sums(scores.detach(), one, targets, kernels.TARGETS, 0, rows, columns)
     torch.testing.assert_close(rows[0], scores.logsumexp(1))

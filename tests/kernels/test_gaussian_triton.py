@@ -7,29 +7,15 @@ import torch
 from torch.nn import functional as F
 
 from medret_nb.kernels import forms
-from medret_nb.kernels.forms import forced_form, triton_module
 from medret_nb.kernels.gaussian import matching_in_tiles, mls_scores, own_parts, true_pairs
 from medret_nb.losses.gaussian import matching_terms, mls
 
 SHAPES = [(1, 1, 1), (5, 3, 7), (33, 65, 64), (1, 130, 4), (10, 300, 5)]
 LABELS = ["own", "groups", "targets"]
-pytestmark = pytest.mark.filterwarnings("ignore:overflow")  # exp(100) in the interpreter, for a sigmoid of -100
-
-
-@pytest.fixture(autouse=True)
-def triton_form(triton_device):
-    "Every test here asks for Triton, on every device, and for exact matrix products."
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    with forced_form("triton"):
-        yield
-    torch.set_float32_matmul_precision(before)
-
-
-@pytest.fixture
-def kernels(triton_device):
-    "The module under test."
-    return triton_module("gaussian")
+pytestmark = [
+    pytest.mark.usefixtures("triton_form"),
+    pytest.mark.filterwarnings("ignore:overflow"),  # exp(100) in the interpreter, for a sigmoid of -100
+]
 
 
 def clouds(n, d, seed, device, spread=6.0):

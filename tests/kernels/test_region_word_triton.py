@@ -6,25 +6,11 @@ Single precision: a value to 1e-4 of the largest score, a gradient to 1e-3 of th
 import pytest
 import torch
 
-from medret_nb.kernels.forms import forced_form, triton_module
+from medret_nb.kernels.forms import forced_form
 from medret_nb.kernels.region_word import attended_scores
 from medret_nb.losses.region_word import region_word_scores
 
-
-@pytest.fixture(autouse=True)
-def triton_form(triton_device):
-    "Every test here asks for Triton, and for exact matrix products."
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    with forced_form("triton"):
-        yield
-    torch.set_float32_matmul_precision(before)
-
-
-@pytest.fixture
-def kernels(triton_device):
-    "The module under test."
-    return triton_module("region_word")
+pytestmark = pytest.mark.usefixtures("triton_form")
 
 
 def normal(*shape, seed=0):

@@ -15,6 +15,7 @@ from medret_nb.methods.encoder_modes import (
     encoders_of,
     recomputing,
     stages_of,
+    statistics_kept,
     uncompiled,
 )
 from medret_nb.methods.table import METHODS
@@ -60,6 +61,33 @@ def test_recomputing_keeps_gradients_and_dropout_and_saves_memory(small_phantom,
     assert less < 0.75 * whole
     assert kept_bytes(method, batch) == pytest.approx(whole, rel=0.01)  # and it ends
     copy.deepcopy(method)
+
+
+def test_recomputing_notes_each_film_once_in_batch_norms_statistics(small_phantom):
+    plain = METHODS["clip"].create(image="tiny", seed=0)
+    plain.image_encoder.batch_statistics = True
+    plain.train()
+    method = copy.deepcopy(plain)
+    before = {name: buffer.clone() for name, buffer in method.named_buffers() if "running" in name}
+    batch = next(BatchMaker.for_method(small_phantom.split("train"), method).epoch(0, 8))
+    gradients(plain, batch)
+    with recomputing(method.image_encoder.backbone):
+        gradients(method, batch)
+        method.eval()
+        method(batch)  # notes nothing, as always
+    found, wanted = dict(method.named_buffers()), dict(plain.named_buffers())
+    assert before and all(not torch.equal(found[name], buffer) for name, buffer in before.items())
+    assert all(torch.equal(found[name], buffer) for name, buffer in wanted.items())
+
+
+def test_kept_statistics_are_the_same_tensors():
+    norm = nn.BatchNorm1d(2)
+    mean, count = norm.running_mean, norm.num_batches_tracked
+    with pytest.raises(ZeroDivisionError), statistics_kept(norm):
+        norm(torch.rand(4, 2))
+        assert norm.num_batches_tracked == 1
+        raise ZeroDivisionError
+    assert norm.running_mean is mean and norm.num_batches_tracked is count and count == 0 and not mean.any()
 
 
 def test_what_has_no_layers_is_refused():

@@ -9,8 +9,8 @@ import torch
 
 from medret_nb.data.batches import BatchMaker
 from medret_nb.data.files import DataError
+from medret_nb.data.finding_names import FINDINGS
 from medret_nb.data.studies import StudySet
-from medret_nb.data.tables import FINDINGS
 from medret_nb.losses.region_word import sentence_walk, times_even
 from medret_nb.methods.clip import CLIP
 from medret_nb.methods.rra_vl import (
@@ -323,6 +323,71 @@ def test_weights_are_switches(maker):
         assert off[term] == 0 and full[term] > 0 and all(torch.allclose(off[t], full[t]) for t in full if t != term)
     plain = RRAVL.create(RRAVLConfig(graded=0.0), seed=1).eval()(batch)
     assert not torch.allclose(plain["whole"], full["whole"]) and torch.allclose(plain["location"], full["location"])
+
+
+@pytest.mark.parametrize(
+    "aligns, left", [("words", {"location"}), ("location", {"words", "walk"}), ("whole", {"words", "walk", "location"})]
+)
+def test_an_alignment_is_left_out_and_the_others_stay(maker, aligns, left):
+    batch = maker.batch(range(12))
+    full = RRAVL.create(seed=1).eval()(batch)
+    found = RRAVL.create(RRAVLConfig(aligns=aligns), seed=1).eval()(batch)
+    assert set(found) == set(full) - left
+    assert all(torch.equal(found[name], full[name]) for name in found)
+
+
+def weights_of(method, part=""):
+    "The weights whose names begin with `part`, as they are now."
+    return {n: p.detach().clone() for n, p in method.named_parameters() if n.startswith(part)}
+
+
+def moved(before, after):
+    "The names of weights that are no longer the same."
+    return {name for name, value in before.items() if not torch.equal(value, after[name])}
+
+
+@pytest.mark.parametrize("stages", ["continued", "frozen"])
+def test_stage_one_leaves_the_whole_alone_and_stage_two_the_frozen_encoders(maker, stages):
+    method = RRAVL.create(RRAVLConfig(stages=stages, first_share=0.4, word_gradient=0.5), seed=1).train()
+    optimiser = torch.optim.AdamW(method.parameters(), lr=1e-3, weight_decay=0.1)
+    still = {}
+    for step, done in enumerate((0.0, 0.2, 0.4, 0.6)):
+        before = weights_of(method)
+        method.begin_step(done)
+        terms = method(maker.batch(range(8), epoch=step))
+        assert ("whole" in terms) == (done >= 0.4) == (not method.early)
+        optimiser.zero_grad()
+        sum(terms.values()).backward()
+        optimiser.step()
+        still[done] = set(before) - moved(before, weights_of(method))
+    whole = {"image_head.weight", "text_head.weight", "log_scale"}
+    encoders = {n for n, p in method.named_parameters() if "_encoder." in n and p.requires_grad}
+    assert whole <= still[0.2] and not whole & still[0.6]
+    for side in ("image_encoder.", "text_encoder."):
+        of_side = {name for name in encoders if name.startswith(side)}
+        assert not of_side <= still[0.2], "both learn in the first stage"
+        assert of_side <= still[0.6] if stages == "frozen" else not of_side <= still[0.6]
+
+
+def test_together_is_one_stage_from_the_first_step_on(maker):
+    batch = maker.batch(range(8))
+    method = RRAVL.create(seed=1).eval()
+    before = method(batch)
+    method.begin_step(0.0)
+    assert not method.early and not method.still and not method.idle_weights
+    assert all(torch.equal(value, before[name]) for name, value in method(batch).items())
+    assert (
+        RRAVL.create(RRAVLConfig(aligns="words")).idle_weights
+        and RRAVL.create(RRAVLConfig(stages="frozen")).idle_weights
+    )
+
+
+def test_a_first_stage_needs_something_to_teach():
+    with pytest.raises(DataError, match="stages: frozen has nothing for its first stage"):
+        RRAVLConfig(stages="frozen", aligns="whole")
+    for wrong in ({"first_share": 1.0}, {"first_share": 0.0}, {"stages": "three"}, {"aligns": "regions"}):
+        with pytest.raises(DataError, match=next(iter(wrong))):
+            RRAVLConfig(**wrong)
 
 
 def test_the_box_head_changes_nothing_else(maker):

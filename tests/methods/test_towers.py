@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from medret_nb.data.tables import FINDINGS
+from medret_nb.data.finding_names import FINDINGS
 from medret_nb.losses.contrastive import section_targets
 from medret_nb.methods.clip import CLIP
 from medret_nb.methods.method import Embedding

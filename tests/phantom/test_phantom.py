@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from medret_nb.data.files import DataError, read_json, read_parquet, shipped_data
+from medret_nb.data.finding_names import FINDINGS
 from medret_nb.data.studies import StudySet
-from medret_nb.data.tables import FINDINGS
 from medret_nb.phantom import phantom, planning
 from medret_nb.phantom.dictation import dictate
 from medret_nb.phantom.phantom import make_phantom

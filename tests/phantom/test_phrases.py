@@ -1,6 +1,6 @@
 """The sentences of the phrase book: what they deny, whose they are, and that none is missing."""
 
-from medret_nb.data.tables import FINDINGS
+from medret_nb.data.finding_names import FINDINGS
 from medret_nb.phantom import phrases
 from medret_nb.phantom.assertions import COVERS
 from medret_nb.phantom.scenes import DEVICE_KINDS, FINDING_KINDS

@@ -1,10 +1,15 @@
 """One study as rows: films that are there, boxes that are named where the truth has the finding."""
 
+import subprocess
+import sys
+
 import numpy as np
 from PIL import Image
+from support import child_environment
 
 from medret_nb.phantom.planning import PhantomConfig
-from medret_nb.phantom.rows import STUDY_TABLES, _regions_of, study_rows
+from medret_nb.phantom.rendering import render
+from medret_nb.phantom.rows import DRAWING_MODULE, STUDY_TABLES, _regions_of, draw_film, study_rows
 from medret_nb.phantom.scenes import DEVICE_KINDS, Acquisition, Finding, Patient, Scene
 from medret_nb.phantom.truth_tables import load_truth
 
@@ -61,3 +66,17 @@ def test_a_box_over_both_lungs_is_cut_in_two():
     assert both == [("right lung", (0.2, 0.3, 0.45, 0.6)), ("left lung", (0.55, 0.3, 0.8, 0.6))]
     assert _regions_of(Finding("nodule", "left", "mid", 1, 9.0), box, regions) == [("left mid lung zone", box)]
     assert _regions_of(Finding("device", "right", kind="central line"), box, regions) == [("", box)]
+
+
+def test_a_process_that_draws_imports_little(tmp_path):
+    "Many processes that begin at once all wait for what this module imports."
+    seen = f"import sys, {DRAWING_MODULE}; print(*{{'torch', 'pandas', 'pyarrow', 'matplotlib'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, env=child_environment())
+    assert done.returncode == 0 and not done.stdout.split(), done.stdout + done.stderr
+
+
+def test_a_film_by_itself_is_what_is_rendered(tmp_path):
+    film = Acquisition("PA", seed=4)
+    scene = Scene(Patient(1, "F", 50), (), (film,))
+    assert draw_film((scene, film, 48, tmp_path / "film.png")) == str(tmp_path / "film.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "film.png")), render(scene, film, 48))

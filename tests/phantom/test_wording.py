@@ -2,7 +2,7 @@
 
 import pytest
 
-from medret_nb.data.tables import FINDINGS
+from medret_nb.data.finding_names import FINDINGS
 from medret_nb.phantom.assertions import COVERS
 from medret_nb.phantom.scenes import FINDING_KINDS
 from medret_nb.phantom.wording import LABEL, NAMES, PLACES, SIZES, measured_band

@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+from execute_lessons import code_hash  # noqa: E402
 from support import PACKAGE, ROOT, cells, child_environment, library, notebooks
 
 INDEX = ROOT / "nbs" / "index.ipynb"
@@ -56,17 +59,46 @@ def test_header_names_an_existing_notebook(module):
     assert [m[1] for m in exported if m] == [".".join(module.relative_to(ROOT / PACKAGE).with_suffix("").parts)]
 
 
+def pictures(content: dict) -> list[int]:
+    """The bytes of every picture among a notebook's outputs."""
+    outputs = [output for cell in content["cells"] for output in cell.get("outputs", [])]
+    return [len(output["data"]["image/png"]) * 3 // 4 for output in outputs if "image/png" in output.get("data", {})]
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name)
 def test_notebook_is_clean(notebook):
     content = json.loads(notebook.read_text(encoding="utf-8"))
-    assert set(content["metadata"]) <= {"kernelspec"}, (
+    ran = "medret" in content["metadata"]
+    assert set(content["metadata"]) <= {"kernelspec", "medret"}, (
         "metadata beside the kernel's (widgets state, say) belongs to no commit"
     )
     for cell in content["cells"]:
         assert cell["id"] and not cell["metadata"], "cell metadata"
-        assert not cell.get("outputs") and cell.get("execution_count") is None, "outputs: run nbdev_clean"
+        assert cell.get("execution_count") is None, "execution counts: run nbdev_clean"
+        assert ran or not cell.get("outputs"), "outputs without the mark of tools/execute_lessons.py"
     ids = [cell["id"] for cell in content["cells"]]
     assert len(ids) == len(set(ids))
+
+
+EXECUTED = [file for file in NOTEBOOKS if "medret" in json.loads(file.read_text(encoding="utf-8"))["metadata"]]
+
+
+@pytest.mark.parametrize("notebook", EXECUTED, ids=name)
+def test_outputs_are_those_of_the_code(notebook):
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    again = f"run: python -P tools/execute_lessons.py {name(notebook)}"
+    assert notebook in LESSONS or notebook == INDEX, "workshops are committed without outputs"
+    assert content["metadata"]["medret"] == {"executed": code_hash(content)}, f"outputs older than the code; {again}"
+    outputs = [output for cell in content["cells"] for output in cell.get("outputs", [])]
+    assert outputs, f"a lesson that shows nothing; {again}"
+    for output in outputs:
+        assert output["output_type"] != "error"
+        assert not any("widget" in form for form in output.get("data", {})), "the state of a widget"
+    assert max(pictures(content), default=0) <= 150_000, "a picture of more than 150 kB"
+
+
+def test_all_outputs_are_small():
+    assert sum(file.stat().st_size for file in EXECUTED) < 25_000_000
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name)

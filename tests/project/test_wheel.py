@@ -22,6 +22,8 @@ from medret_nb import StudySet, evaluate
 import medret_nb, sys
 assert sys.argv[1] in medret_nb.__file__, medret_nb.__file__
 assert shipped_data("results/claims/claims.toml").exists()
+from medret_nb.data.runs import shipped_runs
+assert "clip" in shipped_runs()
 assert failures_view and StudySet.load("studies").studies.shape[0] == 24
 from medret_nb.views.widget import script
 assert len(script()) > 10_000

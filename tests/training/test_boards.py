@@ -86,5 +86,5 @@ def test_budgets_that_differ_change_the_verdict():
     ]
     assert {told for _, _, told in by_name["y"]} == {"supported here"}
     assert "changes with budget" in str(joined)
-    with pytest.raises(DataError, match="answers other claims"):
+    with pytest.raises(DataError, match="answer no claim in common"):
         join_budgets(boards | {"other": Board(dict(REPORT), judge_rows([asked("other")]))})

@@ -160,7 +160,7 @@ def test_runs_of_two_versions_of_the_code_are_no_comparison(compared, small_phan
 
 
 def test_a_run_depends_on_the_code(small_phantom):
-    one, other = (job_hash(ARMS["a"], 0, small_phantom, SMALL, code) for code in ("one", "other"))
+    one, other = (job_hash(ARMS["a"], 0, small_phantom, SMALL, code, 1) for code in ("one", "other"))
     assert one != other
 
 

@@ -1,5 +1,6 @@
 "The training loop: the rate, the optimiser's groups, resuming bit for bit, refusals, several processes."
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -15,6 +16,7 @@ from medret_nb.data.files import DataError, read_json
 from medret_nb.data.locks import alone_in
 from medret_nb.data.runs import Run
 from medret_nb.methods.clip import CLIP, CLIPConfig
+from medret_nb.methods.rra_vl import RRAVL, RRAVLConfig
 from medret_nb.methods.table import METHODS, load_method
 from medret_nb.training.loop import TrainConfig, Trainer, fit, learning_rate, make_optimiser, with_batch_size
 
@@ -297,6 +299,39 @@ def test_accumulating_gradients_runs(small_phantom, tmp_path):
     assert np.isfinite(found.log["loss"].dropna()).all()
 
 
+@pytest.mark.parametrize("stop_at,every", [(3, 0), (6, 0), (7, 1), (3, 2)])
+def test_a_run_interrupted_while_it_adds_up_ends_in_the_same_weights(small_phantom, tmp_path, stop_at, every):
+    "Epochs of four batches, steps of the optimiser after three and four: 3 1 | 3 1."
+    config = TrainConfig(epochs=2, batch_size=8, seed=5, accumulate=3, checkpoint_steps=every, log_steps=1)
+
+    def plug(entry):
+        if entry["step"] == stop_at:
+            raise KeyboardInterrupt
+
+    whole = fit(new(), small_phantom, config, tmp_path / "whole", progress=False)
+    assert whole.log["loss"].notna().sum() == 8
+    with pytest.raises(KeyboardInterrupt):
+        fit(new(), small_phantom, config, tmp_path / "r", on_log=plug, progress=False)
+    kept = [int(path.name[5:]) for path in (tmp_path / "r" / "checkpoints").glob("step-*")]
+    assert all(step % 4 in (0, 3) for step in kept)  # never between two steps of the optimiser
+    fit(new(seed=99 if kept else 0), small_phantom, config, tmp_path / "r", resume=True, progress=False)
+    for key, value in weights(whole.folder).items():
+        assert torch.equal(value, weights(tmp_path / "r")[key]), key
+
+
+def test_the_last_step_of_an_epoch_has_the_mean_of_its_batches(small_phantom, tmp_path, monkeypatch):
+    "At rate 0 nothing changes, so its only batch has the gradient that it has by itself."
+    norms = []
+    clip = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a, **k: norms.append(clip(*a, **k)) or norms[-1])
+    for accumulate in (1, 3):
+        config = TrainConfig(epochs=1, batch_size=8, seed=5, lr=0.0, accumulate=accumulate)
+        fit(new(), small_phantom, config, tmp_path / str(accumulate), progress=False)
+    *apart, last, together, short = norms
+    assert len(apart) == 3 and together < sum(apart) / 3 + 1e-4
+    assert short == pytest.approx(last.item(), rel=1e-4)
+
+
 def test_bf16_runs_and_stays_close(small_phantom, tmp_path):
     config = TrainConfig(epochs=1, batch_size=8, seed=5)
     full = fit(new(), small_phantom, config, tmp_path / "full", progress=False)
@@ -478,3 +513,44 @@ def test_finish_gets_no_mixed_films(small_phantom, tmp_path):
     assert given and all(batch.partner is None for batch in given)
     plain = BatchMaker.for_method(small_phantom.split("train"), new(), seed=0, augmentation=0).epoch(0, 8)
     assert all(torch.equal(one.pixels, other.pixels) for one, other in zip(given, plain))
+
+
+@pytest.fixture(scope="module")
+def staged(small_phantom, tmp_path_factory):
+    "Two epochs of RRA-VL, of which the first is its first stage, and the weights as each epoch left them."
+    folder = tmp_path_factory.mktemp("staged") / "a"
+    left = []
+
+    def note(entry):
+        if "val_recall" in entry:
+            left.append({name: value.clone() for name, value in method.state_dict().items()})
+
+    method = RRAVL.create(RRAVLConfig(dim=16, stages="frozen"), seed=1)
+    return fit(method, small_phantom, TrainConfig(epochs=2, batch_size=8, seed=5), folder, on_log=note), left
+
+
+def test_a_training_in_two_stages_keeps_no_weights_of_the_first(staged):
+    run, left = staged
+    first, second = (run.log[run.log["epoch"] == epoch] for epoch in (0, 1))
+    assert first["loss_whole"].isna().all() and second["loss_whole"].dropna().size == second["loss"].dropna().size
+    changed = {name for name in left[0] if not torch.equal(left[0][name], left[1][name])}
+    assert not any("_encoder." in name for name in changed) and "image_head.weight" in changed
+    kept = weights(run.folder)
+    assert all(torch.equal(kept[name], left[1][name]) for name in kept), "those of the second, whatever the recall"
+
+
+def test_a_training_in_two_stages_goes_on_in_its_second(staged, small_phantom, tmp_path):
+    run, _ = staged
+    half = (run.log["epoch"] == 0).sum()
+
+    def stop(entry):
+        if entry["step"] == half + 1:
+            raise KeyboardInterrupt
+
+    config = TrainConfig(epochs=2, batch_size=8, seed=5, log_steps=1)
+    for on_log in (stop, None):
+        method = RRAVL.create(RRAVLConfig(dim=16, stages="frozen"), seed=1)
+        with pytest.raises(KeyboardInterrupt) if on_log else contextlib.nullcontext():
+            fit(method, small_phantom, config, tmp_path / "b", resume=True, on_log=on_log, progress=False)
+    again = weights(tmp_path / "b")
+    assert all(torch.equal(value, again[name]) for name, value in weights(run.folder).items())

@@ -1,13 +1,17 @@
 "Two processes (gloo) give the loss and the gradients of one, through forward, for every method."
 
+import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from support import child_environment
 
+from medret_nb.data.files import shipped_data
 from medret_nb.data.runs import Run
 from medret_nb.methods.table import METHODS
 
@@ -17,19 +21,34 @@ SCRIPT = str(Path(__file__).with_name("two_processes.py"))
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
+def run_script(words, again=True):
+    """Run Python with these words; a process that aborts says in which line.
+
+    gloo's threads were seen to abort a process once in some dozens of runs, while both were ending: that run is told in
+    a warning and made once more.
+    """
+    done = subprocess.run(
+        [sys.executable, *words],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"PYTHONFAULTHANDLER": "1"},
+    )
+    said = done.stderr[:6000] + "\n...\n" + done.stderr[-2000:]
+    if again and done.returncode and "SIGABRT" in said:
+        warnings.warn(f"a process was aborted:\n{said}", stacklevel=1)
+        run_script(words, again=False)
+    else:
+        assert done.returncode == 0, said
+
+
 @pytest.fixture(scope="module")
 def found(small_phantom, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     small_phantom.pixels(64)
     one, two, parts = (folder / f"{name}.safetensors" for name in ("one", "two", "parts"))
     for launcher, out, more in (([], one, []), (TWO, two, []), (TWO, parts, ["3"])):
-        done = subprocess.run(
-            [sys.executable, *launcher, SCRIPT, str(small_phantom.folder), str(out), *more],
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+        run_script([*launcher, SCRIPT, str(small_phantom.folder), str(out), *more])
     return load_file(one), load_file(two), load_file(parts)
 
 
@@ -45,13 +64,7 @@ def test_two_processes_equal_one_all_at_once_and_in_parts(found, name):
 
 def test_two_processes_killed_and_gone_on_with_end_in_the_same_bits(small_phantom, tmp_path):
     script = str(Path(__file__).with_name("two_trainings.py"))
-    done = subprocess.run(
-        [sys.executable, *TWO, script, str(small_phantom.folder), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_script([*TWO, script, str(small_phantom.folder), str(tmp_path)])
     whole, killed, parts = (Run(tmp_path / name) for name in ("whole", "killed", "parts"))
     columns = ["step", "epoch", "loss", "lr", "val_recall"]
     assert killed.log[columns].equals(whole.log[columns])
@@ -59,3 +72,22 @@ def test_two_processes_killed_and_gone_on_with_end_in_the_same_bits(small_phanto
     assert all(torch.equal(value, two[name]) for name, value in one.items())
     assert parts.log["step"].equals(whole.log["step"])
     assert (parts.log["loss"] - whole.log["loss"]).abs().max() < 0.5  # other dropout
+
+
+@pytest.mark.slow
+def test_the_command_is_started_twice_as_the_readme_says(tmp_path):
+    "torchrun --nproc_per_node 2 $(which medret) train ...: one folder, one report, and the recall is that of one log."
+    script = Path(sys.executable).with_name("medret")
+    if not script.exists():
+        pytest.skip("medret is not installed as a command")
+    words = [str(script), "train", "clip", "--data", str(shipped_data("phantom-small")), "--epochs", "2"]
+    command = [sys.executable, *TWO, *words, "--out", str(tmp_path / "run"), "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=child_environment())
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("written to") == 1 and "batch size 16" in done.stdout
+    run = Run(tmp_path / "run")
+    assert (
+        run.has_model and run.log["step"].dropna().is_monotonic_increasing and len(run.log["val_recall"].dropna()) == 2
+    )
+    again = subprocess.run(command, capture_output=True, text=True, timeout=600, env=child_environment())
+    assert again.returncode and "holds a run already" in again.stderr

@@ -3,6 +3,7 @@
 A third argument is the number of studies that are encoded at a time.
 """
 
+import gc
 import os
 import sys
 from contextlib import nullcontext
@@ -49,4 +50,7 @@ for name, cls in METHODS.items():
 if rank == 0:
     save_file(found, out)
 if world > 1:
+    del method, model, terms  # what holds the group goes before it, and no process leaves before the other is done
+    gc.collect()
+    dist.barrier()
     dist.destroy_process_group()

@@ -100,11 +100,23 @@ def placed(small_phantom, tmp_path_factory):
     return items_from(folder, split="train", progress=False)
 
 
+def test_a_draft_is_quoted_from_other_patients(placed):
+    "Of a film, and at a place; each sentence stands in the report of the study it names."
+    view = explorer_view(placed, k=6)
+    patient = dict(zip(placed.studies.studies["study_id"], placed.studies.studies["patient_id"]))
+    for number, more in enumerate(({}, {"regions": ["left lung"], "rho": 0.8}), 1):
+        view.request = {"id": number, "kind": "draft", "row": 2, "side": "film", **more}
+        got = view.answer
+        assert got["voters"] == 6 and len(got["texts"]) == len(array_of(got["rows"]))
+        for text, row in zip(got["texts"], array_of(got["rows"])):
+            assert text in placed.texts[row] and patient[placed.ids[row]] != patient[placed.ids[2]]
+
+
 def test_a_place_is_asked_for_by_name_by_box_and_on_a_new_film(placed):
     view = explorer_view(placed, k=4, state={"regions": ["left lung"]})
     names = view.payload["data"]["regions"]
     assert (
-        view.payload["asks"] == ["ask", "film", "sentence", "stage"]
+        view.payload["asks"] == ["ask", "draft", "film", "sentence", "stage"]
         and "left lung" in names
         and view.state == {"regions": ["left lung"]}
     )

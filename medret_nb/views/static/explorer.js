@@ -8,6 +8,7 @@ import { Answers } from "./answers.js";
 import { ASKED, PlacesPanel } from "./asking.js";
 import { choice, typed } from "./controls.js";
 import { define } from "./core.js";
+import { DraftPanel } from "./drafts.js";
 import { card, h, note, put, section } from "./elements.js";
 import { range } from "./numbers.js";
 import { Scatter } from "./scatter.js";
@@ -46,6 +47,7 @@ class ExplorerView {
     this.answer = h("div", { "aria-live": "polite" });
     this.status = h("p", { class: "note", role: "status" });
     this.panel = this.makePanel();
+    this.drafts = this.makeDrafts();
     this.plane = this.makePlane();
     this.list = this.makeList();
     this.build(root);
@@ -58,6 +60,11 @@ class ExplorerView {
   makePanel() {
     if (!this.host.can("stage")) return null;
     return new PlacesPanel(this.host, this.data.regions, () => this.tellQuery());
+  }
+
+  makeDrafts() {
+    if (!this.host.can("draft")) return null;
+    return new DraftPanel(this.host, this.studies, () => this.wholeQuestion());
   }
 
   makePlane() {
@@ -98,7 +105,14 @@ class ExplorerView {
   }
 
   build(root) {
-    const second = h("div", { class: "second" }, this.query, this.panel?.node, this.answer);
+    const second = h(
+      "div",
+      { class: "second" },
+      this.query,
+      this.panel?.node,
+      this.answer,
+      this.drafts?.node,
+    );
     put(
       root,
       this.controls(),
@@ -283,6 +297,12 @@ class ExplorerView {
     return this.chosen === null ? null : { row: this.chosen, side: SIDES[this.way].asked };
   }
 
+  // The question with its places.
+  wholeQuestion() {
+    const asked = this.question();
+    return asked && { ...asked, ...(this.panel ? this.panel.asked() : {}) };
+  }
+
   ask(fields, more = {}) {
     const places = this.panel ? this.panel.asked() : {};
     return this.host.ask("ask", { ...fields, ...places, ...more });
@@ -294,6 +314,7 @@ class ExplorerView {
     const asked = this.question();
     this.direction.pick(this.way);
     if (this.panel) this.panel.about(asked);
+    this.drafts?.about(asked);
     if (this.panel) this.panel.node.hidden = !asked;
     if (!this.other) this.list.choose(this.host.get("chosen"));
     if (!asked) return this.tellNone();
