@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 # %% ../../nbs/cli/932_claims.ipynb #9009db11
 def check_runs(asked: "Sequence[Claim]", runs: Path, file: Path) -> None:
     "`DataError`, naming the arms, where no claim of `file` has runs of all its arms in `runs`."
+    from medret_nb.training.arms import meant_arm
+
     wanted = dict.fromkeys(arm for claim in asked for arm in (claim.arm, claim.against) if arm)
     there = {"", *(arm for arm in wanted if (runs / arm).is_dir())}
     if any(claim.arm in there and claim.against in there for claim in asked):
         return
-    missing = [arm for arm in wanted if not (runs / arm).is_dir()]
+    missing = [f"{arm}{meant_arm(arm, runs, wanted)}" for arm in wanted if not (runs / arm).is_dir()]
     need = f"{file.name} asks about the arms {', '.join(wanted)}"
     raise DataError(f"{runs}: {need}; without runs: {', '.join(missing)}; name claims of your own by --claims FILE")
 

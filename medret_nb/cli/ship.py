@@ -27,13 +27,17 @@ class Ship(OnDevice):
     "Folder of the StudySet that it was trained on, whose split test is asked; by default where the run says."
     command: str = ""
     "What made the run, where it was not medret train on the method's own encoders."
+    affirm_agreement: bool = False
+    "Of restricted studies: you affirm that your data use agreement covers giving away what was learnt from them."
 
     def run(self) -> None:
         "Pack the run, and say what it reaches."
         from medret_nb.training.shipping import pack_run
 
-        made = pack_run(self.run_folder, self.out, self.data, self.command)
+        made = pack_run(self.run_folder, self.out, self.data, self.command, self.affirm_agreement)
         for direction, told in made["R@10"].items():
             share = f", {told['share']:.0%} of an oracle's that sees the scene" if "share" in told else ""
             print(f"R@10 {direction} {told['value']:.3f} among {made['queries']} (chance {told['chance']:.3f}){share}")
+        if made["data"]["restricted"]:
+            print("its studies are restricted: pass it on only as your agreement says")
         print(f"written to {self.out}")

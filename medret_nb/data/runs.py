@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from .files import DataError, shipped_data, unsealed
-from .schemas import Schema, a_number, a_record, a_text, a_whole, or_none
+from .schemas import Schema, a_number, a_record, a_switch, a_text, a_whole, or_none
 from .studies import StudySet
 
 # %% ../../nbs/data/070_runs.ipynb #12befd14
@@ -117,10 +117,11 @@ RUN_FINGERPRINT = Schema(
     ),
 )
 _REACHED = a_record({"value": a_number()}, {"low": or_none(a_number()), "high": or_none(a_number())})
+_STUDIES_DRAWN = a_record({"hash": a_text()}, {"studies": a_record(others=a_whole()), "restricted": a_switch()})
 RUN_MADE_BY = Schema(
     "how a packed run was made",
     a_record(
-        {"command": a_text(), "data": a_record({"hash": a_text()}), "R@10": a_record(others=_REACHED)},
+        {"command": a_text(), "data": _STUDIES_DRAWN, "R@10": a_record(others=_REACHED)},
         {"policy": a_text(), "split": a_text(), "queries": a_whole(), "training": a_record()},
     ),
 )

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['feature_map', 'Aggregator', 'decoder_layer', 'Painter', 'Guesser', 'painting_costs', 'guessing_costs',
-           'cost_per_place', 'MCRConfig', 'masked_inputs', 'check_maskable', 'MCR']
+           'cost_per_place', 'MCRConfig', 'masked_inputs', 'check_maskable', 'MaskedTowers', 'contrast_inputs',
+           'decoders_of', 'gap_costs', 'mcr_terms', 'MCR']
 
 # %% ../../nbs/methods/620_mcr.ipynb #82116dff
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from .encoders import ImageEncoder
 from .method import Embedding, Method, MethodConfig
 from .settings import setting
 
-# %% ../../nbs/methods/620_mcr.ipynb #2f24dda9
+# %% ../../nbs/methods/620_mcr.ipynb #8557faad
 def feature_map(width: int, dim: int, mapping: str) -> nn.Module:
     """g, from C = width to D = dim numbers.
 
@@ -40,17 +41,12 @@ def feature_map(width: int, dim: int, mapping: str) -> nn.Module:
         return nn.Linear(width, dim, bias=False)
     return nn.Sequential(nn.Linear(width, dim), nn.GELU(), nn.Linear(dim, dim, bias=False))
 
-
+# %% ../../nbs/methods/620_mcr.ipynb #2f24dda9
 class Aggregator(nn.Module):
     """Many vectors h_n of an encoder to one unit vector z of the common space.
 
-    mba : z = norm(A({g(h_n)})), map and then pool. abm : z = norm(g(A({h_n}))), pool and then map.
-
-    Parameters
-    ----------
-    width, dim : C of the encoder, D of the common space.
-    order : "mba" pools in the common space, "abm" in the encoder's.
-    mapping : g, see `feature_map`: "mlp" or "linear".
+    order : "mba": z = norm(A({g(h_n)})), map and then pool; "abm": z = norm(g(A({h_n}))), pool and then map.
+    width, dim : C of the encoder, D of the common space. mapping : g, see `feature_map`: "mlp" or "linear".
     pooling : A, "attention" (one learned query, zero at first: then it is the mean) or "mean".
     """
 
@@ -70,14 +66,14 @@ class Aggregator(nn.Module):
         z = self.pool(self.map(features), mask) if self.order == "mba" else self.map(self.pool(features, mask))
         return F.normalize(z, dim=-1)
 
-# %% ../../nbs/methods/620_mcr.ipynb #45cdbbcb
+# %% ../../nbs/methods/620_mcr.ipynb #ce2cc801
 def decoder_layer(inner: int) -> nn.TransformerEncoderLayer:
     "A transformer layer over tokens (B, N, inner), norm first, four heads, without dropout."
     return nn.TransformerEncoderLayer(
         inner, 4, 2 * inner, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
     )
 
-
+# %% ../../nbs/methods/620_mcr.ipynb #45cdbbcb
 class Painter(nn.Module):
     """A shallow decoder after MAE: from the vectors of visible patches to the pixels of all.
 
@@ -131,7 +127,7 @@ def painting_costs(painted: Tensor, pixels: Tensor, gone: Tensor, patch: int) ->
     error = masked_pixel_loss(painted, pixels, gone, patch, reduction="none")
     return {"pixels": error.sum(1), "pixels_count": gone.sum(1)}
 
-
+# %% ../../nbs/methods/620_mcr.ipynb #6fdab2d8
 def guessing_costs(logits: Tensor, tokens: Tensor, silent: Tensor) -> dict[str, Tensor]:
     """What guessing the hidden pieces costs each study, (B,), in nats: `words`, and how many they are, `words_count`.
 
@@ -171,11 +167,10 @@ class MCRConfig(MethodConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.decoder_layers < 0 or self.decoder_width < 4 or self.decoder_width % 4:
-            raise DataError(
-                f"decoder_width: {self.decoder_width} must be a multiple of 4, decoder_layers: {self.decoder_layers} "
-                "not negative"
-            )
+        width = self.decoder_width
+        layers = self.decoder_layers
+        if layers < 0 or width < 4 or width % 4:
+            raise DataError(f"decoder_width: {width} must be a multiple of 4, decoder_layers: {layers} not negative")
 
 # %% ../../nbs/methods/620_mcr.ipynb #7b62b414
 def masked_inputs(
@@ -211,30 +206,18 @@ def check_maskable(image_encoder: ImageEncoder, size: int, tokenizer: Any) -> No
     if tokenizer.mask_token_id is None:
         raise DataError("mcr: the tokenizer has no mask token, so no word can be hidden")
 
-# %% ../../nbs/methods/620_mcr.ipynb #b3b37c9d
-class MCR(Method):
-    """Masked films and reports as the only input of contrast and reconstruction; mapping before aggregation.
+# %% ../../nbs/methods/620_mcr.ipynb #cb9a1a26
+class MaskedTowers(Method):
+    "Two encoders that can be shown a part, and an `Aggregator` each; refused where `check_maskable` refuses."
 
-    After Wei, Jin and Zhou (arXiv 2312.15840), a reconstruction: only their abstract is known to us.
-    """
-
-    name = "mcr"
-    backbone = "tiny-vit"
-    Config = MCRConfig
-
-    def __init__(self, config: MCRConfig, tokenizer):
+    def __init__(self, config: MCRConfig, tokenizer: Any):
         super().__init__(config, tokenizer)
         check_maskable(self.image_encoder, self.config.size, tokenizer)
-        film = self.image_encoder.width
-        text = self.text_encoder.width
         self.patch = self.image_encoder.patch
         self.patches = (self.config.size // self.patch) ** 2
-        self.image_head = Aggregator(film, config.dim, config.order, config.mapping, config.pooling)
-        self.text_head = Aggregator(text, config.dim, config.order, config.mapping, config.pooling)
-        painter = Painter(film, self.patches, self.patch**2, config.decoder_width, config.decoder_layers)
-        self.painter = painter if config.pixel_weight else None
-        pieces = len(self.text_encoder.table)
-        self.guesser = Guesser(text, pieces, film * config.film_helps) if config.word_weight else None
+        how = (config.dim, config.order, config.mapping, config.pooling)
+        self.image_head = Aggregator(self.image_encoder.width, *how)
+        self.text_head = Aggregator(self.text_encoder.width, *how)
 
     def encode_image(self, pixels: Tensor, boxes: Tensor | None = None) -> Embedding:
         "Whole films (B, 1, H, W) to unit vectors mu (B, D) and local patches (B, h, w, D), mapped and not normalised."
@@ -246,38 +229,78 @@ class MCR(Method):
         words = self.text_encoder(tokens, mask)[1]
         return Embedding(self.text_head(words, mask), local={"words": self.text_head.map(words), "words_mask": mask})
 
+# %% ../../nbs/methods/620_mcr.ipynb #937c9b6e
+def contrast_inputs(method: MaskedTowers, batch: Any, patches: Tensor, words: Tensor) -> dict[str, Tensor]:
+    """The vectors that are contrasted, `image` and `text` (B, D), and which texts are the same, `text_group` (B,).
+
+    patches, words : of what was shown of each film (B, K, C) and each text (B, W, C').
+    """
+    mask = batch.mask[:, 0]
+    if method.config.inputs == "one":
+        encoded = {"image": method.image_head(patches), "text": method.text_head(words, mask)}
+    else:
+        image = method.encode_image(batch.pixels[:, 0]).mu
+        encoded = {"image": image, "text": method.encode_text(batch.tokens[:, 0], mask).mu}
+    return encoded | {"text_group": batch.text_group}
+
+# %% ../../nbs/methods/620_mcr.ipynb #61d553b6
+def decoders_of(towers: MaskedTowers) -> tuple[Painter | None, Guesser | None]:
+    "The painter and the guesser, None where the task weighs nothing. The guesser draws the same weights either way."
+    config = towers.config
+    film = towers.image_encoder.width
+    painter = Painter(film, towers.patches, towers.patch**2, config.decoder_width, config.decoder_layers)
+    pieces = len(towers.text_encoder.table)
+    guesser = Guesser(towers.text_encoder.width, pieces, film * config.film_helps) if config.word_weight else None
+    return painter if config.pixel_weight else None, guesser
+
+# %% ../../nbs/methods/620_mcr.ipynb #dca61331
+def gap_costs(method: Any, batch: Any, gaps: tuple, patches: Tensor, words: Tensor) -> dict[str, Tensor]:
+    "What each study's gaps cost, sums and counts (B,). gaps : what `masked_inputs` gives; method : with its decoders."
+    keep, gone, _, silent = gaps
+    costs = {}
+    if method.painter is not None:
+        costs |= painting_costs(method.painter(patches, keep), batch.pixels[:, 0], gone, method.patch)
+    if method.guesser is not None:
+        logits = method.guesser(words, method.text_encoder.table, patches.mean(1))
+        costs |= guessing_costs(logits, batch.tokens[:, 0], silent)
+    return costs
+
+# %% ../../nbs/methods/620_mcr.ipynb #fe648e14
+def mcr_terms(encoded: dict[str, Tensor], scale: Tensor, config: MCRConfig) -> dict[str, Tensor]:
+    """The contrast of the vectors, and the weighted mean costs of a hidden patch and of a hidden piece.
+
+    L = InfoNCE(z_v, z_t) + lambda_v L_pixels + lambda_t L_words. scale : the logit scale.
+    """
+    groups = encoded["text_group"] if config.group_texts else None
+    terms = {"contrast": info_nce(encoded["image"], encoded["text"], scale, groups)}
+    for name, weight in (("pixels", config.pixel_weight), ("words", config.word_weight)):
+        if name in encoded:
+            terms[name] = cost_per_place(encoded[name], encoded[f"{name}_count"], weight)
+    return terms
+
+# %% ../../nbs/methods/620_mcr.ipynb #b3b37c9d
+class MCR(MaskedTowers):
+    "Masked films and reports as the only input of contrast and reconstruction, after the abstract of arXiv 2312.15840."
+
+    name = "mcr"
+    backbone = "tiny-vit"
+    Config = MCRConfig
+
+    def __init__(self, config: MCRConfig, tokenizer: Any):
+        super().__init__(config, tokenizer)
+        self.painter, self.guesser = decoders_of(self)
+
     def hide(self, batch: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         "What this epoch shows of each study: keep (B, K), hidden patches (B, N), tokens (B, W), hidden pieces (B, W)."
         return masked_inputs(batch, self.patches, self.config, self.tokenizer.mask_token_id)
 
     def encode_batch(self, batch: Any) -> dict[str, Tensor]:
         "Vectors of each study's masked film and text, and what their reconstruction costs: sums and counts."
-        keep, gone, tokens, silent = self.hide(batch)
-        pixels = batch.pixels[:, 0]
-        truth = batch.tokens[:, 0]
-        mask = batch.mask[:, 0]
-        patches = self.image_encoder(pixels, keep)[1]
-        words = self.text_encoder(tokens, mask)[1]
-        if self.config.inputs == "one":
-            encoded = {"image": self.image_head(patches), "text": self.text_head(words, mask)}
-        else:
-            encoded = {"image": self.encode_image(pixels).mu, "text": self.encode_text(truth, mask).mu}
-        encoded["text_group"] = batch.text_group
-        if self.painter is not None:
-            encoded |= painting_costs(self.painter(patches, keep), pixels, gone, self.patch)
-        if self.guesser is not None:
-            logits = self.guesser(words, self.text_encoder.table, patches.mean(1))
-            encoded |= guessing_costs(logits, truth, silent)
-        return encoded
+        gaps = self.hide(batch)
+        patches = self.image_encoder(batch.pixels[:, 0], gaps[0])[1]
+        words = self.text_encoder(gaps[2], batch.mask[:, 0])[1]
+        return contrast_inputs(self, batch, patches, words) | gap_costs(self, batch, gaps, patches, words)
 
     def objective(self, encoded: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
-        """The contrast over all pairs of the (gathered) batch, and the mean costs per hidden patch and word piece.
-
-        L = InfoNCE(z_v, z_t) + lambda_v L_pixels + lambda_t L_words.
-        """
-        groups = encoded["text_group"] if self.config.group_texts else None
-        terms = {"contrast": info_nce(encoded["image"], encoded["text"], self.logit_scale, groups)}
-        for name, weight in (("pixels", self.config.pixel_weight), ("words", self.config.word_weight)):
-            if name in encoded:
-                terms[name] = cost_per_place(encoded[name], encoded[f"{name}_count"], weight)
-        return terms
+        "The contrast and the costs of the gaps, see `mcr_terms`."
+        return mcr_terms(encoded, self.logit_scale, self.config)

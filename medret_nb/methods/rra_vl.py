@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data.files import DataError
 from ..losses.contrastive import softmax_matching
 from medret_nb.losses.region_word import (
     attend,
@@ -27,7 +28,6 @@ from medret_nb.losses.region_word import (
     sentence_walk,
     walk_loss,
 )
-from ..data.files import DataError
 from .encoders import ImageEncoder
 from .method import Embedding, MethodConfig
 from .settings import setting
@@ -460,15 +460,24 @@ def agreements(towers: Any, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
 class RRAVL(StagedTowers):
     """Whole films with reports, regions with words, and what is seen with what is said at each place, across patients.
 
-    After RRA-VL (arXiv 2503.07456), a reconstruction: its equations are not public. What is ours stands in this module's
-    notebook. `stages`: a summary of the paper says that there are two; what each trains here is ours.
+    After RRA-VL (arXiv 2503.07456), a reconstruction: its equations are not public. What is ours is said in the
+    notebook of this module. `stages`: a summary of the paper says that there are two; what each trains here is ours.
     """
 
     name = "rra_vl"
     Config = RRAVLConfig
-    encode_image = film_at_places
-    encode_text = report_at_places
-    encode_batch = each_study
+
+    def encode_image(self, pixels: Tensor, boxes: Tensor | None = None) -> Embedding:
+        "See `film_at_places`."
+        return film_at_places(self, pixels, boxes)
+
+    def encode_text(self, tokens: Tensor, mask: Tensor) -> Embedding:
+        "See `report_at_places`."
+        return report_at_places(self, tokens, mask)
+
+    def encode_batch(self, batch: Any) -> dict[str, Tensor]:
+        "See `each_study`."
+        return each_study(self, batch)
 
     def objective(self, encoded: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
         """The three agreements, the walk and the box predictor, over all pairs of the (gathered) batch.

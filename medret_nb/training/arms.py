@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['LEAST_PATIENTS', 'BUDGETS', 'ARMS_FILE', 'SEED_FOLDER', 'corpus_tokenizer', 'Arm', 'epochs_for', 'check_arm_name',
            'check_arms', 'arm_of', 'read_arms', 'settled', 'settings_apart', 'difference_in_words', 'seed_run',
-           'runs_by_seed']
+           'meant_arm', 'runs_by_seed']
 
 # %% ../../nbs/training/795_arms.ipynb #aa033321
 import dataclasses
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,15 @@ SEED_FOLDER = "seed-"
 def seed_run(folder: str | Path, arm: str, seed: int) -> Run:
     "The run of an arm with a seed: `folder`/<arm>/seed-<seed>."
     return Run(Path(folder) / arm / f"{SEED_FOLDER}{seed}")
+
+
+def meant_arm(arm: str, folder: str | Path, known: Iterable[str] = ()) -> str:
+    '" (did you mean X?)" for a folder X in `folder` of nearly this name that is none of `known`; "" without one.'
+    home = Path(folder)
+    there = [place.name for place in home.iterdir() if place.is_dir()] if home.is_dir() else []
+    strange = sorted(set(there) - set(known))
+    near = difflib.get_close_matches(arm, strange, 1, 0.8)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def runs_by_seed(folder: str | Path, arm: str) -> dict[int, Run]:

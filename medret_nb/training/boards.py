@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HEADING', 'UNTUNED_RUNS', 'NOT_IN_A_BOARD', 'LARGEST_MARGIN', 'BOARD_FILE', 'number_of', 'combined_row', 'reason',
-           'judged_row', 'judge_rows', 'family_of', 'seeds_words', 'answer_lines', 'Board', 'join_budgets',
-           'judged_again', 'board_figure']
+           'judged_row', 'judge_rows', 'family_of', 'seeds_words', 'trained_words', 'is_common', 'answer_lines',
+           'Board', 'join_budgets', 'judged_again', 'board_figure']
 
 # %% ../../nbs/training/804_boards.ipynb #0feb02c5
 from collections.abc import Mapping
@@ -106,6 +106,24 @@ def seeds_words(row: dict) -> str:
     return f"seeds {values}, t interval {shown_bounds(row['seed_low'], row['seed_high'], sign='+')}{wide}"
 
 
+_TRAINED = {
+    "trained_on": "trained on the studies {}",
+    "training_studies": "training studies {}",
+    "seeds": "seeds {}",
+    "training_budget": "budget {}",
+}
+
+
+def trained_words(row: dict) -> dict[str, str]:
+    "What is known of the trainings behind a row, in words, by its column."
+    return {name: words.format(row[name]) for name, words in _TRAINED.items() if name in row}
+
+
+def is_common(rows: list[dict], name: str) -> bool:
+    "Whether all rows say the same in a column."
+    return len({row.get(name) for row in rows}) == 1
+
+
 def answer_lines(row: dict) -> list[str]:
     "The two lines of a board's row: the verdict, and what it rests on."
     both = shown_bounds(row["both_low"], row["both_high"], sign="+")
@@ -147,6 +165,8 @@ _ROW = a_record(
     {
         "discordant": or_none(a_number()),
         **dict.fromkeys(("budget", "alone", "said", "reading", "asked", "against"), a_text()),
+        **dict.fromkeys(("trained_on", "training_studies", "training_budget"), a_text()),
+        "seeds": a_whole(),
     },
 )
 BOARD_FILE = Schema(
@@ -157,7 +177,7 @@ BOARD_FILE = Schema(
     ),
 )
 
-
+# %% ../../nbs/training/804_boards.ipynb #70537a7a
 @dataclass
 class Board(Measured):
     "Rows, one per claim and direction; `report` says how they were made."
@@ -169,10 +189,14 @@ class Board(Measured):
     schema = BOARD_FILE
 
     def lines(self) -> list[str]:
-        "The heading, two lines for each row, what is not judged, and what is common to all."
-        lines = [HEADING, UNTUNED_RUNS]
+        "The heading, what all trainings share, two lines for each row, what is not judged, what is common to all."
+        shared = trained_words(self.rows[0]).items() if self.rows else ()
+        common = [words for name, words in shared if is_common(self.rows, name)]
+        lines = [HEADING, UNTUNED_RUNS, *(["all rows: " + ", ".join(common)] if common else [])]
         for row in self.rows:
-            lines += answer_lines(row)
+            own = [words for name, words in trained_words(row).items() if not is_common(self.rows, name)]
+            first, second = answer_lines(row)
+            lines += [first, "; ".join([second, *own])]
         lines += [f"not judged: {name}, {why}" for name, why in self.report.get("not_judged", {}).items()]
         marks = f"data {self.report['data'][:12]}, claims {self.report['claims'][:12]}"
         return [*lines, f"{self.report['interval']}; {self.report['family']}; ties by expectation; {marks}"]
@@ -215,8 +239,11 @@ def join_budgets(boards: Mapping[str, Board]) -> Board:
         rows += [row | {"budget": name, "alone": row["verdict"], "verdict": said} for name, row in by_budget.items()]
     first = next(iter(boards.values()))
     missed = [board.report.get("not_judged", {}) for board in boards.values()]
-    everywhere = set.intersection(*(set(other) for other in missed))
-    nowhere = {name: why for name, why in missed[0].items() if name in everywhere}
+    nowhere = {}
+    for name in missed[0]:
+        reasons = [other[name] for other in missed if name in other]
+        if len(reasons) == len(missed):
+            nowhere[name] = "; ".join(dict.fromkeys(reasons))
     return Board(first.report | {"budgets": list(boards), "not_judged": nowhere}, rows)
 
 

@@ -5,7 +5,9 @@
 # %% auto #0
 __all__ = ['SAID', 'READINGS', 'CLAIMS_FILE', 'VALIDATION', 'compares_arms', 'event_of', 'Claim', 'load_claims', 'at_temperature',
            'UnansweredError', 'ArmRuns', 'MeasuredRuns', 'Sides', 'ambiguity_sides', 'paired_sides', 'case_answers',
-           'location_answer', 'claim_effects', 'asked_row', 'unanswerable', 'without_runs', 'answered', 'claims_board']
+           'location_answer', 'claim_effects', 'studies_of_run', 'size_of_training', 'budget_of_run', 'said_by_arms',
+           'told_by_run', 'told_by_arm', 'claim_trained', 'asked_row', 'unanswerable', 'without_runs', 'answered',
+           'claims_board']
 
 # %% ../../nbs/training/809_claims.ipynb #4ac590ab
 from collections.abc import Iterator
@@ -16,6 +18,8 @@ import numpy as np
 import pandas as pd
 
 from ..data.files import DataError, checked_name, hash_of
+from ..data.printing import printable
+from ..data.runs import Run
 from ..data.schemas import NOTHING_ELSE, Schema, a_number, a_record, a_text
 from ..data.studies import StudySet
 from ..evaluation.measured import plain_number
@@ -27,7 +31,7 @@ from ..methods.table import load_method
 from ..retrieval.embeddings import embed
 from ..retrieval.points import Embeddings
 from ..retrieval.scoring import score_matrix
-from .arms import runs_by_seed
+from .arms import meant_arm, runs_by_seed
 from .boards import HEADING, LARGEST_MARGIN, NOT_IN_A_BOARD, Board, family_of, judge_rows
 from .case_effects import case_effects
 from .case_measures import CASE_MEASURES, AskedOf
@@ -180,6 +184,7 @@ class ArmRuns:
         self.asked = asked or AskedOf(studies, split)
         self.seen: dict[str, dict[int, pd.DataFrame]] = {}
         self.found: dict[tuple[str, str], dict[int, pd.DataFrame] | str] = {}
+        self.told: dict[str, dict[str, list[str]]] = {}  # what the runs of an arm tell of their training
 
     def has(self, arm: str) -> bool:
         "Whether there are runs of an arm."
@@ -320,6 +325,84 @@ def claim_effects(runs: MeasuredRuns, claim: Claim, draws: int, seed: int) -> It
             row_effect(CLAIM_MEASURES[claim.measure], sides.first, sides.second, clusters, draws, seed),
         )
 
+# %% ../../nbs/training/809_claims.ipynb #08f0520c
+def studies_of_run(run: Run) -> str:
+    "The first 12 letters of the hash of the studies that a run was trained on; empty where nothing tells."
+    found = run.fingerprint().get("data") or run.config().get("data_hash") or ""
+    return printable(found[:12])
+
+
+def size_of_training(run: Run) -> str:
+    """How many studies a run was trained on; empty where its studies are others by now.
+
+    `DataError` where nothing tells.
+    """
+    if run.made_by_file.is_file():
+        return printable(run.made_by()["data"].get("studies", {}).get("train", ""))
+    studies = run.studies()
+    trained_on = studies_of_run(run)
+    if not trained_on or not studies.hash().startswith(trained_on):
+        return ""
+    return str(studies.studies["split"].tolist().count("train"))
+
+
+def budget_of_run(run: Run) -> str:
+    "Steps of how many studies, in how many epochs; empty where fingerprint or log do not tell."
+    log = run.log
+    size = run.fingerprint().get("training", {}).get("batch_size")
+    if not size or not {"step", "epoch"} <= set(log):
+        return ""
+    steps = int(np.nanmax(log["step"].to_numpy(float)))
+    epochs = int(np.nanmax(log["epoch"].to_numpy(float))) + 1
+    return printable(f"{steps} steps of {size} studies, {epochs} epoch{'s' * (epochs > 1)}")
+
+# %% ../../nbs/training/809_claims.ipynb #2aeb8c71
+def said_by_arms(told: dict[str, list[str]]) -> str:
+    "What the runs of each arm tell, once where all tell the same; empty where some do not tell."
+    by_arm = {arm: " / ".join(dict.fromkeys(words)) for arm, words in told.items()}
+    if "" in [words for by_run in told.values() for words in by_run]:
+        return ""
+    if len(set(by_arm.values())) == 1:
+        return next(iter(by_arm.values()))
+    return "; ".join(f"{arm}: {words}" for arm, words in by_arm.items())
+
+
+_TOLD_BY_RUNS = {
+    "trained_on": studies_of_run,
+    "training_studies": size_of_training,
+    "training_budget": budget_of_run,
+}
+
+
+def told_by_run(run: Run, name: str) -> str:
+    "What a run tells of its training, for a column of a board; empty where nothing tells, or cannot be read."
+    try:
+        return _TOLD_BY_RUNS[name](run)
+    except DataError:
+        return ""
+
+
+def told_by_arm(folder: str | Path, arm: str) -> dict[str, list[str]]:
+    "What each run of an arm tells of its training, by column of a board; nothing where the arm has no folder."
+    if not (Path(folder) / arm).is_dir():
+        return {}
+    told = {}
+    for name in _TOLD_BY_RUNS:
+        told[name] = [told_by_run(run, name) for run in runs_by_seed(folder, arm).values()]
+    return told
+
+
+def claim_trained(runs: ArmRuns, claim: Claim) -> dict[str, str]:
+    "Studies, size and budget of the trainings that answer a claim, those that are known."
+    arms = [arm for arm in (claim.arm, claim.against) if arm]
+    for arm in arms:
+        if arm not in runs.told:
+            runs.told[arm] = told_by_arm(runs.folder, arm)
+    found = {}
+    for name in _TOLD_BY_RUNS:
+        found[name] = said_by_arms({arm: runs.told[arm].get(name, [""]) for arm in arms})
+    return {name: words for name, words in found.items() if words}
+
 # %% ../../nbs/training/809_claims.ipynb #9ce4fe88
 def asked_row(claim: Claim, direction: str, effect: Effect) -> dict:
     "Everything that was measured of one claim in one direction; `judge_rows` judges it."
@@ -332,6 +415,7 @@ def asked_row(claim: Claim, direction: str, effect: Effect) -> dict:
         "by_seed": list(effect.by_seed),
         "queries": effect.queries,
         "patients": effect.patients,
+        "seeds": len(effect.by_seed),
         "discordant": plain_number(effect.discordant),
     }
 
@@ -348,12 +432,14 @@ def unanswerable(claims: list[Claim], studies: StudySet, split: str) -> dict[str
 
 
 def without_runs(claims: list[Claim], runs: MeasuredRuns) -> dict[str, str]:
-    "Claims about arms that have no runs, by name, and which those are."
+    "Claims about arms that have no runs, by name, which those are, and the folder that may have been meant."
     found = {}
+    known = {arm for claim in claims for arm in (claim.arm, claim.against)}
     for claim in claims:
         missing = [arm for arm in (claim.arm, claim.against) if arm and not runs.has(arm)]
         if missing:
-            found[claim.name] = f"no runs of {' and '.join(missing)}"
+            named = [f"{arm}{meant_arm(arm, runs.folder, known)}" for arm in missing]
+            found[claim.name] = f"no runs of {' and '.join(named)}"
     return found
 
 
@@ -363,7 +449,9 @@ def answered(claims: list[Claim], runs: MeasuredRuns, draws: int, seed: int) -> 
     reasons = {}
     for claim in claims:
         try:
-            rows += [asked_row(claim, *found) for found in claim_effects(runs, claim, draws, seed)]
+            found = [asked_row(claim, *effect) for effect in claim_effects(runs, claim, draws, seed)]
+            made = claim_trained(runs, claim)
+            rows += [row | made for row in found]
         except UnansweredError as error:
             reasons[claim.name] = str(error)
     return rows, reasons

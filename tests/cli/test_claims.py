@@ -22,4 +22,7 @@ def test_arms_without_runs_are_named(tmp_path):
         DataError, match="claims.toml asks about the arms .*clip.*; without runs: .*--claims FILE"
     ) as caught:
         Claims(tmp_path, tmp_path, tmp_path / "board").run()
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and "did you mean" not in str(caught.value)
+    (tmp_path / "cxr-clip").mkdir()
+    with pytest.raises(DataError, match=r"without runs: .*cxr_clip \(did you mean cxr-clip\?\)"):
+        Claims(tmp_path, tmp_path, tmp_path / "board").run()

@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from medret_nb.data.files import DataError
@@ -71,6 +72,29 @@ def test_a_board_of_any_row_can_be_kept(tmp_path):
     assert len(board_figure(again.table()).axes[0].get_yticklabels()) == 3
 
 
+TRAINED = {"trained_on": "abc123", "training_studies": "16000", "seeds": 3, "training_budget": "744 steps of 256"}
+
+
+def test_what_all_trainings_share_is_said_once(tmp_path):
+    other = TRAINED | {"training_budget": "a: 10 steps of 256; b: 20 steps of 256"}
+    board = Board(dict(REPORT), judge_rows([asked() | TRAINED, asked("y") | other]))
+    text = str(board)
+    assert "all rows: trained on the studies abc123, training studies 16000, seeds 3\n" in text
+    assert text.count("abc123") == 1 and text.count("budget a: 10 steps of 256; b: 20") == 1
+    assert text.count("744 steps") == 1
+    again = Board.load(board.save(tmp_path))
+    assert str(again) == text and again.rows == json.loads(json.dumps(board.rows))
+    table = pd.read_csv(tmp_path / "board.csv")
+    assert table["training_studies"].tolist() == [16000, 16000] and table["seeds"].tolist() == [3, 3]
+
+
+def test_a_board_that_says_nothing_of_its_trainings_still_prints():
+    assert "all rows" not in str(Board(dict(REPORT), judge_rows([asked()])))
+    mixed = str(Board(dict(REPORT), judge_rows([asked() | TRAINED, asked("y")])))
+    assert "all rows" not in mixed and mixed.count("trained on the studies abc123") == 1
+    assert str(Board(dict(REPORT), []))
+
+
 def test_budgets_that_differ_change_the_verdict():
     boards = {
         "equal passes": Board(dict(REPORT), judge_rows([asked(), asked("y")])),
@@ -86,5 +110,8 @@ def test_budgets_that_differ_change_the_verdict():
     ]
     assert {told for _, _, told in by_name["y"]} == {"supported here"}
     assert "changes with budget" in str(joined)
+    for why, board in zip(("no runs of m", "no runs of m (did you mean n?)"), boards.values(), strict=True):
+        board.report["not_judged"] = {"z": why, why: "here alone"}
+    assert join_budgets(boards).report["not_judged"] == {"z": "no runs of m; no runs of m (did you mean n?)"}
     with pytest.raises(DataError, match="answer no claim in common"):
         join_budgets(boards | {"other": Board(dict(REPORT), judge_rows([asked("other")]))})

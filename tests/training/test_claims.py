@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from medret_nb.data.files import DataError, shipped_data
+from medret_nb.data.runs import Run, shipped_run
 from medret_nb.data.studies import StudySet
 from medret_nb.methods.clip import CLIP
 from medret_nb.methods.pcmepp import PCMEPP
@@ -15,7 +16,7 @@ from medret_nb.methods.rra_vl import RRAVL
 from medret_nb.phantom.phantom import make_phantom
 from medret_nb.training.arms import read_arms
 from medret_nb.training.boards import Board, board_figure, judge_rows, judged_again
-from medret_nb.training.claims import Claim, claims_board, load_claims
+from medret_nb.training.claims import Claim, claims_board, load_claims, said_by_arms, size_of_training
 from medret_nb.training.verdicts import verdict
 
 BASE = dict(name="x", paper="p", words="w", source="s", arm="a", against="b", measure="R@10", margin=0.02)
@@ -120,6 +121,54 @@ def test_a_board_of_untrained_runs_decides_nothing_it_should_not(clinic, tmp_pat
     assert {name: same[name] for name in ("effect", "low", "both_low", "p")} == {
         name: one[name] for name in ("effect", "low", "both_low", "p")
     }
+
+
+def test_rows_say_what_their_runs_were_trained_on(tmp_path):
+    "By fingerprint, log and record; what one of the arms does not tell is left out."
+    studies = StudySet.load(shipped_data("phantom-small"))
+    for arm, method in (("clip", "clip"), ("pcmepp", "pcmepp"), ("mine", "clip")):
+        shutil.copytree(shipped_run(method), tmp_path / arm / "seed-0")
+    asked = [Claim(**BASE | {"name": "one", "arm": "pcmepp", "against": "clip"})]
+    row = claims_board(asked, tmp_path, studies, draws=5, verbose=False).rows[0]
+    made = Run(shipped_run("clip")).made_by()
+    assert row["trained_on"] == made["data"]["hash"][:12] and row["training_studies"] == "16000" and row["seeds"] == 1
+    assert "744 steps of 256 studies, 12 epochs" in row["training_budget"]
+    mine = Run(tmp_path / "mine" / "seed-0")
+    mine.log_file.write_text("no log\n")
+    mine.made_by_file.unlink()
+    asked = [Claim(**BASE | {"name": "two", "arm": "mine", "against": "clip"})]
+    row = claims_board(asked, tmp_path, studies, draws=5, verbose=False).rows[0]
+    assert row["trained_on"] and "training_studies" not in row and "training_budget" not in row
+
+
+def test_the_size_of_a_training_is_that_of_its_own_studies(tmp_path):
+    "Counted where the run remembers them, unless they are others by now."
+    studies = StudySet.load(shipped_data("phantom-small"))
+    for name, hashed in (("same", studies.hash()), ("other", "0" * 64), ("none", "")):
+        CLIP.create(CLIP.Config(data=str(studies.folder), data_hash=hashed)).save_pretrained(tmp_path / name)
+    sizes = [size_of_training(Run(tmp_path / name)) for name in ("same", "other", "none")]
+    assert sizes == [str((studies.studies["split"] == "train").sum()), "", ""]
+
+
+def test_what_arms_say_is_said_once_or_by_arm():
+    assert said_by_arms({"a": ["x", "x"], "b": ["x"]}) == "x"
+    assert said_by_arms({"a": ["x", "y"], "b": ["x"]}) == "a: x / y; b: x"
+    assert said_by_arms({"a": ["x", ""], "b": ["x"]}) == ""
+
+
+def test_a_folder_with_nearly_the_name_may_have_been_meant(clinic, tmp_path):
+    runs, studies = clinic
+    for arm, name in (("clip", "clip"), ("pcmepp", "pcmepp"), ("rra_vl", "rra-vl")):
+        shutil.copytree(runs / arm / "seed-0", tmp_path / name / "seed-0")
+    named = (("pcmepp", "clip"), ("rra_vl", "clip"), ("clipp", "pcmepp"), ("mcr", "clip"))
+    asked = [Claim(**BASE | {"name": f"{a} {b}", "arm": a, "against": b}) for a, b in named]
+    board = claims_board(asked, tmp_path, studies, draws=5, verbose=False)
+    assert board.report["not_judged"] == {
+        "rra_vl clip": "no runs of rra_vl (did you mean rra-vl?)",
+        "clipp pcmepp": "no runs of clipp",  # clip is an arm of these claims, and not meant
+        "mcr clip": "no runs of mcr",
+    }
+    assert "not judged: rra_vl clip, no runs of rra_vl (did you mean rra-vl?)" in str(board)
 
 
 def test_calibration_needs_as_many_validation_studies(clinic):

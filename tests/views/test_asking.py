@@ -274,7 +274,7 @@ def test_files_that_are_no_film_leave_all_as_it_was(desk, data, word):
 def test_without_regions_there_is_no_asking_at_a_place(small_phantom, tmp_path):
     CLIP.create(CLIPConfig(dim=8, data=str(small_phantom.folder))).save_pretrained(tmp_path)
     desk = Desk(items_from(tmp_path, split="train", progress=False), k=3)
-    assert desk.regions == [] and sorted(desk.answers()) == ["ask", "film", "sentence"]
+    assert desk.regions == [] and sorted(desk.answers()) == ["ask", "draft", "film", "sentence"]
     number, _ = bring(desk, desk.items.films[4])
     same(
         desk.ask({"film": number}),

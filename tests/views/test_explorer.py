@@ -1,13 +1,15 @@
 """The explorer: payload, requests without a browser, the page in a browser without a network, hostile texts."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from pages import HOSTILE, array_of, opened
+from pages import HOSTILE, alive, array_of, opened
 from playwright.sync_api import expect
 
-from medret_nb.data.files import DataError
+from medret_nb.data.files import DataError, shipped_data
+from medret_nb.data.runs import shipped_run
 from medret_nb.figures.figures import save_figure
 from medret_nb.retrieval.search import build_index
 from medret_nb.views.explorer import explorer_figure, explorer_view, rarest
@@ -167,6 +169,57 @@ def test_without_regions_no_place_is_asked_for():
     )
 
 
+@pytest.fixture(scope="module")
+def shipped():
+    "The trained run that ships, on the patients that ship."
+    return items_from(shipped_run("clip"), data=shipped_data("phantom-small"), split="test", progress=False)
+
+
+def drafted(page):
+    "Ask for a draft and wait for its sentences; returns their places on the page."
+    page.get_by_role("button", name="Draft a report from the nearest reports").click()
+    expect(page.locator(".draft .quote").first).to_be_visible()
+    return page.locator(".draft .quote")
+
+
+@pytest.mark.browser
+def test_the_draft_of_a_film_names_its_sources_and_leads_to_them(shipped, page, tmp_path):
+    alive(page, explorer_view(shipped, k=10), tmp_path)
+    expect(page.locator(".draft")).to_be_hidden()  # nothing is chosen yet
+    own = shipped.ids[2]
+    page.locator("tbody").get_by_role("button", name=own, exact=True).click()
+    quotes = drafted(page)
+    texts = dict(zip(shipped.ids, shipped.texts, strict=True))
+    assert quotes.count() >= 2
+    for quote in quotes.all():
+        source, sentence = quote.locator(".source").inner_text(), quote.locator(".said").inner_text()
+        start, end = map(int, re.search(r"letters (\d+)-(\d+)", quote.inner_text()).groups())
+        assert texts[source][start:end] == sentence and source.rsplit("-", 1)[0] != own.rsplit("-", 1)[0]
+    for width in (1200, 420):
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.locator(".draft").screenshot(path=tmp_path / f"draft-{width}-{scheme}.png")
+    source = quotes.nth(1).locator(".source").inner_text()
+    quotes.nth(1).press("Enter")
+    expect(page.locator(".second .card strong").first).to_have_text(f"report of {source}")
+    expect(page.locator(".second .card .report").first).to_have_text(texts[source])
+    expect(page.locator(".draft .quote")).to_have_count(0)  # it was the draft of another question
+    assert not page.errors and not page.outside, (page.errors, page.outside)
+
+
+@pytest.mark.browser
+def test_a_draft_of_hostile_reports_is_text(shipped, page, tmp_path):
+    hostile = "<script>window.hit=1</script><img src=x onerror='window.hit=1'> Small left pleural effusion."
+    items = replace(shipped, texts=[hostile] * len(shipped))  # every vote is for it
+    alive(page, explorer_view(items, k=5, state={"chosen": 0, "direction": "it"}), tmp_path)
+    assert drafted(page).first.locator(".said").inner_text() == hostile
+    assert page.evaluate("window.hit ?? null") is None
+    assert not page.locator(".draft script, .draft img, .draft b").count()
+    assert not page.errors and not page.outside, (page.errors, page.outside)
+
+
 @pytest.mark.browser
 def test_a_page_offers_nothing_that_needs_a_kernel(placed, page, tmp_path):
     view = explorer_view(
@@ -177,6 +230,7 @@ def test_a_page_offers_nothing_that_needs_a_kernel(placed, page, tmp_path):
     opened(page, view_html(view, tmp_path / "p.html"))
     for label in ("Ask with a sentence", "Ask with a film from the disk", "Find", "left lung"):
         assert not page.get_by_label(label, exact=True).count()
+    assert not page.locator(".draft").count()
     assert not page.locator("details.places, input[type=file], .film-stage, fieldset").count()
     found = answers_to(placed, k=4).positions[1]  # the answers computed beforehand: reports, by the whole film
     assert page.locator(".ranked .card button.link").all_inner_texts() == [

@@ -3,6 +3,8 @@
 import { h, note, section } from "./elements.js";
 import { number } from "./numbers.js";
 
+const FEW = 2; // notes that are shown at once
+
 // studies: names and picking of studies; asked(): the fields of the question, or null.
 export class DraftPanel {
   constructor(host, studies, asked) {
@@ -38,25 +40,34 @@ export class DraftPanel {
     }
   }
 
-  // A sentence, and a button that goes to its study.
+  // A sentence with its source; a click asks with the report it is quoted from.
   sentence(got, r) {
     const i = got.rows[r];
     const onclick = () => this.studies.onpick(i, "ti");
-    const source = h("button", { type: "button", class: "link", onclick }, this.studies.id(i));
-    const told = ` letters ${got.places[r]}, vote ${number(got.votes[r])}`;
-    const words = h("div", { class: "report", dir: "auto" }, got.texts[r]);
-    return h("li", {}, words, h("div", { class: "told" }, source, told));
+    const source = h("span", { class: "source" }, this.studies.id(i));
+    const told = `, letters ${got.places[r]}, vote ${number(got.votes[r])}`;
+    const words = h("span", { class: "said", dir: "auto" }, got.texts[r]);
+    const where = h("span", { class: "told" }, source, told);
+    return h("li", {}, h("button", { type: "button", class: "quote", onclick }, words, where));
+  }
+
+  // Who voted, and what the reports do not agree about; many notes are folded.
+  notes(notes) {
+    if (notes.length <= FEW) return notes.map(note);
+    const summary = h("summary", {}, `${notes.length} notes on the vote`);
+    const list = notes.map((told) => h("li", {}, told));
+    return h("details", {}, summary, h("ul", { class: "plain told" }, list));
   }
 
   show(got) {
     const list = got.texts.map((_, r) => this.sentence(got, r));
+    const told =
+      "Each sentence stands in the report of the study named below it. For a radiologist to judge.";
     const shown = section(
       `Draft, quoted from the ${got.voters} nearest reports`,
-      note(
-        "Each sentence stands in the report of the study named below it. For a radiologist to judge.",
-      ),
-      list.length ? h("ol", { class: "texts" }, list) : null,
-      got.notes.map(note),
+      note(told),
+      list.length ? h("ol", { class: "quotes" }, list) : null,
+      this.notes(got.notes),
     );
     this.told.replaceChildren(shown);
   }

@@ -110,8 +110,8 @@ class ExplorerView {
       { class: "second" },
       this.query,
       this.panel?.node,
-      this.answer,
       this.drafts?.node,
+      this.answer,
     );
     put(
       root,
