@@ -7,7 +7,9 @@ file as it was.
 """
 
 import argparse
+import base64
 import hashlib
+import io
 import json
 import os
 import re
@@ -18,8 +20,10 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 KEPT = ("image/png", "text/html", "text/plain")
+LARGEST = 145_000  # bytes of a picture
 LONGEST = 20_000  # characters of a table; beyond it the plain text is kept alone
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
 
@@ -30,10 +34,22 @@ def code_hash(content: dict) -> str:
     return hashlib.sha256("\n\f\n".join(code).encode()).hexdigest()
 
 
+def small_picture(encoded: str) -> str:
+    """A picture (base64 of PNG) with 256 colours, made smaller until it has at most `LARGEST` bytes."""
+    picture = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
+    while True:
+        file = io.BytesIO()
+        picture.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+        if len(file.getvalue()) <= LARGEST:
+            return base64.b64encode(file.getvalue()).decode()
+        width, height = picture.size
+        picture = picture.resize((width * 9 // 10, height * 9 // 10), Image.Resampling.LANCZOS)
+
+
 def kept_data(data: dict) -> dict:
     """Of one output's forms the picture, or else the table and the text."""
     if "image/png" in data:
-        return {"image/png": data["image/png"].strip(), "text/plain": "picture"}
+        return {"image/png": small_picture(data["image/png"]), "text/plain": "picture"}
     found = {form: data[form] for form in KEPT if form in data}
     if len(found.get("text/html", "")) > LONGEST:
         del found["text/html"]
