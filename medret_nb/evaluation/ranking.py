@@ -53,7 +53,7 @@ def hit_probability(ahead, tied, tied_relevant, k: int) -> np.ndarray:
         miss = np.where(active, miss * np.maximum(b - many - i, 0) / np.maximum(b - i, 1), miss)
     return 1 - miss
 
-
+# %% ../../nbs/evaluation/510_ranking.ipynb #24d89821
 def chance_at_k(relevant, candidates: int, k: int) -> np.ndarray:
     """Probability of a hit at `k` for a random order: 1 - C(N - R, k) / C(N, k).
 
@@ -115,14 +115,14 @@ def first_in_block(block: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> 
     above, level = count_above(block, best)
     return np.where(some, above, candidates), np.where(some, level, 1), np.where(some, together, 1), count
 
-
+# %% ../../nbs/evaluation/510_ranking.ipynb #0283e481
 def counts_of(block: Any, relevant: Relevant, start: int, stop: int) -> tuple[np.ndarray, ...]:
     """The four counts of `FirstRelevant` for the scores of the queries start..stop, an array or a tensor (rows, G)."""
     if not is_tensor(block):
         return first_in_block(block, *relevant_pairs(relevant, start, stop))
     return first_in_tensor(block, relevant_mask(relevant, start, stop, block))
 
-
+# %% ../../nbs/evaluation/510_ranking.ipynb #399202c3
 def first_relevant(scores: Scores, relevant: Relevant, cells: int | None = None) -> FirstRelevant:
     """Locate each query's best relevant candidate by counting; no sort, no (Q, G) relevance for groups.
 
@@ -156,7 +156,7 @@ def ranks(scores: Scores, relevant: Relevant, ties: str = "mean") -> np.ndarray:
     """
     return first_relevant(scores, relevant).ranks(ties)
 
-
+# %% ../../nbs/evaluation/510_ranking.ipynb #5c4407f4
 def median_rank(scores: Scores, relevant: Relevant) -> float:
     """Median over the queries of the expected rank of the first relevant candidate."""
     return float(np.nanmedian(ranks(scores, relevant)))
@@ -185,7 +185,7 @@ def recall_at_k(
         return mean_over_queries(first.hits(int(k)), per_query)
     return np.array([mean_over_queries(first.hits(one), per_query) for one in k]).T
 
-
+# %% ../../nbs/evaluation/510_ranking.ipynb #c8bba663
 def rsum(*recalls) -> float:
     """Sum of the given R@K in percent. Say which Ks and directions went in: four Ks both ways make at most 800."""
     return 100 * float(np.sum([np.sum(r) for r in recalls]))
@@ -243,7 +243,7 @@ def sort_within(values: np.ndarray, ends: np.ndarray, count: np.ndarray) -> None
         part = slice(ends[q] - count[q], ends[q])
         values[part] = np.sort(values[part])[::-1]
 
-
+# %% ../../nbs/evaluation/510_ranking.ipynb #585a5269
 def scored_below(block: np.ndarray, query: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each level (blocks,) of a query: candidates scored lower, and those scored lower or equal -> two int64.
 
@@ -264,7 +264,7 @@ def scored_below(block: np.ndarray, query: np.ndarray, level: np.ndarray) -> tup
         up_to[part] = np.searchsorted(ascending, level[part], "right")
     return lower, up_to
 
-
+# %% ../../nbs/evaluation/510_ranking.ipynb #00802120
 def tie_blocks(block: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> TieBlocks:
     """TieBlocks of scores `block` (Q, G) whose relevant pairs are (rows, columns), sorted by row."""
     value = block[rows, columns]
@@ -285,7 +285,7 @@ def tie_blocks(block: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> TieB
         relevant=count,
     )
 
-
+# %% ../../nbs/evaluation/510_ranking.ipynb #602c3c19
 def over_blocks(scores: Scores, relevant: Relevant, metric: Callable[[TieBlocks], np.ndarray]) -> np.ndarray:
     """Apply metric(TieBlocks) -> (rows,) to all queries, block by block -> (Q,)."""
     relevant = as_relevant(relevant)
@@ -309,7 +309,7 @@ def precision_at_k(
 
     return mean_over_queries(over_blocks(scores, relevant, metric), per_query)
 
-
+# %% ../../nbs/evaluation/510_ranking.ipynb #e0dbcace
 def r_precision(scores: Scores, relevant: Relevant, per_query: bool = False) -> np.ndarray | float:
     """Expected |first R and relevant| / R, with R the number of relevant candidates of the query."""
 
@@ -318,7 +318,7 @@ def r_precision(scores: Scores, relevant: Relevant, per_query: bool = False) -> 
 
     return mean_over_queries(over_blocks(scores, relevant, metric), per_query)
 
-
+# %% ../../nbs/evaluation/510_ranking.ipynb #23aa1be9
 def mean_average_precision(
     scores: Scores, relevant: Relevant, depth: str | int = "R", per_query: bool = False
 ) -> np.ndarray | float:
@@ -345,7 +345,7 @@ def discounted(gains: np.ndarray) -> np.ndarray:
     """DCG: the sum of gain / log2(1 + place) over the last axis, places from 1."""
     return (gains / np.log2(np.arange(2, gains.shape[-1] + 2))).sum(-1)
 
-
+# %% ../../nbs/evaluation/510_ranking.ipynb #48dbca14
 def expected_top_gains(block: np.ndarray, gains: np.ndarray, k: int) -> np.ndarray:
     """Expected gain at each of the first `k` places, ties averaged: (Q, G) scores and gains -> (Q, k)."""
     top = np.argpartition(-block, k - 1, axis=1)[:, :k] if k < block.shape[1] else np.argsort(-block, axis=1)
@@ -374,7 +374,7 @@ def ndcg_of_rows(block: np.ndarray, gains: np.ndarray, k: int) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         return discounted(expected_top_gains(block, gains, depth)) / np.where(ideal > 0, ideal, np.nan)
 
-
+# %% ../../nbs/evaluation/510_ranking.ipynb #7c1a4986
 def ndcg(scores: Scores, gains: Scores, k: int = 10, per_query: bool = False) -> np.ndarray | float:
     """Expected nDCG at K: DCG over that of the best order, linear gains (Q, G) >= 0, discount 1 / log2(1 + place).
 
@@ -389,7 +389,7 @@ def ndcg(scores: Scores, gains: Scores, k: int = 10, per_query: bool = False) ->
         parts.append(ndcg_of_rows(block, rows, k))
     return mean_over_queries(np.concatenate(parts) if parts else np.zeros(0), per_query)
 
-
+# %% ../../nbs/evaluation/510_ranking.ipynb #aa574b34
 def ndcg_chance(gains: np.ndarray, k: int = 10, per_query: bool = False) -> np.ndarray | float:
     """nDCG at K of a random order, each place of which gains the mean of all: the value of a scorer without opinion."""
     depth = min(k, gains.shape[1])

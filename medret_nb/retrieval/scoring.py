@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['unit', 'summed_variances', 'comparable_vectors', 'check_side', 'check_sides', 'exact_products', 'TensorScorer',
-           'scorer', 'score_matrix', 'PairScorer', 'pair_scores', 'distinct_rows']
+           'scorer', 'score_matrix', 'distinct_rows', 'PairScorer', 'pair_scores']
 
 # %% ../../nbs/retrieval/430_scoring.ipynb #bfed8754
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ def _widths(side: Embeddings) -> np.ndarray:
     assert side.logvar is not None, "points have no widths; `check_side` refuses them"
     return side.logvar
 
-
+# %% ../../nbs/retrieval/430_scoring.ipynb #20d3abb3
 def comparable_vectors(side: Embeddings, similarity: str, is_query: bool) -> np.ndarray:
     """What faiss compares (N, D or D + 1) float32, for cosine and csd.
 
@@ -68,7 +68,7 @@ def check_side(side: Embeddings, similarity: str, name: str) -> None:
         strange = side.ids[largest.argmax()]
         raise DataError(f"{name}: logvar of id {strange} lies beyond -20..20, no sensible variance")
 
-
+# %% ../../nbs/retrieval/430_scoring.ipynb #1e75b811
 def check_sides(queries: Embeddings, gallery: Embeddings, similarity: str) -> None:
     "DataError unless queries and gallery can be compared by `similarity`."
     check_side(gallery, similarity, "gallery")
@@ -88,7 +88,7 @@ def _cosine_scorer(gallery: Embeddings) -> Callable[[Embeddings], np.ndarray]:
 
     return scores
 
-
+# %% ../../nbs/retrieval/430_scoring.ipynb #e545995c
 def _csd_scorer(gallery: Embeddings) -> Callable[[Embeddings], np.ndarray]:
     "Minus csd, by the expanded square of the longer vectors."
     vectors = comparable_vectors(gallery, "csd", False)
@@ -101,7 +101,14 @@ def _csd_scorer(gallery: Embeddings) -> Callable[[Embeddings], np.ndarray]:
 
     return scores
 
+# %% ../../nbs/retrieval/430_scoring.ipynb #0e5f3988
+def _cloud_on(side: Embeddings, device: torch.device) -> tuple[Tensor, Tensor]:
+    "mu and logvar (N, D) of clouds, on a device."
+    parts = (np.require(values, requirements="W") for values in (side.mu, _widths(side)))
+    mu, logvar = (sent_to(values, device) for values in parts)
+    return mu, logvar
 
+# %% ../../nbs/retrieval/430_scoring.ipynb #dbfcf47e
 def _mls_scorer(gallery: Embeddings) -> Callable[[Embeddings], np.ndarray]:
     "The mutual likelihood score of the losses."
     cpu = torch.device("cpu")
@@ -126,14 +133,7 @@ def exact_products() -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(before)
 
-
-def _cloud_on(side: Embeddings, device: torch.device) -> tuple[Tensor, Tensor]:
-    "mu and logvar (N, D) of clouds, on a device."
-    parts = (np.require(values, requirements="W") for values in (side.mu, _widths(side)))
-    mu, logvar = (sent_to(values, device) for values in parts)
-    return mu, logvar
-
-
+# %% ../../nbs/retrieval/430_scoring.ipynb #a5008fb6
 class TensorScorer:
     """As `scorer`, with scores (Q, G) that are a float32 tensor on `device`; by the same products and sums.
 
@@ -205,7 +205,7 @@ def scorer(
 
     return scores
 
-
+# %% ../../nbs/retrieval/430_scoring.ipynb #de5c7cde
 def score_matrix(
     queries: Embeddings,
     gallery: Embeddings,
@@ -220,6 +220,22 @@ def score_matrix(
         scores[start : start + block] = score(queries.select(slice(start, start + block)))
     return scores
 
+# %% ../../nbs/retrieval/430_scoring.ipynb #afd54452
+def distinct_rows(gallery: Embeddings) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows of a gallery of G are copies of which (mu and logvar, bit for bit; -0.0 and 0.0 are one number).
+
+    Returns (first (N,), inverse (G,)): the first position of each distinct vector, in the gallery's order, and for
+    each row the number of the vector that it is a copy of.
+    """
+    both = gallery.mu if gallery.logvar is None else np.concatenate([gallery.mu, gallery.logvar], 1)
+    both = np.ascontiguousarray(both + np.float32(0))
+    as_bytes = both.view(np.dtype((np.void, both.shape[1] * 4))).ravel()
+    _, first, inverse = np.unique(as_bytes, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # number them in the gallery's order
+    renumber = np.empty_like(order)
+    renumber[order] = np.arange(len(order))
+    return first[order], renumber[inverse.ravel()]
+
 # %% ../../nbs/retrieval/430_scoring.ipynb #fe094402
 _PAIR_NUMBERS = 2**17  # of candidates in work at a time: 1 MB, which stays in the processor's caches
 
@@ -229,7 +245,7 @@ def _lengths(mu: np.ndarray) -> np.ndarray:
     wide = mu.astype(np.float64)
     return np.maximum(np.linalg.norm(wide, axis=1), 1e-30)
 
-
+# %% ../../nbs/retrieval/430_scoring.ipynb #a9078f5b
 class PairScorer:
     """Scores of pairs of queries and candidates, each from its pair alone, in double precision.
 
@@ -284,23 +300,7 @@ class PairScorer:
         g += np.log(both, out=both)
         return -0.5 * g.sum(2)
 
-
+# %% ../../nbs/retrieval/430_scoring.ipynb #e4b90e52
 def pair_scores(queries: Embeddings, gallery: Embeddings, candidates: np.ndarray, similarity: str) -> np.ndarray:
     "`PairScorer` for some candidates (Q, M), positions in the gallery: scores (Q, M) float64."
     return PairScorer(gallery, similarity)(queries, candidates)
-
-# %% ../../nbs/retrieval/430_scoring.ipynb #afd54452
-def distinct_rows(gallery: Embeddings) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows of a gallery of G are copies of which (mu and logvar, bit for bit; -0.0 and 0.0 are one number).
-
-    Returns (first (N,), inverse (G,)): the first position of each distinct vector, in the gallery's order, and for
-    each row the number of the vector that it is a copy of.
-    """
-    both = gallery.mu if gallery.logvar is None else np.concatenate([gallery.mu, gallery.logvar], 1)
-    both = np.ascontiguousarray(both + np.float32(0))
-    as_bytes = both.view(np.dtype((np.void, both.shape[1] * 4))).ravel()
-    _, first, inverse = np.unique(as_bytes, return_index=True, return_inverse=True)
-    order = np.argsort(first)  # number them in the gallery's order
-    renumber = np.empty_like(order)
-    renumber[order] = np.arange(len(order))
-    return first[order], renumber[inverse.ravel()]
