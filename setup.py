@@ -7,7 +7,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 SHIPPED = ("README.md", "phantom-small", "results", "runs", "tiny")  # of data/: what .gitignore lets in
-MADE_ON_DEMAND = shutil.ignore_patterns("pixels-*", "__pycache__", ".*")
+MADE_ON_DEMAND = shutil.ignore_patterns("pixels-*", "embeddings", "views", "evaluation", "__pycache__", ".*")
 
 
 class BuildWithData(build_py):

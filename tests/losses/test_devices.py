@@ -47,6 +47,7 @@ KEEP = masked.keep_patches(NOISE, 0.5)
 RW = (normal(3, 5, 8), normal(3, 6, 8, seed=1), yes(3, 6), yes(3, 5, seed=1))
 
 CASES = [  # module, function, arguments, options
+    (contrastive, "matrix_matching", (normal(9, 9), SOFT), {}),
     (contrastive, "softmax_matching", (normal(9, 9), SOFT), {}),
     (contrastive, "group_means", (normal(9, 7), GROUPS), {}),
     (contrastive, "info_nce", (unit(9, 7), unit(9, 7, seed=1), torch.tensor(5.0)), {}),
