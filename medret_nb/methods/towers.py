@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TwoTowers', 'study_targets', 'findings_alike', 'graded_relevance', 'multi_view_loss', 'paired_clouds',
-           'clouds_to_prior', 'sentence_numbers', 'sentence_rows']
+           'clouds_to_prior', 'sentence_numbers', 'sentence_places', 'sentence_rows']
 
 # %% ../../nbs/methods/410_towers.ipynb #b33163cf
 from collections.abc import Callable, Sequence
@@ -128,6 +128,20 @@ def sentence_numbers(tokens: Tensor, mask: Tensor, stop: int, edges: Sequence[in
     piece = mask & (tokens != edges[0]) & (tokens != edges[1])
     return (ends.long().cumsum(1) - ends.long()).masked_fill(~piece, -1)
 
+# %% ../../nbs/methods/410_towers.ipynb #aa2b08da
+def sentence_places(sentence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where each piece goes: its row and its column (B, W) among rows of one sentence each, and how many rows (B,).
+
+    sentence : n (B, W), in each text from 0 and without gaps, -1 for none. A row counts through the texts; columns
+    begin at 1, behind the edge. Both have no meaning where n is -1.
+    """
+    place = torch.arange(sentence.shape[1], device=sentence.device).expand_as(sentence)
+    earlier = F.pad(sentence, (1, 0), value=-1)[:, :-1]
+    first = place.masked_fill(sentence == earlier, 0).cummax(1).values  # where the sentence of a piece begins
+    rows = sentence.amax(1) + 1
+    before = rows.cumsum(0) - rows
+    return before[:, None] + sentence, place - first + 1, rows
+
 # %% ../../nbs/methods/410_towers.ipynb #182b4337
 def sentence_rows(
     tokens: Tensor, sentence: Tensor, edges: Sequence[int], padding: int = 0
@@ -135,22 +149,23 @@ def sentence_rows(
     """Each sentence of texts (B, W) as a text of its own: rows (N, L), their mask (N, L), and where each piece stands.
 
     sentence : (B, W) as `sentence_numbers` gives it. The place (B, W) of a piece counts through the rows, row * L +
-    column; 0, where an edge stands, for what belongs to no sentence. There is at least one row. Waits for the device.
+    column; 0, where an edge stands, for what belongs to no sentence. There is at least one row. Waits for the device
+    once.
     """
     told = sentence >= 0
     if tokens.is_meta:  # shapes alone cannot say how many sentences there are: as if each text were one
         return tokens, told, torch.zeros_like(tokens)
-    text = torch.arange(len(tokens), device=tokens.device)[:, None]
-    number = (text * tokens.shape[1] + sentence)[told]  # of each piece's sentence, in the order of reading
-    _, row, count = number.unique_consecutive(return_inverse=True, return_counts=True)
-    first = count.cumsum(0) - count
-    column = torch.arange(len(row), device=tokens.device) - first[row] + 1
-    length = int(count.max()) + 2 if len(count) else 2
-    rows = tokens.new_full((max(len(count), 1), length), padding)
+    row, column, many = sentence_places(sentence)
+    column = column.masked_fill(~told, 0)
+    count, longest = torch.stack([many.sum(), column.max()]).tolist()
+    count = max(count, 1)
+    length = longest + 2
+    row = row.masked_fill(~told, count)  # one row too many, for what belongs to no sentence
+    rows = tokens.new_full((count + 1, length), padding)
+    rows[row, column] = tokens
     rows[:, 0] = edges[0]
-    rows[row, column] = tokens[told]
-    ends = count + 1 if len(count) else torch.ones(1, dtype=torch.long, device=tokens.device)
-    rows[torch.arange(len(rows), device=tokens.device), ends] = edges[1]
-    place = torch.zeros_like(tokens)
-    place[told] = row * length + column
-    return rows, torch.arange(length, device=tokens.device) <= ends[:, None], place
+    ends = torch.ones(count + 1, dtype=torch.long, device=tokens.device)
+    ends.scatter_reduce_(0, row.flatten(), column.flatten() + 1, "amax")
+    rows.scatter_(1, ends[:, None], edges[1])
+    there = torch.arange(length, device=tokens.device) <= ends[:, None]
+    return rows[:count], there[:count], (row * length + column).masked_fill(~told, 0)

@@ -144,6 +144,17 @@ def test_sentences_become_texts_of_their_own(seed):
     assert torch.equal(rows.flatten()[place[told]], tokens[told]) and (place[~told] == 0).all()
 
 
+def test_the_rows_of_a_batch_ask_the_device_once(monkeypatch):
+    tokens = torch.tensor([[2, 5, 7, 6, 7, 3], [2, 5, 5, 5, 3, 0]])
+    asked = []
+    for name in ("item", "tolist", "nonzero", "__bool__", "__int__"):
+        real = getattr(torch.Tensor, name)
+        counted = lambda self, *rest, name=name, real=real: asked.append(name) or real(self, *rest)  # noqa: E731
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    sentence_rows(tokens, sentence_numbers(tokens, tokens > 0, 7, (2, 3)), (2, 3))
+    assert asked == ["tolist"]
+
+
 def test_texts_without_any_sentence_give_one_empty_row():
     tokens, none = torch.tensor([[2, 3, 0]]), torch.full((1, 3), -1)
     rows, there, place = sentence_rows(tokens, none, (2, 3))
