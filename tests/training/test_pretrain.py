@@ -184,3 +184,24 @@ def test_a_pretraining_that_fails_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="mine.txt"):
         pretrain(tmp_path, TINY, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("encoder", ["resnet", "vit"])
+def test_larger_encoders_are_taught_by_the_same_tasks(tmp_path, encoder):
+    size = 32 if encoder == "resnet" else 128
+    config = replace(TINY, encoder=encoder, size=size, width=2, depth=2, studies=12, image_steps=3, text_steps=3)
+    pretrain(tmp_path / "pair", config, progress=False)
+    image = load_backbone(str(tmp_path / "pair" / ("image" if encoder == "resnet" else "")), "image")
+    tiny = load_backbone("tiny" if encoder == "resnet" else "tiny-vit", "image")
+    count = {name: sum(p.numel() for p in one.parameters()) for name, one in (("large", image), ("tiny", tiny))}
+    assert count["large"] > 4 * count["tiny"]
+    if encoder == "vit":
+        assert (image.config.patch_size, image.config.image_size) == (16, 128)
+    else:
+        text = load_backbone(str(tmp_path / "pair/text"), "text")
+        assert text.config.hidden_size == 256 and text.config.num_hidden_layers == 4
+
+
+def test_a_transformer_cuts_films_evenly():
+    with pytest.raises(DataError, match="size: 60 is no multiple of 8"):
+        PretrainConfig(encoder="vit", size=60)
