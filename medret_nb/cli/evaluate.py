@@ -27,6 +27,7 @@ OF_A_MODEL = {
     "grounding": ("grounding_runs", "evaluate_grounding"),
     "corruptions": ("robustness_runs", "evaluate_robustness"),
     "falsified": ("falsified_runs", "evaluate_falsified"),
+    "drafts": ("draft_quality", "evaluate_drafts"),
 }
 
 
@@ -82,11 +83,12 @@ Protocols = Literal[
     "grounding",
     "corruptions",
     "falsified",
+    "drafts",
 ]
 PROTOCOL_HELP = (
     "What counts as a hit, one or several; or a measure of the run's model: location asks with a film and one of its "
     "regions, zero-shot names findings by prompts, grounding points at what a phrase means, corruptions spoils films, "
-    "falsified turns one word of a report."
+    "falsified turns one word of a report, drafts are quoted from the nearest reports of the training split."
 )
 
 # %% ../../nbs/cli/925_evaluate.ipynb #eae3f94a

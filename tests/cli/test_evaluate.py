@@ -10,7 +10,7 @@ from medret_nb.cli.evaluate import OF_A_MODEL, Evaluate
 from medret_nb.data.files import DataError
 
 
-@pytest.mark.parametrize("protocol", ["zero-shot", "grounding", "corruptions", "falsified"])
+@pytest.mark.parametrize("protocol", ["zero-shot", "grounding", "corruptions", "falsified", "drafts"])
 def test_measures_that_ask_the_model(way, medret, protocol):
     home = way[0]
     told = medret("evaluate", home / "run", "--protocol", protocol)
