@@ -1,0 +1,101 @@
+"""The standard of a lesson, over all that are committed with their outputs: head, picture, cells, exercises, links."""
+
+import ast
+import json
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+from support import ROOT, cells, notebooks
+
+LONGEST = 25  # lines of a cell that a reader meets
+MEDIAN = 8
+HEAD = ("time", "you need", "new words", "before, after")
+FOR_CHANGERS = "## For those who change it"  # what stands under this heading is plumbing, and may be skipped
+WRITTEN = [file for file in notebooks() if "medret" in json.loads(file.read_text(encoding="utf-8"))["metadata"]]
+
+
+def name(file: Path) -> str:
+    return file.relative_to(ROOT / "nbs").as_posix()
+
+
+def only_imports(source: str) -> bool:
+    return all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(source).body)
+
+
+def lines_read(source: str) -> int:
+    """Lines of a code cell: none that are blank, none of nbdev's, none between the marks of a solution."""
+    shown = re.sub(r"### BEGIN SOLUTION.*?### END SOLUTION", "", source, flags=re.S)
+    return len([line for line in shown.splitlines() if line.strip() and not re.match(r"#\s*\|", line)])
+
+
+def read_cells(file: Path) -> list[str]:
+    """The code cells that a reader meets: no imports, and nothing of the part for those who change the code."""
+    found = []
+    skipped = False
+    for kind, source in cells(file):
+        if kind == "markdown":
+            heads = re.findall(r"^## .*", source, re.M)
+            skipped = heads[-1].startswith(FOR_CHANGERS) if heads else skipped
+        elif not skipped and not only_imports(source):
+            found.append(source)
+    return found
+
+
+@pytest.mark.parametrize("file", WRITTEN, ids=name)
+def test_the_head_says_time_needs_words_and_neighbours(file):
+    head = cells(file)[0][1]
+    missing = [word for word in HEAD if f"| {word} |" not in head]
+    assert not missing, f"the table in the first cell lacks {missing}"
+    assert re.search(r"\| time \| .*minute", head)
+    assert len(re.findall(r"^> .*", head, re.M)[0]) <= 112
+
+
+@pytest.mark.parametrize("file", WRITTEN, ids=name)
+def test_a_picture_comes_early(file):
+    content = json.loads(file.read_text(encoding="utf-8"))
+    told = []
+    for cell in content["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown" or not only_imports(source):
+            told.append(any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])))
+    assert any(told[:5]), "no picture in the first five cells"
+
+
+@pytest.mark.parametrize("file", WRITTEN, ids=name)
+def test_cells_are_short(file):
+    counts = [lines_read(source) for source in read_cells(file)]
+    longest = max(range(len(counts)), key=counts.__getitem__)
+    assert counts[longest] <= LONGEST, f"{counts[longest]} lines: {read_cells(file)[longest][:200]}"
+    assert statistics.median(counts) <= MEDIAN
+
+
+@pytest.mark.parametrize("file", WRITTEN, ids=name)
+def test_three_exercises_with_a_stub_a_check_and_a_hint(file):
+    solved = [source for kind, source in cells(file) if kind == "code" and "### BEGIN SOLUTION" in source]
+    assert len(solved) >= 3
+    for source in solved:
+        assert source.count("### BEGIN SOLUTION") == source.count("### END SOLUTION"), source[:200]
+        assert not re.search(r"^\s*assert\b", source, re.M), f"the check belongs into a cell of its own: {source[:200]}"
+    prose = "\n".join(source for kind, source in cells(file) if kind == "markdown")
+    assert prose.count("<details>") >= 3 and prose.count("<details>") == prose.count("</details>")
+
+
+def anchors(file: Path) -> set[str]:
+    """What a link may name in a notebook: its headings, as JupyterLab writes them, blanks as hyphens."""
+    prose = "\n".join(source for kind, source in cells(file) if kind == "markdown")
+    return {head.strip().replace(" ", "-") for head in re.findall(r"^#+ (.*)", prose, re.M)}
+
+
+@pytest.mark.parametrize("file", WRITTEN, ids=name)
+def test_links_lead_somewhere(file):
+    prose = "\n".join(source for kind, source in cells(file) if kind == "markdown")
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if target.startswith(("http://", "https://", "mailto:", "attachment:")):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (file.parent / path).resolve() if path else file
+        assert there.exists(), f"{target}: there is no such file"
+        if anchor and there.suffix == ".ipynb":
+            assert anchor in anchors(there), f"{target}: no such heading"
