@@ -13,7 +13,11 @@ LONGEST = 25  # lines of a cell that a reader meets
 MEDIAN = 8
 HEAD = ("time", "you need", "new words", "before, after")
 FOR_CHANGERS = "## For those who change it"  # what stands under this heading is plumbing, and may be skipped
-WRITTEN = [file for file in notebooks() if "medret" in json.loads(file.read_text(encoding="utf-8"))["metadata"]]
+WRITTEN = [
+    file
+    for file in notebooks()
+    if file.name != "index.ipynb" and "medret" in json.loads(file.read_text(encoding="utf-8"))["metadata"]
+]
 
 
 def name(file: Path) -> str:
@@ -99,3 +103,41 @@ def test_links_lead_somewhere(file):
         assert there.exists(), f"{target}: there is no such file"
         if anchor and there.suffix == ".ipynb":
             assert anchor in anchors(there), f"{target}: no such heading"
+
+
+SHORT_WAY = (
+    "phantom/265_phantom",
+    "losses/320_contrastive",
+    "methods/415_clip",
+    "retrieval/430_scoring",
+    "evaluation/510_ranking",
+    "lessons/980_error_analysis",
+)
+GOES_ON = "**The short way goes on here"
+
+
+def first_reading(file: Path) -> tuple[int, int]:
+    """Words and lines of code of a lesson as far as the short way reads it: to its mark, then Summary and exercises."""
+    words = lines = 0
+    skipped = False
+    for kind, source in cells(file):
+        if kind == "markdown":
+            heads = re.findall(r"^## .*", source, re.M)
+            skipped = heads[-1].startswith(FOR_CHANGERS) if heads and not skipped else skipped
+            skipped = skipped and not any(head.startswith("## Summary") for head in heads)
+            words += 0 if skipped else len(re.sub(r"<details>.*?</details>", "", source, flags=re.S).split())
+            skipped = skipped or GOES_ON in source
+        elif not skipped and not only_imports(source):
+            lines += lines_read(source)
+    return words, lines
+
+
+def test_the_short_way_is_short():
+    """Six lessons in 90 minutes at 200 words a minute and a minute to run each. The goal for the code is 500 lines."""
+    index = "\n".join(source for kind, source in cells(ROOT / "nbs/index.ipynb") if kind == "markdown")
+    way = index.split("## The short way")[1].split("\n## ")[0]
+    assert re.findall(r"^\d\. \[.*?\]\((.*?)\.ipynb\)", way, re.M) == list(SHORT_WAY)
+    counts = [first_reading(ROOT / "nbs" / f"{lesson}.ipynb") for lesson in SHORT_WAY]
+    words, lines = (sum(column) for column in zip(*counts, strict=True))
+    assert words / 200 + len(SHORT_WAY) <= 90, counts
+    assert lines <= 930, counts  # 1,953 before the lessons were rewritten
