@@ -36,6 +36,7 @@ from .embed import Embed
 from .evaluate import Evaluate
 from .figures import Figures
 from .pretrain import pretrain_command
+from .probe import ProbeArms
 from .report import Report
 from .search import Search
 from .ship import Ship
@@ -79,6 +80,7 @@ COMMANDS: dict[str, tuple[str, Callable]] = {
     "figures": ("write a run's figures and tables for print", lambda: Figures),
     "compare": ("train several methods and compare them", compare_command),
     "claims": ("ask claims with margins of trained runs", lambda: Claims),
+    "probe": ("ask all arms of a comparison what else they can do", lambda: ProbeArms),
     "ship": ("pack a trained run to give it away", lambda: Ship),
     "pretrain": ("make the tiny encoders anew", pretrain_command),
     "completion": ("print what completes commands and options in a shell", lambda: Completion),
