@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['pool_prototypes', 'prototype_vector', 'prototype_scores', 'diversity', 'sinkhorn_codes', 'swapped_prediction',
-           'distribution_confidence', 'confidence_weighted', 'confidence_loss']
+           'distribution_confidence', 'confidence_loss', 'confidence_weighted']
 
 # %% ../../nbs/losses/330_prototypes.ipynb #df50643b
 import math
@@ -17,21 +17,13 @@ from torch.nn import functional as F
 def pool_prototypes(
     features: Tensor, queries: Tensor, mask: Tensor | None = None, temperature: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Each prototype gathers the features that answer to it.
+    """Each prototype gathers the features that answer to it: p (B, K, D) of length one, and the weights w (B, K, N).
 
         w_kn = softmax over n of q_k . h_n / tau        p_k = sum_n w_kn h_n / |sum_n w_kn h_n|
 
-    Parameters
-    ----------
-    features : h (B, N, D) patches, regions or words. queries : q (K, D) learned.
-    mask : (B, N), True where there is something. Without anything a prototype is zero.
+    features : h (B, N, D) patches, regions or words. queries : q (K, D) learned; `ValueError` for another D.
+    mask : (B, N), True where there is something. Elsewhere w is 0; without anything p is zero.
     temperature : tau; the square root of D without it.
-
-    Returns
-    -------
-    prototypes p (B, K, D) of length one, and weights w (B, K, N), 0 where `mask` is False. Raises ValueError where
-    the dimensions of features and queries differ.
-
     Source: after PECM (arXiv 2508.03494), a reconstruction.
     """
     d = features.shape[-1]
@@ -48,18 +40,12 @@ def pool_prototypes(
 
 # %% ../../nbs/losses/330_prototypes.ipynb #2ee7a08b
 def prototype_vector(levels: list[Tensor], weights: Tensor) -> Tensor:
-    """One vector whose inner products are the prototype scores.
+    """One vector whose inner products are the prototype scores: x (B, D * sum of K_l), of length one.
 
         x = [ sqrt(w_1 / K_1) p_11, ..., sqrt(w_1 / K_1) p_1K_1, sqrt(w_2 / K_2) p_21, ... ]
 
-    Parameters
-    ----------
     levels : per level l p (B, K_l, D), prototypes of length one.
-    weights : w (L,), of the levels, not negative, summing to 1.
-
-    Returns
-    -------
-    x (B, D * sum of K_l), of length one. Raises ValueError unless there is one weight for each level.
+    weights : w (L,), of the levels, not negative, summing to 1. `ValueError` unless there is one for each level.
     """
     if len(levels) != len(weights):
         raise ValueError(f"prototype_vector: {len(levels)} levels and {len(weights)} weights")
@@ -68,7 +54,7 @@ def prototype_vector(levels: list[Tensor], weights: Tensor) -> Tensor:
         parts.append((weight / level.shape[1]).sqrt() * level.flatten(1))
     return torch.cat(parts, 1)
 
-
+# %% ../../nbs/losses/330_prototypes.ipynb #2ee70002
 def prototype_scores(levels_x: list[Tensor], levels_y: list[Tensor], weights: Tensor) -> Tensor:
     """Mean cosine of corresponding prototypes, weighted over levels: (B, C).
 
@@ -102,13 +88,9 @@ def sinkhorn_codes(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -
 
         q_bk = exp(s_bk / epsilon), then in turns: q_bk / sum_b q_bk, q_bk / sum_k q_bk
 
-    Parameters
-    ----------
     scores : s (B, K) similarities. epsilon : temperature; smaller is harder. iterations : turns.
 
-    Returns
-    -------
-    q (B, K), each row sums to 1, each column to nearly B / K (exactly, as turns grow). No gradient.
+    Returns q (B, K), each row sums to 1, each column to nearly B / K (exactly, as turns grow). No gradient.
 
     Source: Cuturi 2013; as codes in SwAV (Caron et al. 2020) and MGCA (Wang et al. 2022), here in logarithms.
     """
@@ -118,7 +100,7 @@ def sinkhorn_codes(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -
         log_q = log_q - log_q.logsumexp(1, keepdim=True)
     return log_q.exp()
 
-
+# %% ../../nbs/losses/330_prototypes.ipynb #a559b002
 def swapped_prediction(
     scores_x: Tensor, scores_y: Tensor, temperature: float = 0.2, epsilon: float = 0.05, iterations: int = 3
 ) -> Tensor:
@@ -144,17 +126,10 @@ def distribution_confidence(scores: Tensor, temperature: float, top: int | None 
 
         c = 1 - H(P) / log M        P = softmax(s / tau)        H(P) = -sum_j P_j log P_j
 
-    Parameters
-    ----------
-    scores : s (Q, M) similarities of each query with its candidates.
-    temperature : tau.
+    scores : s (Q, M) similarities of each query with its candidates. temperature : tau.
     top : only the best `top` candidates of each query count, so that M and not the gallery's size does.
 
-    Returns
-    -------
-    c (Q,) in [0, 1]; 1 for a single candidate.
-
-    Source: after PECM (arXiv 2508.03494), a reconstruction.
+    Returns c (Q,) in [0, 1]; 1 for a single candidate. Source: after PECM (arXiv 2508.03494), a reconstruction.
     """
     if top is not None:
         scores = scores.topk(min(top, scores.shape[1]), dim=1).values
@@ -162,34 +137,7 @@ def distribution_confidence(scores: Tensor, temperature: float, top: int | None 
     entropy = -(log_p.exp() * log_p).sum(1)
     return (1 - entropy / math.log(max(scores.shape[1], 2))).clamp(0, 1)
 
-# %% ../../nbs/losses/330_prototypes.ipynb #a7c54e67
-def confidence_weighted(
-    global_scores: Tensor,
-    prototype_scores: Tensor,
-    query_confidence: Tensor,
-    gallery_confidence: Tensor,
-    weight: Tensor | float = 1.0,
-) -> Tensor:
-    """Global score plus the prototype score, weighted by the confidence of the pair.
-
-        S = S_g + lambda sqrt(c_q c_g) S_p
-
-    Parameters
-    ----------
-    global_scores, prototype_scores : S_g and S_p (Q, G).
-    query_confidence : c_q (Q,). gallery_confidence : c_g (G,), or (Q, G) for a shortlist per query. All in [0, 1].
-    weight : lambda, how much the prototypes may say.
-
-    Returns
-    -------
-    S (Q, G).
-
-    Source: after PECM (arXiv 2508.03494), a reconstruction.
-    """
-    pair = (query_confidence[:, None] * gallery_confidence).clamp_min(1e-12).sqrt()
-    return global_scores + weight * pair * prototype_scores
-
-
+# %% ../../nbs/losses/330_prototypes.ipynb #25e80002
 def confidence_loss(confidence: Tensor, correct: Tensor) -> Tensor:
     """Binary cross-entropy of a confidence with whether the query was right: a scalar, in nats.
 
@@ -202,3 +150,24 @@ def confidence_loss(confidence: Tensor, correct: Tensor) -> Tensor:
     confidence = confidence.clamp(1e-6, 1 - 1e-6)
     correct = correct.to(confidence.dtype)
     return -(correct * confidence.log() + (1 - correct) * (1 - confidence).log()).mean()
+
+# %% ../../nbs/losses/330_prototypes.ipynb #a7c54e67
+def confidence_weighted(
+    global_scores: Tensor,
+    prototype_scores: Tensor,
+    query_confidence: Tensor,
+    gallery_confidence: Tensor,
+    weight: Tensor | float = 1.0,
+) -> Tensor:
+    """Global score plus the prototype score, weighted by the confidence of the pair: S (Q, G).
+
+        S = S_g + lambda sqrt(c_q c_g) S_p
+
+    global_scores, prototype_scores : S_g and S_p (Q, G).
+    query_confidence : c_q (Q,). gallery_confidence : c_g (G,), or (Q, G) for a shortlist per query. All in [0, 1].
+    weight : lambda, how much the prototypes may say.
+
+    Source: after PECM (arXiv 2508.03494), a reconstruction.
+    """
+    pair = (query_confidence[:, None] * gallery_confidence).clamp_min(1e-12).sqrt()
+    return global_scores + weight * pair * prototype_scores

@@ -18,21 +18,15 @@ def _overlap(low: Tensor, high: Tensor, cells: int) -> Tensor:
     edges = torch.arange(cells + 1, device=low.device, dtype=low.dtype) / cells
     return (torch.minimum(high[..., None], edges[1:]) - torch.maximum(low[..., None], edges[:-1])).clamp_min(0)
 
-
+# %% ../../nbs/losses/340_region_word.ipynb #fc3d0733
 def box_weights(boxes: Tensor, h: int, w: int) -> Tensor:
-    """Share of each patch in each box, by covered area.
+    """Share of each patch in each box, by covered area: (..., h, w), of sum 1 per box.
 
         a_ij = |[y0, y1] and [i/h, (i+1)/h]| |[x0, x1] and [j/w, (j+1)/w]|        share_ij = a_ij / sum_ij a_ij
 
-    Parameters
-    ----------
-    boxes : (..., 4) x0, y0, x1, y1 in fractions of the film's width and height, origin at the top left.
+    boxes : (..., 4) x0, y0, x1, y1 in fractions of the film's width and height, origin at the top left; ValueError for
+    another length. All shares are 0 for a box without area inside the film, or with NaN coordinates.
     h, w : patches down and across.
-
-    Returns
-    -------
-    (..., h, w), summing to 1 per box; all 0 for a box without area inside the film, or with NaN coordinates. Raises
-    ValueError for boxes of another length.
     """
     if boxes.shape[-1] != 4:
         raise ValueError(f"box_weights: boxes {tuple(boxes.shape)} must end in 4 (x0, y0, x1, y1)")
@@ -46,16 +40,19 @@ def box_weights(boxes: Tensor, h: int, w: int) -> Tensor:
 def pool_boxes(patches: Tensor, boxes: Tensor) -> Tensor:
     """Region features: the mean of the patch features under each box, weighted by covered area.
 
-    Parameters
-    ----------
     patches : (B, h, w, D). boxes : (B, R, 4) in fractions of the film.
 
-    Returns
-    -------
-    (B, R, D); zeros for a box that is unknown (NaN) or without area inside the film, which the caller masks.
+    Returns (B, R, D); zeros for a box that is unknown (NaN) or without area inside the film, which the caller masks.
     """
     h, w = patches.shape[1:3]
     return box_weights(boxes.to(patches.dtype), h, w).flatten(2) @ patches.flatten(1, 2)
+
+# %% ../../nbs/losses/340_region_word.ipynb #a304acf6
+def _without_padding(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    "x (..., N, D) with zeros where the mask (..., N) is False, and the mask, True throughout if there is none."
+    if mask is None:
+        mask = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
+    return x.masked_fill(~mask[..., None], 0), mask
 
 # %% ../../nbs/losses/340_region_word.ipynb #72bc443f
 def attend(
@@ -65,18 +62,11 @@ def attend(
 
         w_qk = softmax over k of r_q . h_k / tau        attended_q = sum_k w_qk h_k
 
-    Parameters
-    ----------
-    queries : r (..., Q, D). keys : h (..., K, D).
-    mask : (..., K), True where there is a key. Without any key a query receives zeros.
-    temperature : tau.
+    queries : r (..., Q, D). keys : h (..., K, D). mask : (..., K), True where there is a key. temperature : tau.
 
-    Returns
-    -------
-    attended (..., Q, D) and weights w (..., Q, K), which are 0 where `mask` is False.
+    Returns attended (..., Q, D), zeros where there is no key at all, and weights w (..., Q, K), 0 where mask is False.
     """
-    present = torch.ones(keys.shape[:-1], dtype=torch.bool, device=keys.device) if mask is None else mask
-    keys = keys.masked_fill(~present[..., None], 0)
+    keys, present = _without_padding(keys, mask)
     scores = queries @ keys.transpose(-1, -2) / temperature
     scores = scores.masked_fill(~present[..., None, :], torch.finfo(keys.dtype).min)
     weights = scores.softmax(-1) * present[..., None, :]
@@ -94,11 +84,6 @@ def _check_pairs(look: str, regions: Tensor, words: Tensor, mask: Tensor, region
             )
 
 # %% ../../nbs/losses/340_region_word.ipynb #a304acf7
-def _all_there(x: Tensor, mask: Tensor | None) -> Tensor:
-    "The mask (B, N) of x (B, N, D), or one that is True throughout."
-    return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask
-
-
 def region_word_scores(
     regions: Tensor,
     words: Tensor,
@@ -109,29 +94,19 @@ def region_word_scores(
     pool_scale: float | Tensor = 5.0,
     shares: bool = True,
 ) -> Tensor:
-    """Local score of every film with every report, from regions and words.
+    """Local scores Z (B, C) of all films with all reports, higher is better; -pool_scale for one without words.
 
         A_rt = softmax over t of v_r . w_t with `shares`, else v_r . w_t
         c_t = sum_r softmax over r of (tau_1 A_rt) v_r        Z = log sum_t exp(tau_2 cos(c_t, w_t))
 
-    Parameters
-    ----------
-    regions : v (B, R, D) region or patch features. region_mask : (B, R), True where there is a region.
-    words : w (C, W, D) word features. mask : (C, W), True where there is a word.
-    look : "words" if each word gathers regions (GLoRIA), "regions" if each region gathers words: v and w exchanged.
-    attention_scale, pool_scale : tau_1 and tau_2, numbers or tensors of no dimension, which get gradients.
-
-    Returns
-    -------
-    Z (B, C), higher is better. A report without any word gets -pool_scale.
-    Memory is O(B R C W): see `kernels.region_word.attended_scores`. Half inputs are computed in float32.
-
+    regions : v (B, R, D), region_mask (B, R). words : w (C, W, D), mask (C, W). look : "words" gather regions (GLoRIA),
+    or "regions" gather words: v and w exchanged. attention_scale, pool_scale : tau_1, tau_2, numbers or tensors of no
+    dimension, which get gradients. Memory O(B R C W), see `attended_scores`. Half inputs are computed in float32.
     Source: GLoRIA (Huang et al. 2021) and its code; Gram form, `look="regions"` and `shares=False` are ours.
     """
     _check_pairs(look, regions, words, mask, region_mask)
-    seen = _all_there(regions, region_mask)
-    regions = regions.masked_fill(~seen[..., None], 0)
-    words = words.masked_fill(~mask[..., None], 0)
+    regions, seen = _without_padding(regions, region_mask)
+    words, _ = _without_padding(words, mask)
     if look == "words":
         return attended_scores(regions, words, mask, attention_scale, pool_scale, seen, shares)
     return attended_scores(words, regions, seen, attention_scale, pool_scale, mask, shares).T
@@ -150,21 +125,17 @@ def word_attention(
 ) -> Tensor:
     """Which regions of its film each word of a report looks at, as `region_word_scores` has it: alpha (B, R, W).
 
-        A_rt = softmax over t of v_r . w_t with `shares`, else v_r . w_t
-        alpha_rt = softmax over r of (tau_1 A_rt)
-
-    regions : v (B, R, D), region_mask (B, R). words : w (B, W, D), mask (B, W). attention_scale : tau_1. The weights of
-    a word sum to 1 over the regions that are there; 0 for a region or word that is not.
+    Of sum 1 over the regions that are there; 0 for a region or word that is not. regions : v (B, R, D), region_mask
+    (B, R). words : w (B, W, D), mask (B, W). attention_scale : tau_1. shares : with or without the softmax over words.
     """
     _check_pairs("words", regions, words, mask, region_mask)
-    seen = _all_there(regions, region_mask)[..., None]
-    told = mask[:, None]
-    regions = regions.masked_fill(~seen, 0)
-    inner = regions @ words.masked_fill(~mask[..., None], 0).transpose(1, 2)
+    regions, present = _without_padding(regions, region_mask)
+    words, _ = _without_padding(words, mask)
+    inner = regions @ words.transpose(1, 2)
     if shares:
-        inner = inner.masked_fill(~told, _NEVER).softmax(-1)
-    weights = (attention_scale * inner).masked_fill(~seen, _NEVER).softmax(1)
-    return weights * (seen & told)
+        inner = inner.masked_fill(~mask[:, None], _NEVER).softmax(-1)
+    weights = (attention_scale * inner).masked_fill(~present[..., None], _NEVER).softmax(1)
+    return weights * (present[..., None] & mask[:, None])
 
 # %% ../../nbs/losses/340_region_word.ipynb #033cae97
 def times_even(weights: Tensor, own: Tensor, present: Tensor) -> Tensor:
@@ -179,14 +150,14 @@ def times_even(weights: Tensor, own: Tensor, present: Tensor) -> Tensor:
     even = right.sum(1) / present.sum(1)
     return (weights * right).sum(1) / even
 
-# %% ../../nbs/losses/340_region_word.ipynb #79b1e9ff
+# %% ../../nbs/losses/340_region_word.ipynb #79b1e9fe
 def _members(sentence: Tensor, like: Tensor) -> Tensor:
     "Share of each word in each sentence's mean, (B, W, S), zeros for -1; as many sentences as there are words."
     numbers = torch.arange(sentence.shape[1], device=sentence.device)
     member = (sentence[..., None] == numbers).to(like.dtype)
     return member / member.sum(1, keepdim=True).clamp_min(1)
 
-
+# %% ../../nbs/losses/340_region_word.ipynb #79b1e9ff
 def sentence_walk(
     regions: Tensor, words: Tensor, sentence: Tensor, region_mask: Tensor | None = None, scale: float | Tensor = 10.0
 ) -> Tensor:
@@ -194,16 +165,14 @@ def sentence_walk(
 
         a_nt = softmax over n of tau v_n . w_t        P_mn = sum_s softmax over s of (tau mean_t v_m . w_t) mean_t a_nt
 
-    with means over the words t of the sentence s.
-
-    regions : v (B, R, D), region_mask (B, R). words : w (B, W, D). sentence : (B, W), numbers below W, -1 for no word.
-    scale : tau. P is 0 where a region is not there, and from every region of a film without any sentence.
+    with means over the words t of the sentence s. scale : tau. regions : v (B, R, D), region_mask (B, R).
+    words : w (B, W, D). sentence : (B, W), numbers below W, -1 for no word. P is 0 where a region is not there, and
+    from every region of a film without any sentence.
     """
-    told = sentence >= 0
-    _check_pairs("words", regions, words, told, region_mask)
-    seen = _all_there(regions, region_mask)
-    regions = regions.masked_fill(~seen[..., None], 0)
-    inner = scale * regions @ words.masked_fill(~told[..., None], 0).transpose(1, 2)  # (B, R, W)
+    _check_pairs("words", regions, words, sentence >= 0, region_mask)
+    regions, seen = _without_padding(regions, region_mask)
+    words, _ = _without_padding(words, sentence >= 0)
+    inner = scale * regions @ words.transpose(1, 2)  # (B, R, W)
     share = _members(sentence, inner)
     there = (share > 0).any(1)[:, None]  # sentences (B, 1, S)
     to_sentence = (inner @ share).masked_fill(~there, _NEVER).softmax(-1) * there
@@ -225,18 +194,13 @@ def walk_loss(walk: Tensor, targets: Tensor) -> Tensor:
 
 # %% ../../nbs/losses/340_region_word.ipynb #11d4b878
 def graded_targets(labels: Tensor, mask: Tensor) -> Tensor:
-    """How alike two studies are at each region, from labels: overlap over union.
+    """How alike two studies are at each region, from labels: overlap over union, (B, B, R) in [0, 1].
 
         m_ijr = sum_l min(y_irl, y_jrl) / sum_l max(y_irl, y_jrl)        y: 1 present, 1/2 uncertain, 0 absent
 
-    Parameters
-    ----------
-    labels : (B, R, L): 1 present, -1 uncertain, anything else absent.
-    mask : (B, R), True where the region is known.
+    labels : (B, R, L): 1 present, -1 uncertain, anything else absent. mask : (B, R), True where the region is known.
 
-    Returns
-    -------
-    m (B, B, R) in [0, 1]; 1 for two regions without any finding, 0 where one of them is unknown.
+    1 for two regions without any finding, 0 where one of them is unknown.
     """
     told = torch.cat([(labels == 1) | (labels == -1), labels == 1], -1).float().transpose(0, 1)  # (R, B, 2 L)
     overlap = 0.5 * told @ told.transpose(1, 2)
@@ -262,29 +226,17 @@ def location_contrast(
     region_mask: Tensor | None = None,
     phrase_mask: Tensor | None = None,
 ) -> Tensor:
-    """Contrast of a film's region with what the batch says about the same region, graded targets, both ways.
+    """Contrast of a film's region with what the batch says about the same region, graded targets, both ways: in nats.
 
         l_im = -sum_j m_ijm / (sum_k m_ikm) log( exp(v_im . w_jm / tau) / sum_k exp(v_im . w_km / tau) )
-        L = mean over all l_im, and over all l'_jm, the same with v and w exchanged, that have a positive
+        L = mean over all l_im, and over all l'_jm, the same with v and w exchanged, that have a positive; 0 if none has
 
-    Parameters
-    ----------
-    regions, phrases : v and w (B, R, D), unit vectors: what is seen at, and what is said about, each region.
-    targets : m (B, B, R), not negative: film i's region against study j's phrase; see `graded_targets`.
-    temperature : tau.
-    region_mask, phrase_mask : (B, R), True where there is something to see or to read; nothing else is summed over.
-
-    Returns
-    -------
-    Scalar in nats; 0 if nothing has a positive.
-
+    regions, phrases : v and w (B, R, D), unit vectors: what is seen at, and what is said about, each region, with masks
+    (B, R), True where there is something. targets : m (B, B, R), not negative, see `graded_targets`. temperature : tau.
     Source: after RRA-VL (arXiv 2503.07456), a reconstruction; supervised contrast with soft targets.
     """
-    here = torch.ones(regions.shape[:2], dtype=torch.bool, device=regions.device)
-    seen = here if region_mask is None else region_mask
-    said = here if phrase_mask is None else phrase_mask
-    regions = regions.masked_fill(~seen[..., None], 0)
-    phrases = phrases.masked_fill(~said[..., None], 0)
+    regions, seen = _without_padding(regions, region_mask)
+    phrases, said = _without_padding(phrases, phrase_mask)
     scores = torch.einsum("imd,jmd->mij", regions, phrases) / temperature  # (R, B, B)
     wanted = targets.permute(2, 0, 1) * (seen.T[:, :, None] & said.T[:, None, :])
     loss, count = _soft_cross_entropy(scores, wanted, said.T)

@@ -25,7 +25,7 @@ def region_names(points: Embeddings) -> list[str]:
         raise DataError(f"regions: there are {len(names)} names for an array of shape {shape}")
     return names
 
-
+# %% ../../nbs/retrieval/435_regional.ipynb #7c08f70d
 def region_places(points: Embeddings, regions: Sequence[str] | str) -> list[int]:
     "Numbers of the named regions, each once. DataError names those that exist."
     known = region_names(points)
@@ -42,6 +42,12 @@ def _unit(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-30)
 
 
+def _mask_of(points: Embeddings) -> np.ndarray:
+    "Which regions of each row are there (N, R)."
+    everywhere = np.ones(points.local["regions"].shape[:2], bool)
+    return points.local.get("regions_mask", everywhere)
+
+# %% ../../nbs/retrieval/435_regional.ipynb #966198f5
 def _long(points: Embeddings, at: slice | np.ndarray, places: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Long vectors of the rows `at` (n,), and which of their regions are there.
 
@@ -56,7 +62,7 @@ def _long(points: Embeddings, at: slice | np.ndarray, places: list[int]) -> tupl
     long = np.concatenate([_unit(points.mu[at]), regions.reshape(len(at), -1)], 1)
     return long, np.asarray(mask, bool)
 
-
+# %% ../../nbs/retrieval/435_regional.ipynb #a21be9d5
 def _weights(points: Embeddings, places: list[int], rho: float) -> np.ndarray:
     "The weight of each number of a long vector: 1 - rho for the whole, rho / A for each region."
     whole = points.mu.shape[1]
@@ -87,20 +93,20 @@ def check_regional(
         raise DataError("queries and gallery have other dimensions: they are not of the same model")
     return asked, held
 
-
-def _nothing_in_common(query: str, candidate: str) -> DataError:
-    "What is wrong where regions alone are compared and a pair shares none."
-    clauses = [
-        f"rho: 1 compares regions alone, and query {query} and {candidate} have none of them in common",
-        "take a smaller rho, or leave such candidates out by `where`",
-    ]
-    return DataError("; ".join(clauses))
-
-
+# %% ../../nbs/retrieval/435_regional.ipynb #27d02fbd
 def _shares(seen: np.ndarray, shown: np.ndarray, rho: float) -> np.ndarray:
     "Sum of the weights (Q, n) that are left of each pair, from the masks (Q, A) and (n, A)."
     in_common = seen.astype(np.float32) @ shown.T.astype(np.float32)
     return (1 - rho) + rho / seen.shape[1] * in_common
+
+# %% ../../nbs/retrieval/435_regional.ipynb #9df6cdcb
+def _check_shared(share: np.ndarray, queries: Embeddings, candidates: np.ndarray) -> None:
+    "DataError if a query and a candidate, by their ids (n,), have nothing in common."
+    if (share < 1e-9).any():
+        i, j = np.argwhere(share < 1e-9)[0]
+        what = f"query {queries.ids[i]} and {candidates[j]} have none of them in common"
+        advice = "take a smaller rho, or leave such candidates out by `where`"
+        raise DataError(f"rho: 1 compares regions alone, and {what}; {advice}")
 
 # %% ../../nbs/retrieval/435_regional.ipynb #e2f8c39f
 def regional_scores(
@@ -110,16 +116,12 @@ def regional_scores(
     rho: float = 0.5,
     rows: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Scores (Q, G) float32 by the whole and by what is at the named regions.
+    """Scores (Q, G) float32 by the whole and by what is at the named regions; DataError without anything to compare.
 
         S = ( (1 - rho) z_q . z_g + rho / |A| sum_{m in P} r_qm . r_gm ) / ( (1 - rho) + rho / |A| |P| )
 
-    z and r_m are the directions of the whole and of region m, A the named regions, P those of A that both sides show.
-
-    rho : how much the regions count, 0 to 1. rows : positions in the gallery, by default all. With rho 1 and nothing
-    in common there is no score, which is a DataError.
-
-    Source: after RRA-VL (arXiv 2503.07456), a reconstruction; the rule for what is missing is ours.
+    z, r_m: directions of the whole and of region m; A: the named regions, P: those that both sides show. rho : 0 to 1.
+    rows : positions in the gallery, by default all. Source: after RRA-VL (arXiv 2503.07456); what is missing, ours.
     """
     asked, held = check_regional(queries, gallery, regions, rho)
     rows = np.arange(len(gallery)) if rows is None else rows
@@ -128,11 +130,10 @@ def regional_scores(
     scores = np.empty((len(queries), len(rows)), np.float32)
     step = max(1, 2**22 // long.shape[1])
     for start in range(0, len(rows), step):
-        other, shown = _long(gallery, rows[start : start + step], held)
+        part = rows[start : start + step]
+        other, shown = _long(gallery, part, held)
         share = _shares(seen, shown, rho)
-        if (share < 1e-9).any():
-            i, j = np.argwhere(share < 1e-9)[0]
-            raise _nothing_in_common(str(queries.ids[i]), str(gallery.ids[rows[start + j]]))
+        _check_shared(share, queries, gallery.ids[part])
         scores[:, start : start + step] = long @ other.T.astype(np.float32) / share
     return scores
 
@@ -148,7 +149,7 @@ def _true_best(
     order = np.lexsort((near, -true))
     return near[order], true[order]
 
-
+# %% ../../nbs/retrieval/435_regional.ipynb #dcd356d7
 def search_regions(
     queries: Embeddings, gallery: Embeddings, k: int, rows: np.ndarray, regions: Sequence[str] | str, rho: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -174,12 +175,6 @@ def search_regions(
     return positions, scores
 
 # %% ../../nbs/retrieval/435_regional.ipynb #07b665bd
-def _mask_of(points: Embeddings) -> np.ndarray:
-    "Which regions of each row are there (N, R)."
-    everywhere = np.ones(points.local["regions"].shape[:2], bool)
-    return points.local.get("regions_mask", everywhere)
-
-
 def _combined_regions(films: Embeddings, texts: Embeddings) -> dict[str, np.ndarray]:
     "The directions halfway at each region; nothing if one of the two has no regions."
     if "regions" not in films.local or "regions" not in texts.local:
@@ -190,7 +185,7 @@ def _combined_regions(films: Embeddings, texts: Embeddings) -> dict[str, np.ndar
     by_text = np.where(said[..., None], _unit(texts.local["regions"]), 0.0)
     return {"regions": _unit(by_film + by_text), "regions_mask": seen | said}
 
-
+# %% ../../nbs/retrieval/435_regional.ipynb #07b665bf
 def combine(films: Embeddings, texts: Embeddings) -> Embeddings:
     """Films and texts (Q), row by row, as one query: the directions halfway.
 
