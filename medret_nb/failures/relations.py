@@ -33,7 +33,7 @@ def _narrowest_name(kinds: frozenset[str]) -> str:
     covering = [name for name, covered in COVERS.items() if kinds <= set(covered)]
     return min(covering, key=lambda name: (len(COVERS[name]), name))
 
-
+# %% ../../nbs/failures/750_relations.ipynb #16ca2884
 @dataclass(frozen=True)
 class Thing:
     """Something said or shown: which kinds it may be, its side ("right", "left", ""), zone, and range of severity."""
@@ -54,7 +54,7 @@ class Thing:
         words = (astray, self.side, self.zone, _narrowest_name(self.kinds))
         return " ".join(word for word in words if word)
 
-
+# %% ../../nbs/failures/750_relations.ipynb #c5b19c4c
 @dataclass(frozen=True)
 class Said:
     """What a report says, or a film shows: things there, absent, possible.
@@ -73,7 +73,7 @@ def _things(kinds: Iterable[str], side: str, zone: str, low: int, high: int) -> 
     sides = ("right", "left") if side == "bilateral" else (side,)
     return [Thing(frozenset(kinds), one, zone, low, high) for one in sides]
 
-
+# %% ../../nbs/failures/750_relations.ipynb #69180d72
 def _group(claim: Assertion) -> str:
     """Among which statements a claim belongs: there, absent or maybe."""
     if claim.hedged:
@@ -109,7 +109,7 @@ def meets(claim: Thing, thing: Thing, exact: bool) -> bool:
     place = _alike(claim.side, thing.side, exact) and _alike(claim.zone, thing.zone, exact)
     return bool(claim.kinds & thing.kinds) and place and claim.low <= thing.high and thing.low <= claim.high
 
-
+# %% ../../nbs/failures/750_relations.ipynb #04a3a5a7
 def _vagueness(thing: Thing) -> tuple:
     """What orders statements: the most exact first."""
     return len(thing.kinds), not thing.side, not thing.zone, thing.high - thing.low
@@ -171,7 +171,7 @@ def _passed_over(thing: Thing, report: Said) -> bool:
     must = thing.kinds <= set(ACUTE) or thing.misplaced
     return must and not _mentioned(thing, report)
 
-
+# %% ../../nbs/failures/750_relations.ipynb #f90ad58a
 def _right_about(claim: Thing, things: Sequence[Thing], exact: bool) -> bool:
     """Whether a claim meets one of these things."""
     return any(meets(claim, thing, exact) for thing in things)
@@ -204,7 +204,7 @@ class Mismatch:
     kind: str
     thing: Thing
 
-
+# %% ../../nbs/failures/750_relations.ipynb #785d0ed4
 def _clash(a: str, b: str) -> bool:
     """Whether two words say different things; an empty one says nothing."""
     return bool(a) and bool(b) and a != b
@@ -218,7 +218,7 @@ def _wrong_in(claim: Thing, thing: Thing) -> str:
         return "zone"
     return "severity"
 
-
+# %% ../../nbs/failures/750_relations.ipynb #e3fbeb81
 def _mistold(wrong: Sequence[Thing], free: Sequence[Thing]) -> list[Mismatch]:
     """Each wrong claim with the thing that it is most likely about, or absent where none is left to be meant."""
     free = list(free)
@@ -245,7 +245,7 @@ def _untold(things: Sequence[Thing], free: Sequence[Thing], report: Said) -> lis
             out.append(Mismatch("silent", thing))
     return out
 
-
+# %% ../../nbs/failures/750_relations.ipynb #730bc0c7
 def differences(report: Said, film: Said) -> tuple[list[Mismatch], int]:
     """In what a report and a film differ, and how many things they have in common, rightly told or wrongly."""
     stated = merged(report.there)
@@ -270,7 +270,21 @@ def _related(report: Said, film: Said, shared: int) -> bool:
         return True
     return any(_mentioned(thing, report) for thing in film.there)
 
+# %% ../../nbs/failures/750_relations.ipynb #67cbab70
+def _first_relation(kinds: set[str], related: bool, direction: str) -> str:
+    """The first of `RELATIONS` after fitting that these kinds of mismatch make. related: something is in common."""
+    missed, invented = missed_and_invented(direction)
+    applies = {
+        "wrong side": "side" in kinds,
+        "wrong zone": "zone" in kinds,
+        "severity only": kinds == {"severity"},
+        "polarity flipped": "polarity" in kinds,
+        "missed finding": related and missed in kinds,
+        "invented finding": related and invented in kinds,
+    }
+    return next((name for name, yes in applies.items() if yes), "unrelated")
 
+# %% ../../nbs/failures/750_relations.ipynb #59f78276
 def relate(
     report: Said, film: Said, direction: str = "image-to-text", same_words: bool = False
 ) -> tuple[str, list[Mismatch]]:
@@ -285,17 +299,7 @@ def relate(
         return "fits", []
     found, shared = differences(report, film)
     kinds = {mismatch.kind for mismatch in found}
-    related = _related(report, film, shared)
-    missed, invented = missed_and_invented(direction)
-    applies = {
-        "wrong side": "side" in kinds,
-        "wrong zone": "zone" in kinds,
-        "severity only": kinds == {"severity"},
-        "polarity flipped": "polarity" in kinds,
-        "missed finding": related and missed in kinds,
-        "invented finding": related and invented in kinds,
-    }
-    return next((name for name, yes in applies.items() if yes), "unrelated"), found
+    return _first_relation(kinds, _related(report, film, shared), direction), found
 
 # %% ../../nbs/failures/750_relations.ipynb #cb05e2cc
 def _critical(mismatch: Mismatch) -> bool:

@@ -26,7 +26,7 @@ RUNNING_VISITS = ("A00000018-1", "A00000018-2")
 class Visit:
     """One visit of the running patient.
 
-    study : a `StudySet` of this study alone. film : (size, size) in 0..1. report : findings and impression, joined.
+    study : a `StudySet` of this study alone. film : uint8 (size, size). report : findings and impression, joined.
     scene : what is true. boxes : (4,) each as x0, y0, x1, y1 in shares of the side, by (name, side).
     """
 

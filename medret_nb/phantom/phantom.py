@@ -64,7 +64,7 @@ def _done_by(pool: Executor, config: PhantomConfig, todo: list[tuple[int, list]]
     asked = {pool.submit(draw_piece, config, number, chunk, folder): number for number, chunk in todo}
     return ((asked[future], future.result()) for future in as_completed(asked))
 
-
+# %% ../../nbs/phantom/265_phantom.ipynb #a7813fea
 @contextmanager
 def _drawing(config: PhantomConfig, folder: Path, workers: int, progress: bool) -> Iterator[Iterator[int]]:
     """In the block: the numbers of all pieces, each when it is done, with a bar."""
@@ -81,7 +81,7 @@ def _drawing(config: PhantomConfig, folder: Path, workers: int, progress: bool) 
         bar = stack.enter_context(tqdm(total=total, desc="phantom", unit="study", disable=not progress))
         yield _counted(chain(there, done), bar)
 
-
+# %% ../../nbs/phantom/265_phantom.ipynb #fa047ad3
 def _counted(done: Iterable[tuple[int, int]], bar: tqdm) -> Iterator[int]:
     """The numbers of pieces, while a bar counts their studies."""
     for number, studies in done:
@@ -108,7 +108,7 @@ _COLUMNS = {
     "sentences": ["study_id", "sentence", "section", "text", "determined"],
 }
 
-
+# %% ../../nbs/phantom/265_phantom.ipynb #dbead458
 _CHECKED = ("images", "regions")  # their texts become plain Python strings in a StudySet anyway
 
 
@@ -118,7 +118,7 @@ def _vagueness(piece: dict[str, dict[str, list]], fresh: SceneBits) -> dict[str,
     reports = reports_of(assertions, piece["studies"].get("study_id", []))
     return {f"report_{reading}": report_ambiguity(reports, fresh, reading).tolist() for reading in ("open", "closed")}
 
-
+# %% ../../nbs/phantom/265_phantom.ipynb #1b53f0a0
 class _Pieces:
     """What the pieces of a phantom hold, read one by one in any order and joined in theirs."""
 
@@ -202,7 +202,7 @@ def _finish(folder: Path, config: PhantomConfig, workers: int, progress: bool) -
     shutil.rmtree(folder / "parts")
     return made
 
-
+# %% ../../nbs/phantom/265_phantom.ipynb #8e568fd0
 def _info(config: PhantomConfig) -> dict:
     """What the StudySet says of itself."""
     return {

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COARSE', 'SCATTER', 'compose', 'Surroundings', 'smooth', 'surroundings', 'expected', 'noise_field', 'develop',
-           'render', 'detectability', 'region_boxes', 'finding_boxes']
+           'render', 'detectability', 'finding_boxes', 'region_boxes']
 
 # %% ../../nbs/phantom/235_rendering.ipynb #c4eced10
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Surroundings:
     log: np.ndarray
     window: tuple[float, float]
 
-
+# %% ../../nbs/phantom/235_rendering.ipynb #9c62221d
 def smooth(log: np.ndarray, size: int, share: float = 0.45, sigma: float = 0.05) -> np.ndarray:
     """The part of the low frequencies (size, size) that the display takes away, as digital systems do."""
     spread = spread_matrix(size, len(log), sigma)
@@ -107,7 +107,7 @@ def develop(mean: np.ndarray, scene: Scene, acquisition: Acquisition) -> np.ndar
     log = log_film(counts, acquisition.photons, around.geometry) - smooth(around.log, size)
     return to_grey(log, middle - half, middle + half)
 
-
+# %% ../../nbs/phantom/235_rendering.ipynb #95914429
 def render(scene: Scene, acquisition: Acquisition, size: int = 128, known: dict | None = None) -> np.ndarray:
     """The film of a scene: uint8 (size, size).
 
@@ -129,12 +129,6 @@ def detectability(scene: Scene, acquisition: Acquisition, size: int = 128) -> di
         out[i] = float(np.sqrt(((l1 - l0) ** 2 / l0).sum()))
     return out
 
-# %% ../../nbs/phantom/235_rendering.ipynb #32a4cbbf
-def region_boxes(scene: Scene, acquisition: Acquisition, known: dict | None = None) -> dict[str, Box]:
-    """Boxes of Chest ImaGenome's regions on one film of a scene; see `chest_regions`. known: see `line_integral`."""
-    chest = build(scene.patient, acquisition, changes_of(scene.findings, acquisition), coarse=True)
-    return chest_regions(chest, chest_geometry(scene.patient, acquisition), known=known)
-
 # %% ../../nbs/phantom/235_rendering.ipynb #39af649d
 def finding_boxes(scene: Scene, acquisition: Acquisition, size: int = 128) -> dict[int, Box | None]:
     """Boxes of the findings on one film: index -> (x0, y0, x1, y1), where leaving the finding out changes the rays.
@@ -150,3 +144,9 @@ def finding_boxes(scene: Scene, acquisition: Acquisition, size: int = 128) -> di
         move = np.abs(full - rest)
         out[i] = mask_box(move > max(0.1 * move.max(), 0.01))
     return out
+
+# %% ../../nbs/phantom/235_rendering.ipynb #32a4cbbf
+def region_boxes(scene: Scene, acquisition: Acquisition, known: dict | None = None) -> dict[str, Box]:
+    """Boxes of Chest ImaGenome's regions on one film of a scene; see `chest_regions`. known: see `line_integral`."""
+    chest = build(scene.patient, acquisition, changes_of(scene.findings, acquisition), coarse=True)
+    return chest_regions(chest, chest_geometry(scene.patient, acquisition), known=known)

@@ -41,6 +41,55 @@ def own_preferred(scores: np.ndarray) -> np.ndarray:
     other = scores[:, [0, 1], [1, 0]]
     return (own > other) + 0.5 * (own == other)
 
+# %% ../../nbs/probes/732_fine_pairs.ipynb #a56ccebe
+@dataclass(frozen=True)
+class _Visit:
+    """A visit that is to be changed: its row, its text, and how well the doctor sees each finding."""
+
+    truth: Truth
+    row: int
+    own: str
+    policy: str
+    dprime: tuple[float, ...]
+
+
+def _dictated_again(visit: _Visit, change: Change) -> DictatedReport:
+    """What the same doctor dictates of the changed scene, his eyes held still."""
+    assert change.scene is not None
+    seen = list(visit.dprime)
+    if len(change.scene.findings) < len(seen):
+        del seen[change.finding]
+    return retell(visit.truth, visit.row, change.scene, dprime=seen)
+
+# %% ../../nbs/probes/732_fine_pairs.ipynb #3f607a7b
+def _refused(visit: _Visit, change: Change, report: DictatedReport, text: str) -> str:
+    """Why a pair is not fair, "" where it is."""
+    assert change.scene is not None
+    if not text or text == visit.own:
+        return "the report stays as it was"
+    claims = [visit.truth.reports[visit.row], claims_in(report, text)]
+    fits = report_fits(claims, [visit.truth.scenes[visit.row], change.scene])
+    if not fits[0, 0] or not fits[1, 1]:
+        return "a report is wrong of its own scene"
+    if fits[0, 1] or (fits[1, 0] and change.fact != "presence"):
+        return "a report is true of both scenes"
+    return ""
+
+# %% ../../nbs/probes/732_fine_pairs.ipynb #57ef69eb
+def _fair_change(visit: _Visit, options: Sequence[Change], key: str) -> tuple[Change, str] | str:
+    """The first fair one of the options, in an order that the key gives, with its text; or why there is none."""
+    left = list(options)
+    why = "without such a finding"
+    while left:
+        change = chosen_by(key, left)
+        left.remove(change)
+        report = _dictated_again(visit, change)
+        text = text_of(report, visit.policy)
+        why = _refused(visit, change, report, text)
+        if not why:
+            return change, text
+    return why
+
 # %% ../../nbs/probes/732_fine_pairs.ipynb #002caf90
 @dataclass
 class FinePairs:
@@ -60,53 +109,6 @@ class FinePairs:
     def __len__(self) -> int:
         return len(self.texts)
 
-# %% ../../nbs/probes/732_fine_pairs.ipynb #a56ccebe
-@dataclass(frozen=True)
-class _Visit:
-    """A visit that is to be changed: its row, its text, and how well the doctor sees each finding."""
-
-    truth: Truth
-    row: int
-    own: str
-    policy: str
-    dprime: tuple[float, ...]
-
-    def told(self, change: Change) -> DictatedReport:
-        """What the same doctor dictates of the changed scene, his eyes held still."""
-        assert change.scene is not None
-        seen = list(self.dprime)
-        if len(change.scene.findings) < len(seen):
-            del seen[change.finding]
-        return retell(self.truth, self.row, change.scene, dprime=seen)
-
-    def refused(self, change: Change, report: DictatedReport, text: str) -> str:
-        """Why a pair is not fair, "" where it is."""
-        assert change.scene is not None
-        if not text or text == self.own:
-            return "the report stays as it was"
-        claims = [self.truth.reports[self.row], claims_in(report, text)]
-        fits = report_fits(claims, [self.truth.scenes[self.row], change.scene])
-        if not fits[0, 0] or not fits[1, 1]:
-            return "a report is wrong of its own scene"
-        if fits[0, 1] or (fits[1, 0] and change.fact != "presence"):
-            return "a report is true of both scenes"
-        return ""
-
-# %% ../../nbs/probes/732_fine_pairs.ipynb #57ef69eb
-def _fair_change(visit: _Visit, options: Sequence[Change], key: str) -> tuple[Change, str] | str:
-    """The first fair one of the options, in an order that the key gives, with its text; or why there is none."""
-    left = list(options)
-    why = "without such a finding"
-    while left:
-        change = chosen_by(key, left)
-        left.remove(change)
-        report = visit.told(change)
-        text = text_of(report, visit.policy)
-        why = visit.refused(change, report, text)
-        if not why:
-            return change, text
-    return why
-
 
 def _films_of(visit: _Visit, change: Change, size: int) -> np.ndarray:
     """The first film of a visit as it is and changed, uint8 (2, S, S)."""
@@ -116,7 +118,7 @@ def _films_of(visit: _Visit, change: Change, size: int) -> np.ndarray:
         films.append(render(scene, scene.acquisitions[0], size))
     return np.stack(films)
 
-
+# %% ../../nbs/probes/732_fine_pairs.ipynb #845c043e
 def _pair_row(study: str, patient: str, visit: _Visit, change: Change) -> dict:
     """What the table of pairs says of one."""
     finding = visit.truth.scenes[visit.row].findings[change.finding]
@@ -127,7 +129,7 @@ def _pair_row(study: str, patient: str, visit: _Visit, change: Change) -> dict:
 class _Drawing:
     """Pairs while they are drawn."""
 
-    def __init__(self, part: StudySet, policy: str, most: int, seed: int):
+    def __init__(self, part: StudySet, policy: str, seed: int):
         self.policy = policy
         self.seed = seed
         self.own = section_text(part, policy)
@@ -145,30 +147,31 @@ class _Drawing:
         """How many pairs of a fact there are so far."""
         return sum(row["fact"] == fact for row in self.rows)
 
-    def take(self, row: int, facts: Sequence[str]) -> None:
-        """Add a study's fair pairs of these facts."""
-        study = self.names[row]
-        visit = _Visit(self.truth, row, self.own[row], self.policy, self.seen[row])
-        changes = finding_changes(self.truth.scenes[row])
-        for fact in facts:
-            options = [change for change in changes if change.fact == fact]
-            found = _fair_change(visit, options, f"{self.seed}/{study}/{fact}")
-            if isinstance(found, str):
-                reasons = self.lost.setdefault(fact, {})
-                reasons[found] = reasons.get(found, 0) + 1
-                continue
-            change, text = found
-            self.rows.append(_pair_row(study, str(self.patients[row]), visit, change))
-            self.films.append(_films_of(visit, change, self.size))
-            self.texts.append((self.own[row], text))
+# %% ../../nbs/probes/732_fine_pairs.ipynb #ef11b094
+def _take(drawing: _Drawing, row: int, facts: Sequence[str]) -> None:
+    """Add a study's fair pairs of these facts to a drawing."""
+    study = drawing.names[row]
+    visit = _Visit(drawing.truth, row, drawing.own[row], drawing.policy, drawing.seen[row])
+    changes = finding_changes(drawing.truth.scenes[row])
+    for fact in facts:
+        options = [change for change in changes if change.fact == fact]
+        found = _fair_change(visit, options, f"{drawing.seed}/{study}/{fact}")
+        if isinstance(found, str):
+            reasons = drawing.lost.setdefault(fact, {})
+            reasons[found] = reasons.get(found, 0) + 1
+            continue
+        change, text = found
+        drawing.rows.append(_pair_row(study, str(drawing.patients[row]), visit, change))
+        drawing.films.append(_films_of(visit, change, drawing.size))
+        drawing.texts.append((drawing.own[row], text))
 
-# %% ../../nbs/probes/732_fine_pairs.ipynb #adaaceef
+
 def drawing_order(studies: StudySet, seed: int) -> np.ndarray:
     """The rows of the studies in an order that belongs to the seed and to their names."""
     names = studies.studies["study_id"]
     return np.argsort([hash_of(seed, "fine pairs", name) for name in names], kind="stable")
 
-
+# %% ../../nbs/probes/732_fine_pairs.ipynb #adaaceef
 def draw_pairs(
     studies: StudySet,
     split: str = "test",
@@ -186,16 +189,15 @@ def draw_pairs(
     if unknown:
         raise DataError(f"facts: {unknown[0]!r} is none of {', '.join(FACTS)}")
     part = studies.split(split)
-    drawing = _Drawing(part, policy, most, seed)
+    drawing = _Drawing(part, policy, seed)
     for row in drawing_order(part, seed):
         open_facts = [fact for fact in facts if drawing.count(fact) < most]
         if not open_facts:
             break
-        drawing.take(int(row), open_facts)
+        _take(drawing, int(row), open_facts)
     if not drawing.rows:
         raise DataError(f"fine pairs: no study of {split} allows one ({drawing.lost})")
-    table = pd.DataFrame(drawing.rows)
-    return FinePairs(table, np.stack(drawing.films), drawing.texts, drawing.lost, policy)
+    return FinePairs(pd.DataFrame(drawing.rows), np.stack(drawing.films), drawing.texts, drawing.lost, policy)
 
 # %% ../../nbs/probes/732_fine_pairs.ipynb #279cbc3e
 DIRECTIONS_ASKED = ("image-to-text", "text-to-image")
@@ -216,7 +218,7 @@ def pair_preferences(method: Method, pairs: FinePairs, part: int = 256) -> dict[
             found[direction].append(own_preferred(scores.reshape(-1, 2, 2)))
     return {direction: np.concatenate(values) for direction, values in found.items()}
 
-
+# %% ../../nbs/probes/732_fine_pairs.ipynb #ce1e2c8b
 def fine_pairs_cases(
     method: Method,
     studies: StudySet,
@@ -270,7 +272,7 @@ class FinePairsResults(Measured):
         drawn = f"{report['interval']}, {report['draws']} draws; fingerprint {report['fingerprint'][:12]}"
         return [*out, f"{about}; {drawn}"]
 
-
+# %% ../../nbs/probes/732_fine_pairs.ipynb #fa726aec
 def _rate_row(cases: pd.DataFrame, fact: str, direction: str, draws: int, seed: int) -> dict:
     """The rate of one kind of fact in one direction."""
     values = cases["value"].to_numpy(np.float64)

@@ -83,7 +83,7 @@ class Budget:
             if given != getattr(TrainConfig, name):
                 raise DataError(f"training: {name} {given} would not hold, it is set run by run; give {instead}")
 
-
+# %% ../../nbs/training/800_compare.ipynb #e09c8280
 def peak_memory() -> float | None:
     "The largest memory of this process (of its GPU, where there is one) in MB; None where the system does not tell."
     if torch.cuda.is_available():
@@ -129,7 +129,7 @@ def job_hash(arm: Arm, seed: int, studies: StudySet, budget: Budget, code: str, 
         more = [code for code in [code_hash(method_class(arm.method))] if code]
     return hash_of(alone, seed, studies.hash(), shared, epochs, code, *more)
 
-
+# %% ../../nbs/training/800_compare.ipynb #e9c5c070
 def cost_file(run: Run) -> Path:
     "Where the cost of a run stands."
     return run.folder / "cost.json"
@@ -152,7 +152,7 @@ def measure_run(method: Method, studies: StudySet, run: Run, budget: Budget) -> 
     points = embed(method, studies, budget.split, progress=False, out=run.embeddings_folder)
     _measure(points, studies.split(budget.split), run, budget)
 
-
+# %% ../../nbs/training/800_compare.ipynb #1ae5cdcf
 def foreign_run(arm: Arm, studies: StudySet, run: Run, budget: Budget) -> dict:
     "Measure embeddings that were made elsewhere, into the folder of `run`. Returns the cost, which is nothing."
     part = studies.split(budget.split)
@@ -173,7 +173,7 @@ class Job:
     folder: str
     epochs: int
 
-
+# %% ../../nbs/training/800_compare.ipynb #96e627e0
 def trained_run(job: Job, studies: StudySet, budget: Budget) -> dict:
     "Train, embed and measure one arm with one seed in the job's folder; goes on where it stopped. Returns the cost."
     training = dataclasses.replace(budget.training, epochs=job.epochs, seed=job.seed)
@@ -191,7 +191,7 @@ def trained_run(job: Job, studies: StudySet, budget: Budget) -> dict:
         "batch_size": batch_size,
     }
 
-
+# %% ../../nbs/training/800_compare.ipynb #49d795e3
 def one_run(job: Job, budget: Budget, threads: int = 0) -> dict:
     """Train, embed and measure one arm with one seed in the job's folder; goes on where it stopped. Returns the cost.
 
@@ -244,7 +244,7 @@ def taken_over(job: Job, studies: StudySet, budget: Budget, near: Sequence[Path]
         return True
     return False
 
-
+# %% ../../nbs/training/800_compare.ipynb #60557e67
 def run_code(run: Run) -> str:
     "By which code the run in a folder was made; empty where there is none."
     if cost_file(run).is_file():
@@ -266,7 +266,7 @@ def check_versions(arms: dict[str, Arm], seeds: Sequence[int], out: Path, jobs: 
         why = "runs of two versions of the code are no comparison; take another folder, or that version"
         raise DataError(f"{out}: {one} and {other} differ in their code; {why}")
 
-
+# %% ../../nbs/training/800_compare.ipynb #239108a3
 def missing_jobs(
     arms: dict[str, Arm],
     studies: StudySet,
@@ -307,7 +307,7 @@ def run_with_plugins(plugins: Sequence[str], *arguments: Any) -> dict:
     load_plugins(plugins)
     return one_run(*arguments)
 
-
+# %% ../../nbs/training/800_compare.ipynb #003e0480
 def run_apart(jobs: list[Job], budget: Budget, workers: int, bar: tqdm) -> list[tuple[Job, Exception]]:
     "Do each run in a process of its own, `workers` side by side. Returns those that failed, with their errors."
     threads = max(1, torch.get_num_threads() // workers)
@@ -324,7 +324,7 @@ def run_apart(jobs: list[Job], budget: Budget, workers: int, bar: tqdm) -> list[
                 raise found
     return failed
 
-
+# %% ../../nbs/training/800_compare.ipynb #958f58c2
 def run_all(
     arms: dict[str, Arm],
     studies: StudySet,
@@ -450,7 +450,7 @@ def number_in_words(row: dict) -> str:
     told = "" if share is None or pd.isna(share) else f" {share:.0%} of oracle"
     return f"{row['value']:.3f} {shown_bounds(row['low'], row['high'])}{told}"
 
-
+# %% ../../nbs/training/800_compare.ipynb #5c073425
 def base_columns(rows: pd.DataFrame) -> pd.DataFrame:
     "The columns `base` and `diff` of rows, one line per arm; none where no arm names a base."
     told = [name for name in ("base", "diff") if name in rows]
@@ -480,7 +480,7 @@ def collect(arms: dict[str, Arm], seeds: Sequence[int], budget: Budget, out: Pat
             costs.append({"arm": arm, "seed": seed, **RUN_COST.read(cost_file(seed_run(out, arm, seed)))})
     return results, pd.DataFrame(costs).drop(columns=["job", "code"])
 
-
+# %% ../../nbs/training/800_compare.ipynb #4c382420
 UNTUNED = "untuned: one learning rate for all"
 
 

@@ -100,7 +100,7 @@ class TrainConfig:
         check_settings(self)
         checked_device_name(self.device)
 
-
+# %% ../../nbs/training/545_loop.ipynb #eead72a2
 NOT_LEARNT = ("device", "log_steps")  # settings on which what is learnt doesn't depend
 
 
@@ -132,7 +132,7 @@ def with_batch_size(config: TrainConfig, usable: int) -> TrainConfig:
         size //= 2
     return dataclasses.replace(config, batch_size=size)
 
-
+# %% ../../nbs/training/545_loop.ipynb #b2091569
 def parameter_groups(method: Method) -> dict[tuple[bool, bool], list[torch.nn.Parameter]]:
     "Parameters by (in an encoder, with weight decay): vectors and scalars, such as biases, norms and scales, get none."
     groups = {(encoder, decay): [] for encoder in (True, False) for decay in (True, False)}
@@ -152,7 +152,7 @@ def make_optimiser(method: Method, config: TrainConfig) -> torch.optim.AdamW:
             groups.append({"params": parameters, "peak": peak, "lr": 0.0, "weight_decay": decays})
     return torch.optim.AdamW(groups, fused=True)  # all weights in one sweep, on a card and on the CPU
 
-
+# %% ../../nbs/training/545_loop.ipynb #58033087
 def scale_gradients(weights: list[torch.nn.Parameter], factor: float) -> None:
     "Multiply all gradients by `factor`."
     for weight in weights:

@@ -31,7 +31,7 @@ def rarest(findings: Sequence[Sequence[str] | None]) -> list[str]:
 
     return [min(mine, key=rarity) if mine else findings_in_words(mine, "none named") for mine in findings]
 
-
+# %% ../../nbs/views/860_explorer.ipynb #5e304007
 def colours_of(items: Items, ranks: np.ndarray, queries: np.ndarray) -> list[dict]:
     """The colourings of 2N points (films, then reports): by kind, by finding, by where the first hit stands.
 
@@ -73,7 +73,7 @@ def _search(items: Items, k: int, asked: dict) -> dict:
     found = answers_to(items, SHORT[asked["direction"]], [int(asked["row"])], k)
     return {"positions": found.positions[0], "scores": found.scores[0], "hits": found.hits[0], "rank": found.ranks[0]}
 
-
+# %% ../../nbs/views/860_explorer.ipynb #310bd882
 def _shown(items: Items, made: Sequence[Map], k: int, most: int) -> dict:
     "What the script shows of the studies: maps, answers, colours."
     directions = {}
@@ -91,7 +91,7 @@ def _shown(items: Items, made: Sequence[Map], k: int, most: int) -> dict:
         "colours": colours,
     }
 
-
+# %% ../../nbs/views/860_explorer.ipynb #72cf14dc
 def _private(items: Items, thumbnail: int) -> dict:
     "Texts, films and findings."
     findings = items.findings

@@ -48,7 +48,7 @@ class Source:
     size: int
     whole: StudySet
 
-
+# %% ../../nbs/views/850_failures.ipynb #84ae1df5
 def _evaluation_of(run: Run, split: str, protocol: str) -> Results:
     "What was measured on a split of a run. DataError for a folder that is no run, and where nothing was measured."
     place = run.result_folder(split, protocol)
@@ -57,7 +57,7 @@ def _evaluation_of(run: Run, split: str, protocol: str) -> Results:
         raise DataError(f"{place}: not evaluated yet; run: {command}")
     return Results.load(place)
 
-
+# %% ../../nbs/views/850_failures.ipynb #02677de3
 def source_of(
     source: Results | str | Path,
     studies: StudySet | str | Path | None = None,
@@ -103,7 +103,7 @@ MEANINGS = (
 )
 _WAY = {direction: way for way, direction in enumerate(SHORT.values())}
 
-
+# %% ../../nbs/views/850_failures.ipynb #22b0d5c2
 def _owners(queries: pd.DataFrame) -> dict[str, dict[str, str]]:
     "For each direction whose study a candidate is: the other direction asks with it."
     made = {}
@@ -120,7 +120,7 @@ def _first_answers(rankings: pd.DataFrame, k: int, asked: set[str]) -> dict[tupl
     groups: Any = ranked.groupby(["direction", "query"])
     return {name: part.sort_values(by="position") for name, part in groups}
 
-
+# %% ../../nbs/views/850_failures.ipynb #dffd7f00
 def _answers(results: Results, asked: pd.DataFrame, k: int) -> dict:
     """Rank, and the first k answers, of each row (direction, study) of `asked`.
 
@@ -157,7 +157,7 @@ def _fact_bits(circumstances: str) -> int:
     "Circumstances, joined by semicolons, as bits."
     return sum(1 << CIRCUMSTANCES.index(name) for name in circumstances.split("; ") if name)
 
-
+# %% ../../nbs/views/850_failures.ipynb #cffa8b2b
 def _rows(failures: pd.DataFrame, place: dict) -> dict:
     "The failed queries as numbers: of studies, names and bits."
 
@@ -195,7 +195,7 @@ def _shown_films(source: Source, place: dict, thumbnail: int) -> list | None:
     shown = [films.get(image) for image in images]
     return None if all(film is None for film in shown) else shown
 
-
+# %% ../../nbs/views/850_failures.ipynb #f52675c5
 MOST_HUBS = 6
 
 
@@ -227,13 +227,13 @@ def _places(studies: StudySet, why: Explained, tops: Sequence[np.ndarray]) -> di
     kept = [study for study in studies.studies["study_id"] if study in seen]
     return {study: number for number, study in enumerate(kept)}
 
-
+# %% ../../nbs/views/850_failures.ipynb #a6f600c7
 def _numbered(answers: dict, place: dict) -> dict:
     "Answers with the numbers of their studies; the number of no study stands for no answer."
     flat = [place.get(study, len(place)) for study in answers["top"].ravel()]
     return answers | {"top": np.array(flat, int).reshape(answers["top"].shape)}
 
-
+# %% ../../nbs/views/850_failures.ipynb #4ec3bed7
 def _gathered(source: Source, why: Explained, second: Source | None, k: int, thumbnail: int) -> tuple[dict, dict]:
     "What the script shows: (data, private)."
     failures = why.failures
@@ -279,7 +279,7 @@ def _changed(asker: Asker, failures: pd.DataFrame, row: int) -> list[dict]:
     failure = failures.iloc[row]
     return asker.ask(failure["study_id"], failure["direction"])
 
-
+# %% ../../nbs/views/850_failures.ipynb #e5d5ce59
 def _notebook(book: Notes) -> dict[str, Callable[[dict], dict]]:
     "The requests that read, keep and export notes."
 
@@ -312,7 +312,7 @@ def _taken(failures: pd.DataFrame, direction: str | None, most: int) -> tuple[pd
         says.append(f"{most:,} of {len(failures):,} failed queries are shown, taken at equal steps.")
     return failures.iloc[equal_steps(len(failures), most)].reset_index(drop=True), says
 
-
+# %% ../../nbs/views/850_failures.ipynb #7d9cadac
 def _notes_on(why: Explained) -> list[str]:
     "What must be said of an explanation before anybody looks."
     says = []
@@ -367,7 +367,7 @@ def _second_of(other: Any, here: Source, studies: Any, split: str, protocol: str
         raise DataError("other: was evaluated under another protocol")
     return second
 
-
+# %% ../../nbs/views/850_failures.ipynb #5681e3e0
 def failures_view(
     source: Results | str | Path,
     *,
@@ -422,7 +422,7 @@ def _draw_shares(ax: Any, why: Explained, column: str, kinds: Sequence[str]) -> 
     ax.set_xlabel("share of the queries asked")
     ax.set_title(_TITLES[column], fontsize=8)
 
-
+# %% ../../nbs/views/850_failures.ipynb #8f282af7
 @styled
 def failures_figure(why: Explained, width: float = PAGE) -> Plot:
     """Relations of the failed queries, by direction; beside them whose fault (phantom) or the clinical weight.
