@@ -33,7 +33,7 @@ def quantum_noise(film: np.ndarray, photons: float, noise: np.ndarray, pixel: fl
 
     n ~ Poisson(n_air e^(-L g / 255)), then g = -255 / L ln(n / n_air), with n_air = photons pixel^2 and L = LATITUDE:
     greys are taken to be linear in log exposure, and the system to range itself. noise (h, w) : standard normal
-    numbers, the luck of each pixel; pixel : its side in mm.
+    numbers, drawn once for each pixel; pixel : its side in mm.
     """
     air = photons * pixel**2
     expected = air * np.exp(-LATITUDE / 255 * film.astype(np.float64))
@@ -99,10 +99,10 @@ def _resolution(film, detail, rng, pixel):
     coarse = Image.fromarray(film).resize(small, Image.Resampling.BOX)
     return np.asarray(coarse.resize(size, Image.Resampling.BILINEAR))
 
-
-def _block(luck: float, side: float, n: int) -> slice:
-    "The pixels of a row of n that a block of `side` covers, both in fractions; `luck` in [0, 1] says where."
-    return slice(round(luck * (1 - side) * n), round((luck + side * (1 - luck)) * n))
+# %% ../../nbs/probes/700_corruptions.ipynb #763d405f
+def _block(place: float, side: float, n: int) -> slice:
+    "The pixels of a row of n that a block of `side` covers, both in fractions; `place` in [0, 1] says where."
+    return slice(round(place * (1 - side) * n), round((place + side * (1 - place)) * n))
 
 
 def _occlusion(film, share, rng, pixel):
@@ -145,7 +145,7 @@ def lung_boxes(studies: StudySet, image_ids: Sequence[str], content: np.ndarray)
     both = both.loc[both["region"] == 2].reindex(list(image_ids))
     return boxes_in_square(both[["x0", "y0", "x1", "y1"]].to_numpy(float), content)
 
-
+# %% ../../nbs/probes/700_corruptions.ipynb #b0b966a7
 def _lung_crop(square: np.ndarray, share: float, film: np.ndarray, lungs: np.ndarray) -> np.ndarray:
     "The square (S, S) with its `film` box (4,) cut `share` of the way to the box `lungs`, letterboxed anew."
     size = len(square)
@@ -177,6 +177,10 @@ CORRUPTIONS = {
     "blur": Kind("mm, sigma", (2, 4, 7, 11, 16), 0, _blur),
     "motion": Kind("mm of path", (8, 16, 28, 44, 64), 0, _motion),
     "contrast": Kind("share lost", (0.2, 0.4, 0.6, 0.75, 0.88), 1, _contrast),
+}
+
+# %% ../../nbs/probes/700_corruptions.ipynb #19f671c7
+CORRUPTIONS |= {
     "gamma": Kind("log gamma, either way", (0.25, 0.45, 0.7, 1.0, 1.35), 1, _gamma),
     "brightness": Kind("share of the grey range, either way", (0.06, 0.14, 0.24, 0.36, 0.5), 1, _brightness),
     "jpeg": Kind("quality", (50, 25, 12, 6, 2), 0, _jpeg),
@@ -194,6 +198,35 @@ def _generator(image_id: str, kind: str, seed: int) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest, "big"))
 
 
+def _spoil(square: np.ndarray, name: str, kind: str, step: float, seed: int, content: np.ndarray) -> None:
+    "Spoil, in place, the film that fills `content` (4,) of a square (S, S)."
+    x0, y0, x1, y1 = np.round(content * len(square)).astype(int)
+    film = square[y0:y1, x0:x1].copy()
+    operation = CORRUPTIONS[kind].apply
+    assert operation is not None
+    spoiled = operation(film, step, _generator(name, kind, seed), LONG_SIDE / max(film.shape))
+    square[y0:y1, x0:x1] = np.clip(np.rint(spoiled), 0, 255)
+
+# %% ../../nbs/probes/700_corruptions.ipynb #26428171
+def _all_spoiled(
+    films: np.ndarray,
+    ids: Sequence[str],
+    kind: str,
+    step: float,
+    seed: int,
+    content: np.ndarray,
+    lungs: np.ndarray | None,
+) -> np.ndarray:
+    "Copies of films (N, S, S), each spoiled by its own draw; lungs (N, 4) for a lung crop alone."
+    out = films.copy()
+    for i, name in enumerate(ids):
+        if lungs is not None:
+            out[i] = _lung_crop(films[i], step, content[i], lungs[i])
+        else:
+            _spoil(out[i], name, kind, step, seed, content[i])
+    return out
+
+# %% ../../nbs/probes/700_corruptions.ipynb #2a8d62c2
 def _check_dial(kind: str, severity: int, table: dict[str, Kind]) -> None:
     "ValueError for a kind that is not in the table, and for a severity that its dial does not have."
     if kind not in table:
@@ -217,16 +250,6 @@ def _checked_lungs(lungs: np.ndarray | None, count: int) -> np.ndarray:
         raise ValueError("lungs: a lung crop needs the box of every film")
     return np.asarray(lungs)
 
-
-def _spoil(square: np.ndarray, name: str, kind: str, step: float, seed: int, content: np.ndarray) -> None:
-    "Spoil, in place, the film that fills `content` (4,) of a square (S, S)."
-    x0, y0, x1, y1 = np.round(content * len(square)).astype(int)
-    film = square[y0:y1, x0:x1].copy()
-    operation = CORRUPTIONS[kind].apply
-    assert operation is not None
-    spoiled = operation(film, step, _generator(name, kind, seed), LONG_SIDE / max(film.shape))
-    square[y0:y1, x0:x1] = np.clip(np.rint(spoiled), 0, 255)
-
 # %% ../../nbs/probes/700_corruptions.ipynb #e97cbe73
 def corrupt(
     films: np.ndarray,
@@ -247,18 +270,10 @@ def corrupt(
     films = np.asarray(films)
     content = np.tile([0.0, 0, 1, 1], (len(films), 1)) if content is None else np.asarray(content, float)
     _check_films(films, ids, content)
-    out = films.copy()
-    if kind == "lung crop":
-        lungs = _checked_lungs(lungs, len(films))
+    cropped = _checked_lungs(lungs, len(films)) if kind == "lung crop" else None
     if not severity:
-        return out
-    step = CORRUPTIONS[kind].steps[severity - 1]
-    for i, name in enumerate(ids):
-        if lungs is not None and kind == "lung crop":
-            out[i] = _lung_crop(films[i], step, content[i], lungs[i])
-        else:
-            _spoil(out[i], name, kind, step, seed, content[i])
-    return out
+        return films.copy()
+    return _all_spoiled(films, ids, kind, CORRUPTIONS[kind].steps[severity - 1], seed, content, cropped)
 
 # %% ../../nbs/probes/700_corruptions.ipynb #4cbcd23d
 def familiar(kind: str, severity: int, augmented: bool = True, hiding: bool = False) -> str:

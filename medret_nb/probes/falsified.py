@@ -44,21 +44,6 @@ def word_distance(first: str, second: str) -> int:
     return row[-1]
 
 # %% ../../nbs/probes/710_falsified.ipynb #3411b646
-_OTHER = {"right": "left", "left": "right"}
-_SIDED = re.compile(r"\b(right|left)\b", re.IGNORECASE)
-_OWNED = re.compile(
-    r"(?:-sided|ward)?\W+(?:ventric|atri|heart|main|bundle|hilum|hemidiaphragm|internal|jugular|subclavian|picc"
-    r"|chest wall|arm|shoulder|axilla|port|pacemaker|central|venous|line|catheter|tube|greater|less|more)|\W*[<>]",
-    re.IGNORECASE,
-)
-_ONE_SIDED = re.compile(r"middle lobe|lingul|retrocardiac|\bexcept", re.IGNORECASE)
-
-
-def _like(word: str, new: str) -> str:
-    "`new`, with the capital letter of `word`."
-    return new.capitalize() if word[:1].isupper() else new
-
-
 @lru_cache(4096)
 def _claims(sentence: str) -> tuple[Assertion, ...]:
     "`read_claims` of a sentence; reports repeat their sentences."
@@ -69,7 +54,42 @@ def _facts(claims: Sequence[Assertion]) -> list:
     "What claims say, in an order that does not depend on theirs."
     return sorted((a.finding, a.side, a.zone, a.low, a.high, a.present, a.hedged) for a in claims)
 
+# %% ../../nbs/probes/710_falsified.ipynb #8be0edb0
+_SIDED = re.compile(r"\b(right|left)\b", re.IGNORECASE)
+_OWNED = re.compile(
+    r"(?:-sided|ward)?\W+(?:ventric|atri|heart|main|bundle|hilum|hemidiaphragm|internal|jugular|subclavian|picc"
+    r"|chest wall|arm|shoulder|axilla|port|pacemaker|central|venous|line|catheter|tube|greater|less|more)|\W*[<>]",
+    re.IGNORECASE,
+)
+_ONE_SIDED = re.compile(r"middle lobe|lingul|retrocardiac|\bexcept", re.IGNORECASE)
+
+
+def _side_word(sentence: str) -> re.Match | None:
+    "The one word right or left of a sentence; None if there are more, or if it belongs to no finding."
+    sides = list(_SIDED.finditer(sentence))
+    if len(sides) != 1 or _ONE_SIDED.search(sentence) or _OWNED.match(sentence[sides[0].end() :]):
+        return None
+    return sides[0]
+
 # %% ../../nbs/probes/710_falsified.ipynb #ce4bb8bc
+_OTHER = {"right": "left", "left": "right"}
+
+
+def _like(word: str, new: str) -> str:
+    "`new`, with the capital letter of `word`."
+    return new.capitalize() if word[:1].isupper() else new
+
+
+def _swapped(sentence: str, hit: re.Match) -> str:
+    "The sentence with the side `hit` replaced by the other one."
+    return sentence[: hit.start()] + _like(hit[1], _OTHER[hit[1].lower()]) + sentence[hit.end() :]
+
+
+def _other_side(claims: Sequence[Assertion]) -> list[Assertion]:
+    "The same claims, each on the other side."
+    return [Assertion(**{**vars(a), "side": _OTHER.get(a.side, a.side)}) for a in claims]
+
+# %% ../../nbs/probes/710_falsified.ipynb #3654f1fa
 Edit = tuple[str, set[tuple[str, str]]]
 
 
@@ -77,27 +97,22 @@ def _attached(claims: Sequence[Assertion], side: str) -> set[tuple[str, str]]:
     "The (finding, side) that are claimed to be present on that side, without a hedge."
     return {(a.finding, a.side) for a in claims if a.side == side and a.present and not a.hedged}
 
-
+# %% ../../nbs/probes/710_falsified.ipynb #dbee6987
 def mirrored_sentence(sentence: str) -> Edit | None:
     """The sentence with its side swapped, and the set of (finding, side) that it claimed; None if no side is attached.
 
     Attached: read as that of a finding that is present, read as the other one after the swap, and nothing else changes.
     Devices don't count, nor "left ventricle", nor sentences with two sides.
     """
-    sides = list(_SIDED.finditer(sentence))
-    if len(sides) != 1 or _ONE_SIDED.search(sentence):
+    hit = _side_word(sentence)
+    if hit is None:
         return None
-    hit = sides[0]
-    if _OWNED.match(sentence[hit.end() :]):
-        return None
-    old = hit[1].lower()
-    new = sentence[: hit.start()] + _like(hit[1], _OTHER[old]) + sentence[hit.end() :]
     before = _claims(sentence)
-    moved = _attached(before, old)
+    moved = _attached(before, hit[1].lower())
     if not moved or any(finding in DEVICES["A"] for finding, _ in moved):
         return None
-    expected = [Assertion(**{**vars(a), "side": _OTHER.get(a.side, a.side)}) for a in before]
-    return (new, moved) if _facts(_claims(new)) == _facts(expected) else None
+    new = _swapped(sentence, hit)
+    return (new, moved) if _facts(_claims(new)) == _facts(_other_side(before)) else None
 
 # %% ../../nbs/probes/710_falsified.ipynb #e76ee4a9
 _NO = re.compile(r"\b(?:no|not) ", re.IGNORECASE)
@@ -111,7 +126,7 @@ def _without(sentence: str, word: re.Match) -> str:
         rest = rest[:1].upper() + rest[1:]
     return sentence[: word.start()] + rest
 
-
+# %% ../../nbs/probes/710_falsified.ipynb #0e90c73e
 def affirmed_sentence(sentence: str) -> Edit | None:
     """The sentence without its one negation, and the set of (finding, "") that it denied.
 
@@ -130,6 +145,17 @@ def affirmed_sentence(sentence: str) -> Edit | None:
     return new, {(name, "") for name in denied}
 
 # %% ../../nbs/probes/710_falsified.ipynb #4717fe4f
+_SPARE = (r"\bpleural (?=effusion)", r"\bfocal (?=consolidation|opacity)", r"\bovert (?=pulmonary)")
+
+
+def _left_out(sentence: str, bare: bool) -> Iterator[str]:
+    "The sentence without a word that says nothing; bare : whether it has no verb."
+    for pattern in _SPARE:
+        yield re.sub(pattern, "", sentence, count=1)
+    if bare:
+        yield re.sub(r" (?:identified|seen)(?=\W*$)", "", sentence)
+
+# %% ../../nbs/probes/710_falsified.ipynb #687eda3a
 _ALIKE = (
     ("unchanged", "stable"),
     ("mild", "slight"),
@@ -139,12 +165,6 @@ _ALIKE = (
     ("cardiac", "heart"),
 )
 _ENDINGS = ("present", "seen", "noted", "identified", "demonstrated")
-_SPARE = (r"\bpleural (?=effusion)", r"\bfocal (?=consolidation|opacity)", r"\bovert (?=pulmonary)")
-_VERB = re.compile(
-    r"\b(?:is|are|has|have|may|cannot|increased|decreased|resolved|noted?|was|were|shows?|showed|demonstrates?"
-    r"|reveals?)\b",
-    re.IGNORECASE,
-)
 
 
 def _replaced(sentence: str, word: str, other: str) -> str:
@@ -152,13 +172,8 @@ def _replaced(sentence: str, word: str, other: str) -> str:
     return re.sub(rf"\b{word}\b", lambda m: _like(m[0], other), sentence, count=1, flags=re.IGNORECASE)
 
 
-def _rewordings(sentence: str) -> Iterator[str]:
-    "One-word edits of a sentence that may keep its meaning: words left out, replaced, put in."
-    bare = not _VERB.search(re.sub(r"^(?:[\w/ ]+: )?There (?:is|are)\b", "", sentence))
-    for pattern in _SPARE:
-        yield re.sub(pattern, "", sentence, count=1)
-    if bare:
-        yield re.sub(r" (?:identified|seen)(?=\W*$)", "", sentence)
+def _exchanged(sentence: str) -> Iterator[str]:
+    "The sentence with one word replaced by one that is used in its place."
     for word in _ENDINGS:
         for other in _ENDINGS:
             yield re.sub(rf"(?<=(?:is|re) ){word}(?=\W*$)", other, sentence)
@@ -166,10 +181,24 @@ def _rewordings(sentence: str) -> Iterator[str]:
         yield _replaced(sentence, first, second)
         yield _replaced(sentence, second, first)
     yield re.sub(r"\blobe\b", "lung", sentence, count=1)
+
+# %% ../../nbs/probes/710_falsified.ipynb #d5c24b07
+_VERB = re.compile(
+    r"\b(?:is|are|has|have|may|cannot|increased|decreased|resolved|noted?|was|were|shows?|showed|demonstrates?"
+    r"|reveals?)\b",
+    re.IGNORECASE,
+)
+
+
+def _rewordings(sentence: str) -> Iterator[str]:
+    "One-word edits of a sentence that may keep its meaning: words left out, replaced, put in."
+    bare = not _VERB.search(re.sub(r"^(?:[\w/ ]+: )?There (?:is|are)\b", "", sentence))
+    yield from _left_out(sentence, bare)
+    yield from _exchanged(sentence)
     if bare:
         yield re.sub(r"(\w)(\W*)$", r"\1 noted\2", sentence)
 
-
+# %% ../../nbs/probes/710_falsified.ipynb #e8dd1fce
 def reworded_sentence(sentence: str) -> str | None:
     "The sentence with one word edited and the same claims, or None if no rewording is known."
     claims = _facts(_claims(sentence))
@@ -201,7 +230,7 @@ class Falsified:
     about: str
     size: int
 
-
+# %% ../../nbs/probes/710_falsified.ipynb #848c34be
 def _concerns(sentence: str, keys: set[tuple[str, str]], kind: str) -> bool:
     "Whether the sentence claims (kind side) or denies (kind negation) one of the (finding, side)."
     for claim in _claims(sentence):
@@ -210,7 +239,7 @@ def _concerns(sentence: str, keys: set[tuple[str, str]], kind: str) -> bool:
             return True
     return False
 
-# %% ../../nbs/probes/710_falsified.ipynb #848c34be
+
 def _groups(sentences: Sequence[str], kind: str) -> Iterator[tuple[list[str], list[str], set[tuple[str, str]]]]:
     "Sentences that tell the same finding, what becomes of them, and the finding; each sentence once."
     edits = {i: edit for i, sentence in enumerate(sentences) if (edit := EDITS[kind](sentence)) is not None}
@@ -222,7 +251,7 @@ def _groups(sentences: Sequence[str], kind: str) -> Iterator[tuple[list[str], li
         used |= set(group)
         yield [sentences[j] for j in group], [edits[j][0] for j in group], keys
 
-
+# %% ../../nbs/probes/710_falsified.ipynb #b7c01768
 def _falsified(
     text: str, kind: str, told: Sequence[str], lies: Sequence[str], keys: set[tuple[str, str]]
 ) -> Falsified | None:
@@ -242,9 +271,6 @@ def _falsified(
     return Falsified(kind, text, false, twin, *parts, about, len(told))
 
 # %% ../../nbs/probes/710_falsified.ipynb #d760643c
-Choice = TypeVar("Choice")
-
-
 def falsifications(text: str, kinds: Sequence[str] = tuple(EDITS)) -> list[Falsified]:
     "All ways to falsify one fact of a report, each with its twin. ValueError for a kind that is none of `EDITS`."
     unknown = [kind for kind in kinds if kind not in EDITS]
@@ -259,6 +285,9 @@ def falsifications(text: str, kinds: Sequence[str] = tuple(EDITS)) -> list[Falsi
             if found is not None:
                 out.append(found)
     return out
+
+# %% ../../nbs/probes/710_falsified.ipynb #78096b57
+Choice = TypeVar("Choice")
 
 
 def chosen_by(name: str, options: Sequence[Choice]) -> Choice:

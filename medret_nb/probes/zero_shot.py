@@ -56,6 +56,10 @@ DICTATED = {  # ours: what a radiologist would dictate; (positive, negative)
         ["There is a nodule in the lung.", "A lung mass is seen."],
         ["No lung nodule or mass.", "No suspicious lung lesion."],
     ),
+}
+
+# %% ../../nbs/probes/715_zero_shot.ipynb #0481762d
+DICTATED |= {
     "Edema": (
         ["There is pulmonary edema.", "Interstitial edema is seen."],
         ["No pulmonary edema.", "Pulmonary vessels are normal."],
@@ -72,6 +76,10 @@ DICTATED = {  # ours: what a radiologist would dictate; (positive, negative)
         ["There is atelectasis.", "Atelectasis with volume loss is seen."],
         ["No atelectasis.", "The lungs are well expanded."],
     ),
+}
+
+# %% ../../nbs/probes/715_zero_shot.ipynb #e6c7ae90
+DICTATED |= {
     "Pneumothorax": (
         ["There is a pneumothorax.", "A pneumothorax is seen."],
         ["No pneumothorax.", "There is no pneumothorax."],
@@ -109,31 +117,6 @@ def _of_style(style: str) -> Prompts:
         table[name] = [text.format(words) for text in positive], [text.format(words) for text in negative]
     return table
 
-
-def _wordings(given: object, where: str) -> list[str]:
-    "One side's prompts as a list; DataError beginning with `where` for anything but sentences."
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, Sequence):
-        raise DataError(f"{where}: must be a text or a list of texts, not {type(texts).__name__}")
-    for text in texts:
-        if not isinstance(text, str) or not any(letter.isalnum() for letter in text):
-            raise DataError(f"{where}: {text!r} is no prompt with a word in it")
-    return list(texts)
-
-
-def _own_pair(name: object, given: object) -> tuple[list[str], list[str]]:
-    "The positive and negative prompts that somebody wrote for one finding; DataError names what is wrong."
-    if not isinstance(given, tuple | list) or len(given) != 2:
-        raise DataError(f"prompts of {name}: must be a pair (positive, negative)")
-    yes = _wordings(given[0], f"prompts of {name}, positive")
-    no = _wordings(given[1], f"prompts of {name}, negative")
-    if not yes:
-        raise DataError(f"prompts of {name}: there is no positive one")
-    both = set(yes) & set(no)
-    if both:
-        raise DataError(f"prompts of {name}: {min(both)!r} is both positive and negative")
-    return yes, no
-
 # %% ../../nbs/probes/715_zero_shot.ipynb #8a26af36
 def prompt_table(style: str | Mapping) -> Prompts:
     """Finding -> (positive prompts, negative prompts), by the name of a style (`STYLES`) or from your own dict.
@@ -166,7 +149,7 @@ def pool_points(points: Embeddings) -> Embeddings:
     name = np.array(["mean"])
     return Embeddings(name, name, mu.mean(0)[None], logvar, points.meta)
 
-
+# %% ../../nbs/probes/715_zero_shot.ipynb #d8bbcdac
 def pooled_scores(films: Embeddings, prompts: Embeddings, pool: str = "score", scale: float = 1.0) -> np.ndarray:
     """Logits (N,) float64 of N films against several prompts that say the same: `scale` times the similarity, pooled.
 
@@ -202,3 +185,28 @@ def class_logits(
             if texts:
                 sides[side, :, column] = pooled_scores(films, embed_texts(method, texts), pool, scale)
     return sides[0], sides[1]
+
+# %% ../../nbs/probes/715_zero_shot.ipynb #c4608595
+def _wordings(given: object, where: str) -> list[str]:
+    "One side's prompts as a list; DataError beginning with `where` for anything but sentences."
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, Sequence):
+        raise DataError(f"{where}: must be a text or a list of texts, not {type(texts).__name__}")
+    for text in texts:
+        if not isinstance(text, str) or not any(letter.isalnum() for letter in text):
+            raise DataError(f"{where}: {text!r} is no prompt with a word in it")
+    return list(texts)
+
+
+def _own_pair(name: object, given: object) -> tuple[list[str], list[str]]:
+    "The positive and negative prompts that somebody wrote for one finding; DataError names what is wrong."
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise DataError(f"prompts of {name}: must be a pair (positive, negative)")
+    yes = _wordings(given[0], f"prompts of {name}, positive")
+    no = _wordings(given[1], f"prompts of {name}, negative")
+    if not yes:
+        raise DataError(f"prompts of {name}: there is no positive one")
+    both = set(yes) & set(no)
+    if both:
+        raise DataError(f"prompts of {name}: {min(both)!r} is both positive and negative")
+    return yes, no

@@ -1,6 +1,7 @@
 """The explorer: payload, requests without a browser, the page in a browser without a network, hostile texts."""
 
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -170,9 +171,10 @@ def test_without_regions_no_place_is_asked_for():
 
 
 @pytest.fixture(scope="module")
-def shipped():
-    "The trained run that ships, on the patients that ship."
-    return items_from(shipped_run("clip"), data=shipped_data("phantom-small"), split="test", progress=False)
+def shipped(tmp_path_factory):
+    "A copy of the trained run that ships (its points are kept beside it), on the patients that ship."
+    run = shutil.copytree(shipped_run("clip"), tmp_path_factory.mktemp("shipped") / "clip")
+    return items_from(run, data=shipped_data("phantom-small"), split="test", progress=False)
 
 
 def drafted(page):
