@@ -18,40 +18,18 @@ import pandas as pd
 REPORT_SECTIONS = ("indication", "comparison", "technique", "findings", "impression", "addendum", "preliminary", "note")
 
 _NAMES = {
-    "indication": (
-        "indication",
-        "indications",
-        "clinical indication",
-        "history",
-        "clinical history",
-        "clinical information",
-        "patient history",
-        "reason for exam",
-        "reason for examination",
-        "reason for study",
-    ),
-    "comparison": (
-        "comparison",
-        "comparisons",
-        "comparison study",
-        "comparison exam",
-        "comparison film",
-        "reference exam",
-    ),
-    "technique": ("technique", "examination", "type of examination", "exam", "procedure", "views"),
-    "findings": (
-        "findings",
-        "finding",
-        "findings and impression",
-        "findings/impression",
-        "findings/ impression",
-        "report",
-    ),
-    "impression": ("impression", "impressions", "final impression", "conclusion", "conclusions", "summary", "opinion"),
-    "addendum": ("addendum", "recommendation", "recommendations", "recommendation(s)", "notification"),
-    "preliminary": ("wet read", "wetread", "preliminary report", "preliminary read", "pfi"),
+    "indication": "indication|indications|clinical indication|history|clinical history|clinical information"
+    "|patient history|reason for exam|reason for examination|reason for study",
+    "comparison": "comparison|comparisons|comparison study|comparison exam|comparison film|reference exam",
+    "technique": "technique|examination|type of examination|exam|procedure|views",
+    "findings": "findings|finding|findings and impression|findings/impression|findings/ impression|report",
+    "impression": "impression|impressions|final impression|conclusion|conclusions|summary|opinion",
+    "addendum": "addendum|recommendation|recommendations|recommendation(s)|notification",
+    "preliminary": "wet read|wetread|preliminary report|preliminary read|pfi",
 }
-_HEADING = {alias: name for name, aliases in _NAMES.items() for alias in aliases}
+
+# %% ../../nbs/data/050_reports.ipynb #5b3ad492
+_HEADING = {alias: name for name, aliases in _NAMES.items() for alias in aliases.split("|")}
 _LONGEST = sorted(_HEADING, key=len, reverse=True)
 _ANY = "|".join(map(re.escape, _LONGEST))
 _CAPITALS = "|".join(re.escape(alias.upper()) for alias in _LONGEST)
@@ -107,9 +85,6 @@ def _cut_parts(text: str) -> tuple[str, list[tuple[str, str]]]:
     return proper, others
 
 # %% ../../nbs/data/050_reports.ipynb #48a0c8fc
-_AROUND = ("indication", "comparison", "technique")  # sections that do not speak of the film
-
-
 def _says_something(text: str) -> bool:
     "Whether there is a letter or a digit."
     return re.search(r"[^\W_]", text) is not None
@@ -118,6 +93,9 @@ def _says_something(text: str) -> bool:
 def _has_reading(pieces: list[tuple[str, str]]) -> bool:
     "Whether findings or impression say something."
     return any(name in ("findings", "impression") and _says_something(text) for name, text in pieces)
+
+# %% ../../nbs/data/050_reports.ipynb #2818dd29
+_AROUND = ("indication", "comparison", "technique")  # sections that do not speak of the film
 
 
 def _note_of_the_rest(pieces: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -135,14 +113,11 @@ def _note_of_the_rest(pieces: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 # %% ../../nbs/data/050_reports.ipynb #98aeb618
 def split_report(text: str) -> dict[str, str]:
-    """Cut a report with headings into its sections.
+    """Cut a report with headings into its sections, name (of `REPORT_SECTIONS`) -> text, in order of appearance.
 
-    Returns section name -> text, with names from `REPORT_SECTIONS`, in the order of their first appearance;
-    text before the first heading is the `note`. A heading that comes twice gives one section.
-    Above a line FINAL REPORT stand the `preliminary` reading (WET READ) and the `addendum`. A line in capitals that
-    names a film ("PORTABLE CHEST:") opens the findings. In a report without findings and impression, paragraphs after
-    the first of another section belong to the `note`. White space inside a section is reduced to single spaces, rows of
-    ___ that only divide are dropped, and empty sections are left out.
+    Text before the first heading is the `note`; a heading that comes twice gives one section. Above a line FINAL
+    REPORT stand `preliminary` and `addendum`; "PORTABLE CHEST:" opens the findings. Without findings and impression,
+    later paragraphs of other sections are the `note`. White space becomes single spaces; empty sections are left out.
     """
     proper, others = _cut_parts(_RULER.sub("", text))
     pieces = _by_headings(_FILM.sub("\nFINDINGS: ", proper))
@@ -178,9 +153,6 @@ def sections(studies: Any) -> list[dict[str, str]]:
     return found
 
 # %% ../../nbs/data/050_reports.ipynb #d670a936
-SECTION_POLICIES = ("findings", "impression", "longest", "both", "note")
-
-
 def _by_policy(policy: str, findings: str, impression: str, note: str) -> str:
     "The text that `policy` takes of one study's findings, impression and note."
     both = f"{findings} {impression}".strip()
@@ -192,6 +164,9 @@ def _by_policy(policy: str, findings: str, impression: str, note: str) -> str:
         "note": note or both,
     }
     return first[policy] or note
+
+# %% ../../nbs/data/050_reports.ipynb #0824ff20
+SECTION_POLICIES = ("findings", "impression", "longest", "both", "note")
 
 
 def section_text(studies: Any, policy: str = "findings") -> list[str]:
@@ -210,10 +185,6 @@ def section_text(studies: Any, policy: str = "findings") -> list[str]:
     return [_by_policy(policy, *row) for row in zip(*columns, strict=True)]
 
 # %% ../../nbs/data/050_reports.ipynb #4054ec80
-_ABBREVIATED = re.compile(r"(?:\b(?:dr|mr|mrs|ms|st|vs|approx|e\.g|i\.e|cf|resp)\.)$", re.IGNORECASE)
-_ENDS = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
-_LONGEST_ABBREVIATION = 8  # letters, with the point and the one before it
-_WRITTEN = re.compile(r"\w")
 _NUMBER = re.compile(r"(?:^|(?<=[\s]))\(?\d{1,2}[.)]\s+(?=\D)")
 
 
@@ -221,17 +192,15 @@ def _without_numbers(text: str) -> str:
     "The text, as long as it was, with line ends in the place of a list's numbers."
     return _NUMBER.sub(lambda number: "\n" * len(number[0]), text)
 
-
-def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """Where the sentences of a text stand: (start, end) of each; `text[start:end]` is the sentence as it was written.
-
-    It cuts where `split_sentences` does.
-    """
-    return _spans_in(_without_numbers(text))
+# %% ../../nbs/data/050_reports.ipynb #91b3c9b7
+_ABBREVIATED = re.compile(r"(?:\b(?:dr|mr|mrs|ms|st|vs|approx|e\.g|i\.e|cf|resp)\.)$", re.IGNORECASE)
+_ENDS = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
+_LONGEST_ABBREVIATION = 8  # letters, with the point and the one before it
+_WRITTEN = re.compile(r"\w")
 
 
 def _spans_in(masked: str) -> list[tuple[int, int]]:
-    "The same in a text from which the numbers of lists are gone."
+    "Where the sentences stand in a text from which the numbers of lists are gone."
     found = []
     start = 0
     cuts = [*_ENDS.finditer(masked), None]
@@ -245,6 +214,14 @@ def _spans_in(masked: str) -> list[tuple[int, int]]:
             found.append((start + len(piece) - len(piece.lstrip()), start + len(kept)))
         start = end if cut is None else cut.end()
     return found
+
+# %% ../../nbs/data/050_reports.ipynb #e6a7df3c
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Where the sentences of a text stand: (start, end) of each; `text[start:end]` is the sentence as it was written.
+
+    It cuts where `split_sentences` does.
+    """
+    return _spans_in(_without_numbers(text))
 
 
 def split_sentences(text: str) -> list[str]:

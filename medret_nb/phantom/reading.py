@@ -14,20 +14,28 @@ from .assertions import Assertion
 from .phrases import DEVICES
 from .wording import LABEL, SIZES, measured_band
 
-# %% ../../nbs/phantom/270_reading.ipynb #b2b7f310
-_FINDINGS = (
+# %% ../../nbs/phantom/270_reading.ipynb #03eacb11
+_PLEURA = (
     (
         "pleural effusion",
         r"(?:pleural )?effusions?|pleural fluid(?: collections?)?|costophrenic angle blunting|hydrothorax",
     ),
     ("pneumothorax", r"pneumothora(?:x|ces)|pleural air collections?"),
     ("pleural thickening", r"pleural (?:thickening|scarring|reaction|capping|plaques?)"),
+)
+
+# %% ../../nbs/phantom/270_reading.ipynb #797f22b7
+_IN_LUNG = (
     ("atelectasis", r"atelecta\w+(?: changes?)?|volume loss|(?:subsegmental|segmental|lobar) collapse"),
     ("nodule", r"nodul\w+(?: opacit\w+| densit\w+)?|coin lesions?"),
     ("mass", r"mass(?:es)?(?:-like opacit\w+| lesions?)?"),
     ("pneumonia", r"pneumoni[ac]s?(?: infiltrates?)?|infectious process"),
     ("consolidation", r"consolidations?"),
     ("edema", r"o?edema|vascular congestion|congestive (?:heart )?failure"),
+)
+
+# %% ../../nbs/phantom/270_reading.ipynb #9482ca27
+_HEART_AND_BONES = (
     (
         "cardiomegaly",
         r"cardiomegaly|(?:heart|cardiac) enlargement|enlarge(?:d|ment of the) (?:heart|cardiac silhouette)"
@@ -40,113 +48,17 @@ _FINDINGS = (
     ("rib fracture", r"(?:rib )?fractures?(?: deformit\w+)?"),
     ("infiltrate", r"infiltrates?|airspace disease"),
     ("lung opacity", r"opacit\w+|densit(?:y|ies)"),
+)
+
+# %% ../../nbs/phantom/270_reading.ipynb #b2b7f310
+_TUBES = (
     ("endotracheal tube", r"endotracheal tube|et tube|ett\b"),
     ("gastric tube", r"(?:enteric|nasogastric|orogastric|gastric|feeding|ng|og) tube"),
     ("central line", r"central (?:venous )?(?:catheter|line)|picc|jugular line|catheter tip"),
     ("pacemaker", r"pacemaker|pacer|aicd"),
 )
+_FINDINGS = (*_PLEURA, *_IN_LUNG, *_HEART_AND_BONES, *_TUBES)
 _TERM = re.compile("|".join(rf"(?P<t{i}>\b(?:{pattern}))" for i, (_, pattern) in enumerate(_FINDINGS)))
-
-# %% ../../nbs/phantom/270_reading.ipynb #efaeb85d
-_SIDE = {
-    "right": r"\bright\b",
-    "left": r"\bleft\b|\blingular?\b",
-    "bilateral": r"\bbilateral\w*|\bboth\b|\bbibas\w+|\bbiapical",
-}
-_ZONE = {
-    "upper": r"\bupper\b|\w*apical\b|\bsuprahilar|\bapex|\b(?:third|fourth)\b",
-    "mid": r"\bmid\w*|\bmiddle\b|\blingular?\b|\b(?:fifth|sixth)\b|\b(?:right|left|bilateral) lateral\b",
-    "lower": (
-        r"\blower\b|\bbas(?:e|al|ilar)\b|\bbibas\w+|\binfrahilar|\bretrocardiac|\bcostophrenic\b"
-        r"|\b(?:seventh|eighth)\b"
-    ),
-}
-_WHOLE = (
-    "pleural effusion",
-    "edema",
-    "cardiomegaly",
-    "enlarged mediastinum",
-    *DEVICES["A"],
-)  # no zone is told of these
-
-# %% ../../nbs/phantom/270_reading.ipynb #0055cb88
-_NO = re.compile(
-    r"\b(?:no(?! (?:\w+ )?change)|without(?! (?:\w+ )?change)|negative for|free of|absence of|resolution of|nor"
-    r"|clear of)\b"
-)
-_GONE = re.compile(r"\b(?:resolved|cleared)\b|\bnot (?:seen|identified|evident)\b")
-_MAYBE = re.compile(
-    r"\b(?:possibl[ey]|may|might|could|probabl[ey]|questionable|equivocal|suggest\w*|suspicious for|concerning for"
-    r"|concern for|aspiration or)\b"
-)
-_OPEN = re.compile(r"(?:cannot be|not|can't be) excluded|\b(?:is|are) suspected|\bversus\b|\bvs\b")
-_MEANS = re.compile(
-    r"consistent with|compatible with|in keeping with|reflecting|concerning for|suspicious for|may represent"
-)
-_ASTRAY = re.compile(
-    r"malposition|reposition|dislodged|displaced|outside the svc|not in the svc|esophagus|above the diaphragm"
-    r"|too high|advanced"
-)
-_HEADING = re.compile(r"^[a-z/ ]{4,20}: ")
-_ADVICE = re.compile(r"recommend|should be considered|characterize|evaluat")
-_NORMAL = (
-    (r"(?:lungs?\b[^.;]*\bclear\b|\bclear (?:\w+ )?lungs?\b)(?! of)", ("lung opacity",)),
-    (
-        r"cardiomediastinal[^.;]*(?:normal|unremarkable|stable)|cardiac, mediastinal[^.;]*(?:normal|unremarkable)"
-        r"|normal cardiomediastinal|heart and mediastinum[^.;]*(?:normal|unremarkable)",
-        ("cardiomegaly", "enlarged mediastinum"),
-    ),
-    (r"\b(?:heart|cardiac)\b[^.;]*(?:normal|not enlarged|unremarkable)|normal heart", ("cardiomegaly",)),
-    (r"mediastin[^.;]*(?:normal|unremarkable)|normal mediastin", ("enlarged mediastinum",)),
-    (r"no (?:acute )?(?:osseous|bony)|(?:osseous|bony|bones)[^.;]*(?:intact|unremarkable|without)", ("rib fracture",)),
-    (
-        r"no (?:\w+ ){0,4}?acute (?!osseous|bony)(?:\w+ )*?(?:disease|process|abnormalit\w+|findings?)"
-        r"|no active disease|negative chest|without acute (?:cardiopulmonary|disease)",
-        ("acute disease",),
-    ),
-)
-
-# %% ../../nbs/phantom/270_reading.ipynb #5376b8ef
-def _last(table: dict[str, str], text: str) -> str:
-    """The key whose pattern matches last in the text, or ""."""
-    found = [(m.end(), -m.start(), key) for key, pattern in table.items() for m in re.finditer(pattern, text)]
-    return max(found)[2] if found else ""
-
-
-def _band(finding: str, before: str) -> tuple[int, int]:
-    """Severities that the words before a finding allow."""
-    measured = re.search(r"(\d+(?:\.\d+)?) ?(mm|cm)", before)
-    if finding in ("nodule", "mass") and measured:
-        return measured_band(finding, float(measured[1]) * (10 if measured[2] == "cm" else 1))
-    sizes = SIZES.get(finding, SIZES["consolidation"])
-    words = {word: (low, high) for row in sizes.values() for word, low, high in row if word}
-    found = []
-    for word, band in words.items():
-        for m in re.finditer(rf"(?<![\w-]){re.escape(word)}(?![\w-])", before):
-            found.append((m.end(), len(word), band))
-    return max(found)[2] if found else (1, 3)
-
-# %% ../../nbs/phantom/270_reading.ipynb #7f9a4410
-def _status(before: str, after: str) -> tuple[bool, bool]:
-    """Whether a finding between these words is absent, and whether it is only possible."""
-    no = list(_NO.finditer(before))
-    denied = bool(no) and not re.search(r";|\bbut\b|\bwith\b", before[no[-1].end() :])
-    absent = denied or bool(_GONE.search(after))
-    clause = re.split(r"[;,]", before)[-1] + re.split(r"[;,]", after)[0]
-    return absent, not absent and bool(_MAYBE.search(before) or _OPEN.search(clause))
-
-
-def _where(finding: str, own: str, after: str, last: Assertion | None, alone: bool) -> tuple[str, str]:
-    """Side and zone of a finding.
-
-    last: what stands before it and lends its place; alone: nothing follows in the sentence.
-    """
-    behind = _last(_SIDE, after) if alone and finding not in DEVICES["A"] else ""
-    side = _last(_SIDE, own) or behind or (last.side if last else "")
-    if finding in _WHOLE:
-        return side, ""
-    near = _last(_ZONE, re.split(r"[;,]", after)[0]) if alone or "fracture" in finding else ""
-    return side, _last(_ZONE, own) or near or (last.zone if last and side == last.side else "")
 
 # %% ../../nbs/phantom/270_reading.ipynb #18807231
 @dataclass(frozen=True)
@@ -174,14 +86,88 @@ def _hits(sentence: str) -> list[_Hit]:
         hits.append(_Hit(finding, m[0], *around, alone))
     return hits
 
+# %% ../../nbs/phantom/270_reading.ipynb #0055cb88
+_NO = re.compile(
+    r"\b(?:no(?! (?:\w+ )?change)|without(?! (?:\w+ )?change)|negative for|free of|absence of|resolution of|nor"
+    r"|clear of)\b"
+)
+_GONE = re.compile(r"\b(?:resolved|cleared)\b|\bnot (?:seen|identified|evident)\b")
 
-def _claimed(finding: str, absent: bool) -> str:
-    """The finding that is claimed where this one is named."""
-    if finding == "infiltrate":
-        return "consolidation" if absent else "lung opacity"
-    return "lung lesion" if absent and finding in ("nodule", "mass") else finding
+# %% ../../nbs/phantom/270_reading.ipynb #cf06057a
+_MAYBE = re.compile(
+    r"\b(?:possibl[ey]|may|might|could|probabl[ey]|questionable|equivocal|suggest\w*|suspicious for|concerning for"
+    r"|concern for|aspiration or)\b"
+)
+_OPEN = re.compile(r"(?:cannot be|not|can't be) excluded|\b(?:is|are) suspected|\bversus\b|\bvs\b")
 
-# %% ../../nbs/phantom/270_reading.ipynb #53ee1b8e
+# %% ../../nbs/phantom/270_reading.ipynb #7f9a4410
+def _status(before: str, after: str) -> tuple[bool, bool]:
+    """Whether a finding between these words is absent, and whether it is only possible."""
+    no = list(_NO.finditer(before))
+    denied = bool(no) and not re.search(r";|\bbut\b|\bwith\b", before[no[-1].end() :])
+    absent = denied or bool(_GONE.search(after))
+    clause = re.split(r"[;,]", before)[-1] + re.split(r"[;,]", after)[0]
+    return absent, not absent and bool(_MAYBE.search(before) or _OPEN.search(clause))
+
+# %% ../../nbs/phantom/270_reading.ipynb #efaeb85d
+_SIDE = {
+    "right": r"\bright\b",
+    "left": r"\bleft\b|\blingular?\b",
+    "bilateral": r"\bbilateral\w*|\bboth\b|\bbibas\w+|\bbiapical",
+}
+_ZONE = {
+    "upper": r"\bupper\b|\w*apical\b|\bsuprahilar|\bapex|\b(?:third|fourth)\b",
+    "mid": r"\bmid\w*|\bmiddle\b|\blingular?\b|\b(?:fifth|sixth)\b|\b(?:right|left|bilateral) lateral\b",
+    "lower": (
+        r"\blower\b|\bbas(?:e|al|ilar)\b|\bbibas\w+|\binfrahilar|\bretrocardiac|\bcostophrenic\b"
+        r"|\b(?:seventh|eighth)\b"
+    ),
+}
+_WHOLE = ("pleural effusion", "edema", "cardiomegaly", "enlarged mediastinum", *DEVICES["A"])  # these have no zone
+
+# %% ../../nbs/phantom/270_reading.ipynb #5376b8ef
+def _last(table: dict[str, str], text: str) -> str:
+    """The key whose pattern matches last in the text, or ""."""
+    found = [(m.end(), -m.start(), key) for key, pattern in table.items() for m in re.finditer(pattern, text)]
+    return max(found)[2] if found else ""
+
+# %% ../../nbs/phantom/270_reading.ipynb #4d315828
+def _where(finding: str, own: str, after: str, last: Assertion | None, alone: bool) -> tuple[str, str]:
+    """Side and zone of a finding.
+
+    last: what stands before it and lends its place; alone: nothing follows in the sentence.
+    """
+    behind = _last(_SIDE, after) if alone and finding not in DEVICES["A"] else ""
+    side = _last(_SIDE, own) or behind or (last.side if last else "")
+    if finding in _WHOLE:
+        return side, ""
+    near = _last(_ZONE, re.split(r"[;,]", after)[0]) if alone or "fracture" in finding else ""
+    return side, _last(_ZONE, own) or near or (last.zone if last and side == last.side else "")
+
+# %% ../../nbs/phantom/270_reading.ipynb #5bbe2673
+def _band(finding: str, before: str) -> tuple[int, int]:
+    """Severities that the words before a finding allow."""
+    measured = re.search(r"(\d+(?:\.\d+)?) ?(mm|cm)", before)
+    if finding in ("nodule", "mass") and measured:
+        return measured_band(finding, float(measured[1]) * (10 if measured[2] == "cm" else 1))
+    sizes = SIZES.get(finding, SIZES["consolidation"])
+    words = {word: (low, high) for row in sizes.values() for word, low, high in row if word}
+    found = []
+    for word, band in words.items():
+        for m in re.finditer(rf"(?<![\w-]){re.escape(word)}(?![\w-])", before):
+            found.append((m.end(), len(word), band))
+    return max(found)[2] if found else (1, 3)
+
+# %% ../../nbs/phantom/270_reading.ipynb #f1d12d77
+_MEANS = re.compile(
+    r"consistent with|compatible with|in keeping with|reflecting|concerning for|suspicious for|may represent"
+)
+_ASTRAY = re.compile(
+    r"malposition|reposition|dislodged|displaced|outside the svc|not in the svc|esophagus|above the diaphragm"
+    r"|too high|advanced"
+)
+
+
 def _severity(hit: _Hit, sentence: str, absent: bool, reads: bool) -> tuple[int, int]:
     """The band of severities; reads: the finding may be what an earlier one means, and have its size."""
     if hit.finding in DEVICES["A"]:
@@ -194,6 +180,13 @@ def _severity(hit: _Hit, sentence: str, absent: bool, reads: bool) -> tuple[int,
         return _band(hit.finding, hit.before)
     return band
 
+# %% ../../nbs/phantom/270_reading.ipynb #53ee1b8e
+def _claimed(finding: str, absent: bool) -> str:
+    """The finding that is claimed where this one is named."""
+    if finding == "infiltrate":
+        return "consolidation" if absent else "lung opacity"
+    return "lung lesion" if absent and finding in ("nodule", "mass") else finding
+
 
 def _stated(sentence: str) -> list[Assertion]:
     """The findings that a lower-case sentence speaks of."""
@@ -205,8 +198,37 @@ def _stated(sentence: str) -> list[Assertion]:
         name = _claimed(hit.finding, absent)
         if not absent and name != "lung opacity" and "opacit" in hit.word:
             out.append(Assertion("lung opacity", side, zone, 1, 3, True, hedged, "Lung Opacity"))
-        told = "" if absent else zone
-        out.append(Assertion(name, side, told, low, high, not absent, hedged, LABEL.get(name, "")))
+        place = "" if absent else zone
+        out.append(Assertion(name, side, place, low, high, not absent, hedged, LABEL.get(name, "")))
+    return out
+
+# %% ../../nbs/phantom/270_reading.ipynb #5003eae0
+_NORMAL = (
+    (r"(?:lungs?\b[^.;]*\bclear\b|\bclear (?:\w+ )?lungs?\b)(?! of)", ("lung opacity",)),
+    (
+        r"cardiomediastinal[^.;]*(?:normal|unremarkable|stable)|cardiac, mediastinal[^.;]*(?:normal|unremarkable)"
+        r"|normal cardiomediastinal|heart and mediastinum[^.;]*(?:normal|unremarkable)",
+        ("cardiomegaly", "enlarged mediastinum"),
+    ),
+    (r"\b(?:heart|cardiac)\b[^.;]*(?:normal|not enlarged|unremarkable)|normal heart", ("cardiomegaly",)),
+    (r"mediastin[^.;]*(?:normal|unremarkable)|normal mediastin", ("enlarged mediastinum",)),
+    (r"no (?:acute )?(?:osseous|bony)|(?:osseous|bony|bones)[^.;]*(?:intact|unremarkable|without)", ("rib fracture",)),
+    (
+        r"no (?:\w+ ){0,4}?acute (?!osseous|bony)(?:\w+ )*?(?:disease|process|abnormalit\w+|findings?)"
+        r"|no active disease|negative chest|without acute (?:cardiopulmonary|disease)",
+        ("acute disease",),
+    ),
+)
+
+# %% ../../nbs/phantom/270_reading.ipynb #ca3550ab
+def _well(sentence: str) -> list[Assertion]:
+    """What a lower-case sentence denies by saying that all is well."""
+    findings = [f for pattern, denied in _NORMAL if re.search(pattern, sentence) for f in denied]
+    one_side = {side: _SIDE[side] for side in ("right", "left")}
+    out = []
+    for finding in dict.fromkeys(findings):
+        side = _last(one_side, sentence) if finding == "lung opacity" else ""
+        out.append(Assertion(finding, side, present=False, label=LABEL.get(finding, "")))
     return out
 
 # %% ../../nbs/phantom/270_reading.ipynb #1b3abb37
@@ -231,18 +253,11 @@ def _uneven(sentence: str) -> list[Assertion]:
         return pair
     return []
 
-
-def _well(sentence: str) -> list[Assertion]:
-    """What a lower-case sentence denies by saying that all is well."""
-    findings = [f for pattern, denied in _NORMAL if re.search(pattern, sentence) for f in denied]
-    one_side = {side: _SIDE[side] for side in ("right", "left")}
-    out = []
-    for finding in dict.fromkeys(findings):
-        side = _last(one_side, sentence) if finding == "lung opacity" else ""
-        out.append(Assertion(finding, side, present=False, label=LABEL.get(finding, "")))
-    return out
-
 # %% ../../nbs/phantom/270_reading.ipynb #949ab7f2
+_HEADING = re.compile(r"^[a-z/ ]{4,20}: ")
+_ADVICE = re.compile(r"recommend|should be considered|characterize|evaluat")
+
+
 def read_claims(text: str) -> list[Assertion]:
     """The claims of a report, read by rules: what is there, absent or possible, on which side, where, how severe.
 
