@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LEAST_CLUSTERS', 'LEAST_HITS', 'Many', 'cluster_codes', 'cluster_sums', 'drawn_weights', 'bootstrap_draws',
-           'interval', 'resampled_rows', 'student', 'student_below', 'draws_error', 'studentised', 'score_form',
-           'form_of', 'mean_interval', 'bootstrap_interval', 'statistic_interval', 'seed_interval', 'drawn_rows',
-           'macro_mean', 'multinomial_weights', 'macro_interval', 'patient_weights', 'Difference', 'joined_ends',
-           'p_of', 'paired_ends', 'paired_bootstrap', 'holm']
+           'interval', 'student', 'student_below', 'draws_error', 'studentised', 'score_form', 'form_of',
+           'mean_interval', 'resampled_rows', 'median_interval', 'bootstrap_interval', 'seed_interval', 'joined_ends',
+           'paired_ends', 'p_of', 'Difference', 'paired_values', 'paired_bootstrap', 'holm', 'statistic_interval',
+           'drawn_rows', 'macro_mean', 'multinomial_weights', 'macro_interval', 'patient_weights']
 
 # %% ../../nbs/evaluation/500_intervals.ipynb #04a45fd1
 from collections.abc import Callable, Iterator
@@ -32,13 +32,13 @@ def cluster_sums(table: np.ndarray, code: np.ndarray, size: int) -> np.ndarray:
     """Column sums of table (Q, M) over the rows of each cluster -> (size, M)."""
     return np.stack([np.bincount(code, column, size) for column in table.T], 1)
 
-
+# %% ../../nbs/evaluation/500_intervals.ipynb #205f54b2
 def drawn_weights(rng: np.random.Generator, size: int, draws: int) -> np.ndarray:
     """How often each of `size` clusters comes in each of `draws` resamplings -> int (draws, size)."""
     picks = rng.integers(0, size, (draws, size)) + size * np.arange(draws)[:, None]
     return np.bincount(picks.ravel(), minlength=draws * size).reshape(draws, size)
 
-
+# %% ../../nbs/evaluation/500_intervals.ipynb #4337feb7
 def bootstrap_draws(values: ArrayLike, clusters: ArrayLike | None = None, n: int = 2000, seed: int = 0) -> np.ndarray:
     """Means of `values` (Q,) or (Q, M) over `n` resamplings of the clusters -> (n,) or (n, M).
 
@@ -69,21 +69,12 @@ def interval(draws: np.ndarray, level: float = 0.95) -> np.ndarray:
         return np.full((2, *draws.shape[1:]), np.nan)
     return np.nanpercentile(draws, [50 - 50 * level, 50 + 50 * level], axis=0)
 
-
-def resampled_rows(clusters: ArrayLike | None, count: int, n: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """`n` resamplings of the clusters, each as the rows (of 0..count-1) that it holds."""
-    code, size = cluster_codes(clusters, count)
-    rng = np.random.default_rng(seed)
-    for _ in range(n if size else 0):
-        weight = np.bincount(rng.integers(0, size, size), minlength=size)
-        yield np.repeat(np.arange(count), weight[code])
-
 # %% ../../nbs/evaluation/500_intervals.ipynb #5cd99226
 LEAST_CLUSTERS = 30  # patients; with fewer there is no interval
 LEAST_HITS = 5  # hits, or what the values of a share add up to; with fewer there is no interval
 Many = float | np.ndarray
 
-
+# %% ../../nbs/evaluation/500_intervals.ipynb #b3736ccb
 def student(freedom: Many, share: Many) -> Any:
     """The quantile of Student's t below which a share of it lies, with so many degrees of freedom (at least one)."""
     from scipy.special import stdtrit  # here, so that ranking and its neighbours are imported with numpy alone
@@ -97,7 +88,7 @@ def student_below(freedom: Many, t: Many) -> Any:
 
     return stdtr(freedom, t)
 
-
+# %% ../../nbs/evaluation/500_intervals.ipynb #dda25708
 def draws_error(draws: np.ndarray, clusters: Many) -> np.ndarray:
     """Standard error (...,) from draws (n, ...) of C clusters: their standard deviation times sqrt(C / (C - 1))."""
     known = np.isfinite(draws)
@@ -107,13 +98,13 @@ def draws_error(draws: np.ndarray, clusters: Many) -> np.ndarray:
         variance = np.where(known, draws - mean, 0) ** 2
         return np.sqrt(variance.sum(0) / (count - 1) * (clusters / (np.asarray(clusters) - 1.0)))
 
-
+# %% ../../nbs/evaluation/500_intervals.ipynb #3f1cfe55
 def studentised(value: Many, error: Many, clusters: Many, level: float = 0.95) -> np.ndarray:
     """(low, high) = value -+ t error, t Student's with C - 1 degrees of freedom -> (2, ...)."""
     half = student(np.asarray(clusters) - 1, 0.5 + level / 2) * error
     return np.stack([value - half, value + half])
 
-
+# %% ../../nbs/evaluation/500_intervals.ipynb #7c185e93
 def score_form(value: Many, error: Many, clusters: Many, level: float = 0.95) -> np.ndarray:
     """Wilson's score interval (2, ...) of shares v in 0..1, with standard errors e over C clusters.
 
@@ -142,7 +133,7 @@ def form_of(values: np.ndarray, value: Many, error: Many, clusters: Many, level:
     few = (np.asarray(clusters) < LEAST_CLUSTERS) | (share & (hits < LEAST_HITS))
     return np.where(few, np.nan, bounds)
 
-
+# %% ../../nbs/evaluation/500_intervals.ipynb #80a44db1
 def mean_interval(values: np.ndarray, clusters: ArrayLike | None, draws: np.ndarray, level: float = 0.95) -> np.ndarray:
     """(low, high) of the means of per-query values (Q,) or (Q, M) with their `bootstrap_draws` -> (2,) or (2, M).
 
@@ -158,7 +149,30 @@ def mean_interval(values: np.ndarray, clusters: ArrayLike | None, draws: np.ndar
     error = draws_error(draws.reshape(len(draws), -1), there)
     return form_of(table, mean, error, there, level).reshape(2, *values.shape[1:])
 
+# %% ../../nbs/evaluation/500_intervals.ipynb #f85c3d69
+def resampled_rows(clusters: ArrayLike | None, count: int, n: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """`n` resamplings of the clusters, each as the rows (of 0..count-1) that it holds."""
+    code, size = cluster_codes(clusters, count)
+    rng = np.random.default_rng(seed)
+    for _ in range(n if size else 0):
+        weight = np.bincount(rng.integers(0, size, size), minlength=size)
+        yield np.repeat(np.arange(count), weight[code])
 
+# %% ../../nbs/evaluation/500_intervals.ipynb #4060fe2f
+def median_interval(
+    values: np.ndarray, clusters: ArrayLike | None, n: int = 2000, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile interval (low, high) of the median of values (Q,), NaN left out; NaN where there are too few."""
+    known = np.isfinite(values)
+    values = values[known]
+    clusters = None if clusters is None else np.asarray(clusters)[known]
+    if cluster_codes(clusters, len(values))[1] < LEAST_CLUSTERS:
+        return float("nan"), float("nan")
+    medians = [np.median(values[rows]) for rows in resampled_rows(clusters, len(values), n, seed)]
+    low, high = interval(np.array(medians), level)
+    return float(low), float(high)
+
+# %% ../../nbs/evaluation/500_intervals.ipynb #fd39aec5
 def bootstrap_interval(
     values: ArrayLike,
     clusters: ArrayLike | None = None,
@@ -174,19 +188,122 @@ def bootstrap_interval(
     ValueError for another statistic.
     """
     values = np.asarray(values, dtype=np.float64)
-    if statistic == "mean":
-        low, high = mean_interval(values, clusters, bootstrap_draws(values, clusters, n, seed), level)
-        return (float(low), float(high)) if np.ndim(low) == 0 else (low, high)
-    if statistic != "median":
+    if statistic == "median":
+        return median_interval(values, clusters, n, seed, level)
+    if statistic != "mean":
         raise ValueError(f"statistic: {statistic!r} is neither mean nor median")
-    known = np.isfinite(values)
-    values = values[known]
-    clusters = None if clusters is None else np.asarray(clusters)[known]
-    if cluster_codes(clusters, len(values))[1] < LEAST_CLUSTERS:
+    low, high = mean_interval(values, clusters, bootstrap_draws(values, clusters, n, seed), level)
+    return (float(low), float(high)) if np.ndim(low) == 0 else (low, high)
+
+# %% ../../nbs/evaluation/500_intervals.ipynb #68585919
+def seed_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Student's t interval (low, high) of the mean of a few numbers, one per seed; NaN for fewer than two."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
         return float("nan"), float("nan")
-    medians = [np.median(values[rows]) for rows in resampled_rows(clusters, len(values), n, seed)]
-    low, high = interval(np.array(medians), level)
-    return float(low), float(high)
+    half = student(len(values) - 1, 0.5 + level / 2) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+# %% ../../nbs/evaluation/500_intervals.ipynb #e151a819
+def joined_ends(value: np.ndarray, ends: np.ndarray, correlation: float) -> tuple[float, float]:
+    """(low, high) of gained - lost: value (2,), score interval of each, ends (2, 2), first lows, then highs.
+
+    low = g - l - sqrt(a^2 + b^2 - 2 r a b), a = g - low(g), b = high(l) - l, r the correlation; high likewise
+    (Newcombe 1998, method 10).
+    """
+    gained, lost = value
+    down = np.array([gained - ends[0, 0], ends[1, 1] - lost])
+    up = np.array([ends[1, 0] - gained, lost - ends[0, 1]])
+    halves = [np.sqrt(max((side**2).sum() - 2 * correlation * side.prod(), 0)) for side in (down, up)]
+    return float(gained - lost - halves[0]), float(gained - lost + halves[1])
+
+# %% ../../nbs/evaluation/500_intervals.ipynb #04f91a04
+def paired_ends(delta: np.ndarray, clusters: ArrayLike | None, n: int, seed: int, level: float) -> tuple[float, float]:
+    """(low, high) of the mean of paired differences (Q,): `joined_ends` where all lie in -1..1, else studentised."""
+    known = delta[np.isfinite(delta)]
+    if len(known) and np.abs(known).max() > 1:
+        low, high = mean_interval(delta, clusters, bootstrap_draws(delta, clusters, n, seed), level)
+        return float(low), float(high)
+    code, size = cluster_codes(clusters, len(delta))
+    parts = np.stack([np.maximum(delta, 0), np.maximum(-delta, 0)], 1)
+    draws = bootstrap_draws(parts, code, n, seed)
+    error = draws_error(draws, size)
+    value = np.nanmean(parts, 0)
+    together = np.corrcoef(draws.T)[0, 1] if error.all() else 0.0
+    return joined_ends(value, score_form(value, error, size, level), together)
+
+# %% ../../nbs/evaluation/500_intervals.ipynb #cf589d7e
+def p_of(value: float, low: float, high: float, clusters: int, against: float = 0.0, level: float = 0.95) -> float:
+    """Two-sided p of `against`, below 1 - level exactly when it lies outside of (low, high).
+
+    2 P(T > |value - against| / error), T Student's with C - 1 degrees of freedom, error the distance from the value to
+    the interval's end on the side of `against`, over the quantile of t.
+    """
+    reach = value - low if value > against else high - value
+    if not np.isfinite(reach):
+        return float("nan")
+    if reach <= 0:
+        return float(value == against)
+    t = abs(value - against) / reach * student(clusters - 1, 0.5 + level / 2)
+    return float(2 * student_below(clusters - 1, -t))
+
+# %% ../../nbs/evaluation/500_intervals.ipynb #406ba035
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference second - first: value, interval (low, high), two-sided p-value, and `discordant`.
+
+    discordant : how many queries differ (the sum of the absolute differences). NaN where there are too few.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    discordant: float
+
+# %% ../../nbs/evaluation/500_intervals.ipynb #87ca42b6
+def paired_values(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, float]:
+    """Differences second - first (Q,), NaN where one is missing, and the sum of all hits that are in them."""
+    first = np.asarray(first, dtype=np.float64)
+    second = np.asarray(second, dtype=np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"second: shape {second.shape}, not {first.shape}: paired means the same queries")
+    known = np.isfinite(second - first)
+    return second - first, float(np.abs(first[known]).sum() + np.abs(second[known]).sum())
+
+# %% ../../nbs/evaluation/500_intervals.ipynb #0663b649
+def paired_bootstrap(
+    first: ArrayLike,
+    second: ArrayLike,
+    clusters: ArrayLike | None = None,
+    n: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Difference:
+    """The mean of second - first, per-query values (Q,) of the same queries, patients resampled; see `paired_ends`."""
+    delta, hits = paired_values(first, second)
+    known = np.isfinite(delta)
+    value = float(delta[known].mean()) if known.any() else float("nan")
+    discordant = float(np.abs(delta[known]).sum())
+    size = len(np.unique(cluster_codes(clusters, len(delta))[0][known]))
+    if size < LEAST_CLUSTERS or hits < LEAST_HITS:
+        return Difference(value, float("nan"), float("nan"), float("nan"), discordant)
+    names = None if clusters is None else np.asarray(clusters)[known]
+    low, high = paired_ends(delta[known], names, n, seed, level)
+    return Difference(value, low, high, p_of(value, low, high, size, level=level), discordant)
+
+# %% ../../nbs/evaluation/500_intervals.ipynb #f6e90d6d
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """Holm's step-down adjustment of a family of p-values (Holm 1979) -> adjusted p-values, same order.
+
+    NaN is no test: it stays NaN and does not count.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]
+    stepped = np.maximum.accumulate(p[order] * (len(order) - np.arange(len(order))))
+    adjusted = np.full_like(p, np.nan)
+    adjusted[order] = np.minimum(stepped, 1)
+    return adjusted
 
 # %% ../../nbs/evaluation/500_intervals.ipynb #1837b789
 def statistic_interval(
@@ -212,15 +329,6 @@ def statistic_interval(
     low, high = form(statistic(*columns), draws_error(np.array(draws, np.float64), size), size, level)
     return float(low), float(high)
 
-
-def seed_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Student's t interval (low, high) of the mean of a few numbers, one per seed; NaN for fewer than two."""
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    half = student(len(values) - 1, 0.5 + level / 2) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean() - half), float(values.mean() + half)
-
 # %% ../../nbs/evaluation/500_intervals.ipynb #b49ef795
 def drawn_rows(clusters: ArrayLike | None, count: int, n: int, seed: int = 0) -> Iterator[np.ndarray]:
     """As `resampled_rows`, the same draws, but cluster by cluster in the order of drawing."""
@@ -232,18 +340,6 @@ def drawn_rows(clusters: ArrayLike | None, count: int, n: int, seed: int = 0) ->
         yield np.concatenate([members[cluster] for cluster in rng.integers(0, size, size)])
 
 # %% ../../nbs/evaluation/500_intervals.ipynb #0e01f21b
-def _cell_sums(values: np.ndarray, cell: np.ndarray, size: int) -> np.ndarray:
-    """Sum of the values in each of `size` cells (size,), compensated as by Kahan (1965)."""
-    total = [0.0] * size
-    lost = [0.0] * size
-    for value, place in zip(values.tolist(), cell.tolist(), strict=True):
-        corrected = value - lost[place]
-        grown = total[place] + corrected
-        lost[place] = grown - total[place] - corrected
-        total[place] = grown
-    return np.array(total)
-
-
 def macro_mean(values: ArrayLike, cells: ArrayLike) -> float:
     """Mean over cells of the mean within a cell, values and cells (Q,); NaN is no value, NaN if there are none."""
     values = np.asarray(values, np.float64)
@@ -256,12 +352,24 @@ def macro_mean(values: ArrayLike, cells: ArrayLike) -> float:
     with np.errstate(invalid="ignore"):
         return float(np.nanmean(total / count))
 
+# %% ../../nbs/evaluation/500_intervals.ipynb #4a419462
+def _cell_sums(values: np.ndarray, cell: np.ndarray, size: int) -> np.ndarray:
+    """Sum of the values in each of `size` cells (size,), compensated as by Kahan (1965)."""
+    total = [0.0] * size
+    lost = [0.0] * size
+    for value, place in zip(values.tolist(), cell.tolist(), strict=True):
+        corrected = value - lost[place]
+        grown = total[place] + corrected
+        lost[place] = grown - total[place] - corrected
+        total[place] = grown
+    return np.array(total)
+
 # %% ../../nbs/evaluation/500_intervals.ipynb #125b002c
 def multinomial_weights(rng: np.random.Generator, size: int, draws: int) -> np.ndarray:
     """As `drawn_weights`, drawn as counts instead of one by one: int (draws, size)."""
     return rng.multinomial(size, np.full(size, 1 / size), draws)
 
-
+# %% ../../nbs/evaluation/500_intervals.ipynb #d0473f21
 def macro_interval(
     values: ArrayLike, cells: ArrayLike, clusters: ArrayLike, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
@@ -302,102 +410,3 @@ def patient_weights(clusters: ArrayLike, draws: int, seed: int = 0, cells: int =
     for start in range(0, draws, step):
         counts = multinomial_weights(rng, size, min(step, draws - start))
         yield counts[:, code].astype(np.float64)
-
-# %% ../../nbs/evaluation/500_intervals.ipynb #e151a819
-@dataclass(frozen=True)
-class Difference:
-    """A paired difference second - first: value, interval (low, high), two-sided p-value, and `discordant`.
-
-    discordant : how many queries differ (the sum of the absolute differences). NaN where there are too few.
-    """
-
-    value: float
-    low: float
-    high: float
-    p: float
-    discordant: float
-
-
-def joined_ends(value: np.ndarray, ends: np.ndarray, correlation: float) -> tuple[float, float]:
-    """(low, high) of gained - lost: value (2,), score interval of each, ends (2, 2), first lows, then highs.
-
-    low = g - l - sqrt(a^2 + b^2 - 2 r a b), a = g - low(g), b = high(l) - l, r the correlation; high likewise
-    (Newcombe 1998, method 10).
-    """
-    gained, lost = value
-    down = np.array([gained - ends[0, 0], ends[1, 1] - lost])
-    up = np.array([ends[1, 0] - gained, lost - ends[0, 1]])
-    halves = [np.sqrt(max((side**2).sum() - 2 * correlation * side.prod(), 0)) for side in (down, up)]
-    return float(gained - lost - halves[0]), float(gained - lost + halves[1])
-
-
-def p_of(value: float, low: float, high: float, clusters: int, against: float = 0.0, level: float = 0.95) -> float:
-    """Two-sided p of `against`, below 1 - level exactly when it lies outside of (low, high).
-
-    2 P(T > |value - against| / error), T Student's with C - 1 degrees of freedom, error the distance from the value to
-    the interval's end on the side of `against`, over the quantile of t.
-    """
-    reach = value - low if value > against else high - value
-    if not np.isfinite(reach):
-        return float("nan")
-    if reach <= 0:
-        return float(value == against)
-    t = abs(value - against) / reach * student(clusters - 1, 0.5 + level / 2)
-    return float(2 * student_below(clusters - 1, -t))
-
-# %% ../../nbs/evaluation/500_intervals.ipynb #04f91a04
-def paired_ends(delta: np.ndarray, clusters: ArrayLike | None, n: int, seed: int, level: float) -> tuple[float, float]:
-    """(low, high) of the mean of paired differences (Q,): `joined_ends` where all lie in -1..1, else studentised."""
-    known = delta[np.isfinite(delta)]
-    if len(known) and np.abs(known).max() > 1:
-        low, high = mean_interval(delta, clusters, bootstrap_draws(delta, clusters, n, seed), level)
-        return float(low), float(high)
-    code, size = cluster_codes(clusters, len(delta))
-    parts = np.stack([np.maximum(delta, 0), np.maximum(-delta, 0)], 1)
-    draws = bootstrap_draws(parts, code, n, seed)
-    error = draws_error(draws, size)
-    value = np.nanmean(parts, 0)
-    together = np.corrcoef(draws.T)[0, 1] if error.all() else 0.0
-    return joined_ends(value, score_form(value, error, size, level), together)
-
-
-def paired_bootstrap(
-    first: ArrayLike,
-    second: ArrayLike,
-    clusters: ArrayLike | None = None,
-    n: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Difference:
-    """Difference second - first of the mean of per-query values (Q,) on the same queries, patients resampled.
-
-    The standard errors come from the bootstrap, the interval from `paired_ends`, p from `p_of`.
-    """
-    first = np.asarray(first, dtype=np.float64)
-    second = np.asarray(second, dtype=np.float64)
-    if first.shape != second.shape:
-        raise ValueError(f"second: shape {second.shape}, not {first.shape}: paired means the same queries")
-    delta = second - first
-    known = np.isfinite(delta)
-    value = float(delta[known].mean()) if known.any() else float("nan")
-    size = len(np.unique(cluster_codes(clusters, len(delta))[0][known]))
-    hits = np.abs(first[known]).sum() + np.abs(second[known]).sum()
-    if size < LEAST_CLUSTERS or hits < LEAST_HITS:
-        return Difference(value, float("nan"), float("nan"), float("nan"), float(np.abs(delta[known]).sum()))
-    names = None if clusters is None else np.asarray(clusters)[known]
-    low, high = paired_ends(delta[known], names, n, seed, level)
-    p = p_of(value, low, high, size, level=level)
-    return Difference(value, low, high, p, float(np.abs(delta[known]).sum()))
-
-# %% ../../nbs/evaluation/500_intervals.ipynb #f6e90d6d
-def holm(p_values: ArrayLike) -> np.ndarray:
-    """Holm's step-down adjustment of a family of p-values (Holm 1979) -> adjusted p-values, same order.
-
-    NaN is no test: it stays NaN and does not count.
-    """
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]
-    stepped = np.maximum.accumulate(p[order] * (len(order) - np.arange(len(order))))
-    adjusted = np.full_like(p, np.nan)
-    adjusted[order] = np.minimum(stepped, 1)
-    return adjusted

@@ -24,7 +24,7 @@ def same_by_rounding(values: np.ndarray, head: np.ndarray, tolerance: float) -> 
     size = np.sqrt(np.mean(np.square(values, dtype=np.float64)))
     return np.abs(values - values[head]).max(1) <= tolerance * size
 
-
+# %% ../../nbs/evaluation/520_judging.ipynb #751a2f16
 def share_equal(embeddings: Embeddings, texts: Sequence[str], tolerance: float = 1e-4) -> Embeddings:
     """Give items with the same text the vector of the first of them, where they differ by rounding only.
 

@@ -149,3 +149,9 @@ def test_bad_switches_name_themselves():
         relevance("labels", frame, uncertain="maybe")
     with pytest.raises(ValueError, match="direction"):
         relevance("exact", frame, direction="up")
+
+
+def test_counts_of_a_part_of_the_studies_know_codes_that_are_not_in_it():
+    studies = pd.DataFrame({"labels": [{name: 1} for name in OBSERVATIONS]})
+    got = relevance("graded", studies, queries=np.array([0, 12]), gallery=np.array([0, 1]))
+    np.testing.assert_array_equal(got.counts(), [1, 0])
