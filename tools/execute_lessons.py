@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
@@ -34,14 +35,37 @@ def code_hash(content: dict) -> str:
     return hashlib.sha256("\n\f\n".join(code).encode()).hexdigest()
 
 
+def with_palette(picture: np.ndarray, step: int) -> Image.Image:
+    """A picture (H, W, 3) with at most 256 colours: greys in steps of `step`, and the colours for themselves.
+
+    Films are grey and large, lines are coloured and thin: in one palette the films would take the lines' colours away.
+    """
+    grey = np.ptp(picture, axis=2) <= 8
+    levels = np.minimum(np.arange(0, 256 + step, step), 255)
+    numbers = (picture.mean(2) / step).round().astype(np.uint8)
+    palette = np.repeat(levels[:, None], 3, 1)
+    coloured = picture[~grey]
+    if len(coloured):
+        few = Image.fromarray(coloured[None]).quantize(256 - len(levels), dither=Image.Dither.NONE)
+        numbers[~grey] = np.asarray(few)[0] + len(levels)
+        palette = np.concatenate([palette, np.reshape(few.getpalette(), (-1, 3))])
+    made = Image.fromarray(numbers, "P")
+    made.putpalette(palette[:256].astype(np.uint8).tobytes())
+    return made
+
+
 def small_picture(encoded: str) -> str:
-    """A picture (base64 of PNG) with 256 colours, made smaller until it has at most `LARGEST` bytes."""
+    """A picture (base64 of PNG) in a palette, with fewer greys and at last fewer pixels, of at most `LARGEST` bytes."""
     picture = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
+    steps = [2, 4, 8]
     while True:
         file = io.BytesIO()
-        picture.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+        with_palette(np.asarray(picture), steps[0]).save(file, "PNG", optimize=True)
         if len(file.getvalue()) <= LARGEST:
             return base64.b64encode(file.getvalue()).decode()
+        if len(steps) > 1:
+            steps = steps[1:]
+            continue
         width, height = picture.size
         picture = picture.resize((width * 9 // 10, height * 9 // 10), Image.Resampling.LANCZOS)
 

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['FEW_LEVELS', 'hit_probability', 'chance_at_k', 'ranks', 'median_rank', 'mean_over_queries', 'recall_at_k', 'rsum',
            'precision_at_k', 'r_precision', 'mean_average_precision', 'discounted', 'expected_top_gains', 'ideal_gain',
-           'ndcg_of_rows', 'ndcg', 'ndcg_chance', 'FirstRelevant', 'first_in_block', 'counts_of', 'first_relevant',
-           'TieBlocks', 'sort_within', 'scored_below', 'tie_blocks', 'over_blocks', 'bootstrap_interval']
+           'ndcg_of_rows', 'ndcg', 'ndcg_chance', 'rank_from_counts', 'FirstRelevant', 'first_in_block', 'counts_of',
+           'first_relevant', 'precision_in_block', 'TieBlocks', 'sort_within', 'scored_below', 'tie_blocks',
+           'over_blocks', 'bootstrap_interval']
 
 # %% ../../nbs/evaluation/510_ranking.ipynb #6121450c
 from collections.abc import Callable, Sequence
@@ -210,6 +211,18 @@ def ndcg_chance(gains: np.ndarray, k: int = 10, per_query: bool = False) -> np.n
     with np.errstate(invalid="ignore"):
         return mean_over_queries(discounted(everywhere) / np.where(ideal > 0, ideal, np.nan), per_query)
 
+# %% ../../nbs/evaluation/510_ranking.ipynb #3a9fe363
+def rank_from_counts(ahead: np.ndarray, tied: np.ndarray, tied_relevant: np.ndarray, ties: str = "mean") -> np.ndarray:
+    """Rank of the first relevant candidate, from 1: expected ("mean"), in the "best" or "worst" order of the ties.
+
+    ahead, tied, tied_relevant : a, b and p, as in `hit_probability`. ValueError for another word.
+    mean: a + (b + 1) / (p + 1); best: a + 1; worst: a + b - p + 1.
+    """
+    step = {"mean": (tied + 1) / (tied_relevant + 1), "best": np.ones(len(ahead)), "worst": tied - tied_relevant + 1.0}
+    if ties not in step:
+        raise ValueError(f"ties: {ties!r} is none of {', '.join(step)}")
+    return ahead + step[ties]
+
 # %% ../../nbs/evaluation/510_ranking.ipynb #ff1c3ce0
 @dataclass(frozen=True)
 class FirstRelevant:
@@ -235,18 +248,9 @@ class FirstRelevant:
         return np.where(self.relevant > 0, chance_at_k(self.relevant, self.candidates, k), np.nan)
 
     def ranks(self, ties: str = "mean") -> np.ndarray:
-        """Rank (Q,) of the first relevant candidate, from 1: expected ("mean"), "best" or "worst" order of the ties.
-
-        mean: a + (b + 1) / (p + 1); best: a + 1; worst: a + b - p + 1. ValueError for another word.
-        """
-        step = {
-            "mean": (self.tied + 1) / (self.tied_relevant + 1),
-            "best": np.ones(len(self.ahead)),
-            "worst": self.tied - self.tied_relevant + 1.0,
-        }
-        if ties not in step:
-            raise ValueError(f"ties: {ties!r} is none of {', '.join(step)}")
-        return np.where(self.relevant > 0, self.ahead + step[ties], np.nan)
+        """Rank (Q,) of the first relevant candidate, see `rank_from_counts`; NaN without a relevant candidate."""
+        ranked = rank_from_counts(self.ahead, self.tied, self.tied_relevant, ties)
+        return np.where(self.relevant > 0, ranked, np.nan)
 
 # %% ../../nbs/evaluation/510_ranking.ipynb #a281a3f4
 def first_in_block(block: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -292,6 +296,19 @@ def first_relevant(scores: Scores, relevant: Relevant, cells: int | None = None)
     ahead, tied, tied_relevant, count = (np.concatenate(column) for column in zip(*parts, strict=True))
     return FirstRelevant(ahead, tied, tied_relevant, count, candidates)
 
+# %% ../../nbs/evaluation/510_ranking.ipynb #a753a9ca
+def precision_in_block(a: np.ndarray, b: np.ndarray, p: np.ndarray, before: np.ndarray, m: np.ndarray) -> np.ndarray:
+    """Expected sum of P(k) rel(k) over the first m places of blocks of tied candidates, float (blocks,).
+
+        p / b [rho m + (A + 1 - rho (a + 1)) (H(a + m) - H(a))]    rho = (p - 1) / (b - 1)    H(n) = 1 + 1/2 + ... + 1/n
+
+    a, b : candidates ahead of the block and in it. p : relevant ones in it. before : A, relevant ones ahead of it.
+    """
+    rho = (p - 1) / np.maximum(b - 1, 1)
+    harmonic = np.concatenate([[0], np.cumsum(1 / np.arange(1, (a + b).max(initial=0) + 1))])
+    inner = rho * m + (before + 1 - rho * (a + 1)) * (harmonic[a + m] - harmonic[a])
+    return p / b * inner
+
 # %% ../../nbs/evaluation/510_ranking.ipynb #255625e7
 @dataclass(frozen=True)
 class TieBlocks:
@@ -321,19 +338,11 @@ class TieBlocks:
         return self.sum_by_query(places * self.tied_relevant / self.tied)
 
     def precision_sum(self, depth: np.ndarray) -> np.ndarray:
-        """Expected sum over k up to `depth` (Q,) of P(k) rel(k), in closed form.
-
-        A block with m places within the depth adds p / b [rho m + (A + 1 - rho (a + 1)) (H(a + m) - H(a))], with
-        rho = (p - 1) / (b - 1) and H(n) = 1 + 1/2 + ... + 1/n.
-        """
-        a = self.ahead
-        b = self.tied
-        p = self.tied_relevant
-        m = np.clip(depth[self.query] - a, 0, b)
-        rho = (p - 1) / np.maximum(b - 1, 1)
-        harmonic = np.concatenate([[0], np.cumsum(1 / np.arange(1, (a + b).max(initial=0) + 1))])
-        inner = rho * m + (self.relevant_ahead + 1 - rho * (a + 1)) * (harmonic[a + m] - harmonic[a])
-        return self.sum_by_query(p / b * inner)
+        """Expected sum over k up to `depth` (Q,) of P(k) rel(k), see `precision_in_block`."""
+        places = np.clip(depth[self.query] - self.ahead, 0, self.tied)
+        return self.sum_by_query(
+            precision_in_block(self.ahead, self.tied, self.tied_relevant, self.relevant_ahead, places)
+        )
 
 # %% ../../nbs/evaluation/510_ranking.ipynb #d937c697
 FEW_LEVELS = 8  # of a query: up to so many are counted, more are looked up in its sorted scores

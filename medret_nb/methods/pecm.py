@@ -7,8 +7,8 @@ __all__ = ['Levels', 'LEVEL_CHOICES', 'LEVEL_NAMES', 'Answers', 'film_levels', '
            'Prototypes', 'confidence_among', 'bank_confidence', 'first_seen', 'distinct_answers', 'joint_vector',
            'vector_parts', 'once_each', 'firsts_right', 'doubt', 'doubt_in_batch', 'pair_confidence', 'pair_doubt',
            'bank_doubt', 'best_temperature', 'PECMConfig', 'chosen_levels', 'film_looks', 'QuestionTowers',
-           'PrototypeTowers', 'ConfidentTowers', 'OneVectorTowers', 'EncodingTowers', 'listed_scores', 'TwoStageTowers',
-           'PairedTowers', 'TaughtTowers', 'PECM']
+           'answers_of_film', 'answers_of_text', 'ConfidentTowers', 'joint_embedding', 'OneVectorTowers',
+           'listed_scores', 'TwoStageTowers', 'study_answers', 'answer_vectors', 'batch_doubt', 'matched_terms', 'PECM']
 
 # %% ../../nbs/methods/615_pecm.ipynb #44ea7001
 from collections.abc import Callable, Iterable, Sequence
@@ -332,29 +332,27 @@ class QuestionTowers(TwoTowers):
 Answers = tuple[Tensor, list[Tensor], dict[str, Tensor]]  # z, prototypes by level, what fine and coarse ones look at
 
 
-class PrototypeTowers(QuestionTowers):
-    "Two towers that also answer learned questions: global vectors, and prototypes at three levels."
+def answers_of_film(towers: QuestionTowers, pixels: Tensor) -> Answers:
+    "Films (B, 1, H, W): z (B, D), prototypes (B, K, d) by level, and where in a grid the finer levels look."
+    pooled, patches = towers.image_encoder(pixels)
+    grid = towers.config.grid
+    prototypes, weights = towers.image_prototypes(chosen_levels(film_levels(patches, grid), towers.level_names))
+    grids = {"fine": patches.shape[1:3], "coarse": (grid, grid)}
+    looks = film_looks(dict(zip(towers.level_names, weights, strict=True)), grids)
+    return F.normalize(towers.image_head(pooled), dim=-1), prototypes, looks
 
-    def answers_of_film(self, pixels: Tensor) -> Answers:
-        "Films (B, 1, H, W): z (B, D), prototypes (B, K, d) by level, and where in a grid the finer levels look."
-        pooled, patches = self.image_encoder(pixels)
-        levels = chosen_levels(film_levels(patches, self.config.grid), self.level_names)
-        prototypes, weights = self.image_prototypes(levels)
-        grids = {"fine": patches.shape[1:3], "coarse": (self.config.grid, self.config.grid)}
-        looks = film_looks(dict(zip(self.level_names, weights, strict=True)), grids)
-        return F.normalize(self.image_head(pooled), dim=-1), prototypes, looks
 
-    def answers_of_text(self, tokens: Tensor, mask: Tensor) -> Answers:
-        "Texts (B, W): z (B, D), prototypes (B, K, d) by level, and which pieces and sentences the finer ones look at."
-        pooled, words = self.text_encoder(tokens, mask)
-        sentence = sentence_numbers(tokens, mask, self.stop, self.edges)
-        levels = chosen_levels(text_levels(words, sentence, self.config.sentences), self.level_names)
-        prototypes, weights = self.text_prototypes(levels)
-        looks = {name: looked for name, looked in zip(self.level_names, weights, strict=True) if name != "whole"}
-        return F.normalize(self.text_head(pooled), dim=-1), prototypes, looks
+def answers_of_text(towers: QuestionTowers, tokens: Tensor, mask: Tensor) -> Answers:
+    "Texts (B, W): z (B, D), prototypes (B, K, d) by level, and which pieces and sentences the finer ones look at."
+    pooled, words = towers.text_encoder(tokens, mask)
+    sentence = sentence_numbers(tokens, mask, towers.stop, towers.edges)
+    levels = text_levels(words, sentence, towers.config.sentences)
+    prototypes, weights = towers.text_prototypes(chosen_levels(levels, towers.level_names))
+    looks = {name: looked for name, looked in zip(towers.level_names, weights, strict=True) if name != "whole"}
+    return F.normalize(towers.text_head(pooled), dim=-1), prototypes, looks
 
 # %% ../../nbs/methods/615_pecm.ipynb #347e1efe
-class ConfidentTowers(PrototypeTowers):
+class ConfidentTowers(QuestionTowers):
     "Towers with a bank of training studies, against which they measure how clearly prototypes point at something."
 
     bank_image: Tensor  # prototype vectors (N, P) of the films of training studies, zeros where there are none yet
@@ -377,42 +375,42 @@ class ConfidentTowers(PrototypeTowers):
         scores = self.bank_image[: len(image)] @ self.bank_text[: len(text)].T
         self.bank_temperature.copy_(best_temperature(scores, self.config.top))
 
+# %% ../../nbs/methods/615_pecm.ipynb #44f03113
+def joint_embedding(answers: Answers, p: Tensor, confidence: Tensor, share: float, film: bool) -> Embedding:
+    """The `joint_vector` of films or texts as mu (B, D + P + 2), of length sqrt(1 + lambda), and what it was made of.
+
+    local: prototypes (B, sum of K_l, d), confidence (B,), and what they look at: fine (B, K, h, w) or (B, K, W), coarse
+    (B, K, grid, grid) or (B, K, sentences).
+
+    answers : of `answers_of_film` or `answers_of_text`. p : (B, P), their prototypes as one unit vector.
+    confidence : c (B,). share : lambda.
+    """
+    z, prototypes, looks = answers
+    mu = joint_vector(z, p, confidence, share, film)
+    return Embedding(mu, local={"prototypes": torch.cat(prototypes, 1), "confidence": confidence, **looks})
+
 # %% ../../nbs/methods/615_pecm.ipynb #cdc00617
 class OneVectorTowers(ConfidentTowers):
-    "Vectors that hold the full score of a pair: global, and prototypes by how clearly they point at the bank."
+    "Films and texts to vectors that hold the full score of a pair: global, and prototypes weighted by confidence."
 
     def vector(self, prototypes: Sequence[Tensor]) -> Tensor:
         "Prototypes by level, (B, K_l, d) each, to one unit vector p (B, d * sum of K_l), w_l = softmax(level_logits)."
         return prototype_vector(list(prototypes), self.level_logits.softmax(0))
 
     def _embedding(self, answers: Answers, bank: Tensor, film: bool) -> Embedding:
-        z, prototypes, looks = answers
-        p = self.vector(prototypes)
+        p = self.vector(answers[1])
         sure = torch.ones_like(p[:, 0])
         if self.config.weighting == "bank":
             sure = bank_confidence(p, bank, self.bank_count, self.bank_temperature, self.config.top)
-        mu = joint_vector(z, p, sure, self.config.prototype_share, film)
-        return Embedding(mu, local={"prototypes": torch.cat(prototypes, 1), "confidence": sure, **looks})
-
-    def parts(self, embedding: Embedding) -> tuple[Tensor, Tensor, Tensor]:
-        "z (B, D), the weighted prototypes sqrt(lambda c) p, and the confidence (B,), read from mu."
-        return vector_parts(embedding.mu, self.config.dim, self.config.prototype_share)
-
-# %% ../../nbs/methods/615_pecm.ipynb #9370ace0
-class EncodingTowers(OneVectorTowers):
-    "Films and texts to embeddings: a film is measured against the bank's reports, a text against its films."
+        return joint_embedding(answers, p, sure, self.config.prototype_share, film)
 
     def encode_image(self, pixels: Tensor, boxes: Tensor | None = None) -> Embedding:
-        """Films (B, 1, H, W) to mu (B, D + d * sum of K_l + 2), all of length sqrt(1 + lambda).
-
-        local: prototypes (B, sum of K_l, d), confidence (B,), and what they look at: fine (B, K, h, w), coarse
-        (B, K, grid, grid).
-        """
-        return self._embedding(self.answers_of_film(pixels), self.bank_text, True)
+        "Films (B, 1, H, W), measured against the bank's reports: see `joint_embedding`."
+        return self._embedding(answers_of_film(self, pixels), self.bank_text, True)
 
     def encode_text(self, tokens: Tensor, mask: Tensor) -> Embedding:
-        "Texts (B, W) to mu as for films; local: prototypes, confidence, fine (B, K, W), coarse (B, K, sentences)."
-        return self._embedding(self.answers_of_text(tokens, mask), self.bank_image, False)
+        "Texts (B, W), measured against the bank's films: see `joint_embedding`."
+        return self._embedding(answers_of_text(self, tokens, mask), self.bank_image, False)
 
 # %% ../../nbs/methods/615_pecm.ipynb #33aab14d
 def listed_scores(queries: Tensor, gallery: Tensor, shortlist: Tensor) -> Tensor:
@@ -420,8 +418,12 @@ def listed_scores(queries: Tensor, gallery: Tensor, shortlist: Tensor) -> Tensor
     return torch.einsum("qd,qmd->qm", queries, gallery[shortlist])
 
 # %% ../../nbs/methods/615_pecm.ipynb #85312f24
-class TwoStageTowers(EncodingTowers):
+class TwoStageTowers(OneVectorTowers):
     "What is ranked in two stages: a short list by the global score, and its second ranking."
+
+    def parts(self, embedding: Embedding) -> tuple[Tensor, Tensor, Tensor]:
+        "z (B, D), the weighted prototypes sqrt(lambda c) p, and the confidence (B,), read from mu."
+        return vector_parts(embedding.mu, self.config.dim, self.config.prototype_share)
 
     def shortlist(self, queries: Embedding, gallery: Embedding, size: int = 100) -> Tensor:
         "The `size` candidates (Q, size) with the best global score, best first: the paper's first stage."
@@ -443,52 +445,48 @@ class TwoStageTowers(EncodingTowers):
         return scores, sure.gather(1, scores.argmax(1, keepdim=True))[:, 0]
 
 # %% ../../nbs/methods/615_pecm.ipynb #b3754d7e
-class PairedTowers(TwoStageTowers):
-    "What training needs of each study of a batch: global vectors and prototypes of one film and one text."
+def study_answers(towers: QuestionTowers, batch: Any) -> dict[str, Tensor]:
+    "The global vector (B, D) and the prototypes (B, sum of K_l, d) of one film and one text per study of a batch."
+    z_image, image, _ = answers_of_film(towers, batch.pixels[:, 0])
+    z_text, text, _ = answers_of_text(towers, batch.tokens[:, 0], batch.mask[:, 0])
+    return {
+        "image": z_image,
+        "text": z_text,
+        "image_prototypes": torch.cat(image, 1),
+        "text_prototypes": torch.cat(text, 1),
+        "text_group": batch.text_group,
+    }
 
-    def encode_batch(self, batch: Any) -> dict[str, Tensor]:
-        "The global vector and the prototypes of one film and one text per study."
-        z_image, image, _ = self.answers_of_film(batch.pixels[:, 0])
-        z_text, text, _ = self.answers_of_text(batch.tokens[:, 0], batch.mask[:, 0])
-        return {
-            "image": z_image,
-            "text": z_text,
-            "image_prototypes": torch.cat(image, 1),
-            "text_prototypes": torch.cat(text, 1),
-            "text_group": batch.text_group,
-        }
 
-    def vectors_of(self, encoded: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        "Prototype vectors p (B, P) of the films and of the texts that `encode_batch` gave."
-        image = encoded["image_prototypes"].split(self.counts, 1)
-        text = encoded["text_prototypes"].split(self.counts, 1)
-        return self.vector(image), self.vector(text)
+def answer_vectors(towers: OneVectorTowers, encoded: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    "Prototype vectors p (B, P) of the films and of the texts that `study_answers` gave."
+    image = encoded["image_prototypes"].split(towers.counts, 1)
+    text = encoded["text_prototypes"].split(towers.counts, 1)
+    return towers.vector(image), towers.vector(text)
 
 # %% ../../nbs/methods/615_pecm.ipynb #1d78395e
-class TaughtTowers(PairedTowers):
-    "The terms that compare the studies of a batch with each other."
+def batch_doubt(towers: QuestionTowers, s_global: Tensor, s_prototype: Tensor, groups: Tensor) -> Tensor:
+    "L_conf of a batch, which stands for the bank: each report's group in it once; or that of the pairs themselves."
+    c = towers.config
+    if c.weighting == "pair":
+        return pair_doubt(s_global, s_prototype, groups, c.prototype_share)
+    return doubt_in_batch(s_global, s_prototype, groups, c.prototype_share, towers.log_temperature.exp(), c.top)
 
-    def batch_doubt(self, s_global: Tensor, s_prototype: Tensor, groups: Tensor) -> Tensor:
-        "L_conf of a batch, which stands for the bank: each report's group in it once; or that of the pairs themselves."
-        c = self.config
-        if c.weighting == "pair":
-            return pair_doubt(s_global, s_prototype, groups, c.prototype_share)
-        return doubt_in_batch(s_global, s_prototype, groups, c.prototype_share, self.log_temperature.exp(), c.top)
 
-    def matched(self, encoded: dict[str, Tensor], groups: Tensor) -> dict[str, Tensor]:
-        "InfoNCE(S_g), eta InfoNCE(S_p) and, where something is weighted, confidence_weight L_conf."
-        c = self.config
-        p_image, p_text = self.vectors_of(encoded)
-        scale = self.prototype_log_scale.exp().clamp(max=c.max_scale)
-        contrast = info_nce(encoded["image"], encoded["text"], self.logit_scale, groups)
-        terms = {"contrast": contrast, "prototypes": c.match_weight * info_nce(p_image, p_text, scale, groups)}
-        if c.weighting != "none":
-            unsure = self.batch_doubt(encoded["image"] @ encoded["text"].T, p_image @ p_text.T, groups)
-            terms["confidence"] = c.confidence_weight * unsure
-        return terms
+def matched_terms(towers: OneVectorTowers, encoded: dict[str, Tensor], groups: Tensor) -> dict[str, Tensor]:
+    "InfoNCE(S_g), eta InfoNCE(S_p) and, where something is weighted, confidence_weight L_conf."
+    c = towers.config
+    p_image, p_text = answer_vectors(towers, encoded)
+    scale = towers.prototype_log_scale.exp().clamp(max=c.max_scale)
+    contrast = info_nce(encoded["image"], encoded["text"], towers.logit_scale, groups)
+    terms = {"contrast": contrast, "prototypes": c.match_weight * info_nce(p_image, p_text, scale, groups)}
+    if c.weighting != "none":
+        unsure = batch_doubt(towers, encoded["image"] @ encoded["text"].T, p_image @ p_text.T, groups)
+        terms["confidence"] = c.confidence_weight * unsure
+    return terms
 
 # %% ../../nbs/methods/615_pecm.ipynb #f7434b47
-class PECM(TaughtTowers):
+class PECM(TwoStageTowers):
     """Global vectors, prototypes at three levels, and a confidence that says how much the prototypes may say.
 
     After Gowda et al. 2025 (arXiv 2508.03494), a reconstruction: only the abstract is public.
@@ -497,6 +495,10 @@ class PECM(TaughtTowers):
     name = "pecm"
     Config = PECMConfig
 
+    def encode_batch(self, batch: Any) -> dict[str, Tensor]:
+        "The global vector and the prototypes of one film and one text per study: see `study_answers`."
+        return study_answers(self, batch)
+
     def objective(self, encoded: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
         "L = InfoNCE(S_g) + eta InfoNCE(S_p) + confidence_weight L_conf + diversity_weight L_div, over the batch."
         own = torch.arange(len(encoded["image"]), device=encoded["image"].device)
@@ -504,13 +506,13 @@ class PECM(TaughtTowers):
         image = encoded["image_prototypes"].split(self.counts, 1)
         text = encoded["text_prototypes"].split(self.counts, 1)
         spread = self.config.diversity_weight * level_spread(image, text)
-        return {**self.matched(encoded, groups), "diversity": spread}
+        return {**matched_terms(self, encoded, groups), "diversity": spread}
 
     @torch.no_grad()
     def finish(self, batches: Iterable) -> None:
         "Fill the bank from training batches, where there is one: up to `bank` studies with different reports."
         if self.config.weighting == "bank":
             films, reports = distinct_answers(
-                lambda batch: self.vectors_of(self.encode_batch(batch)), batches, len(self.bank_image)
+                lambda batch: answer_vectors(self, study_answers(self, batch)), batches, len(self.bank_image)
             )
             self.fill_bank(films, reports)

@@ -149,6 +149,29 @@ def exact_products() -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(before)
 
+# %% ../../nbs/retrieval/430_scoring.ipynb #ba1bcdd0
+def _compared_on(side: Embeddings, similarity: str, device: torch.device, is_query: bool) -> tuple[Tensor, ...]:
+    "What is compared, on a device: a cloud (mls), unit vectors (cosine), longer vectors and their squares (csd)."
+    if similarity == "mls":
+        return _cloud_on(side, device)
+    vectors = comparable_vectors(side, similarity, is_query)
+    if similarity == "cosine":
+        return (sent_to(vectors, device),)
+    squares = (vectors.astype(np.float64) ** 2).sum(1)
+    if is_query:
+        squares += summed_variances(side)
+    return sent_to(vectors, device), sent_to(squares.astype(np.float32), device)
+
+# %% ../../nbs/retrieval/430_scoring.ipynb #4707843a
+def _scores_on(asked: tuple[Tensor, ...], held: tuple[Tensor, ...], similarity: str) -> Tensor:
+    "Scores (Q, G) of what `_compared_on` made of queries and of a gallery."
+    with torch.inference_mode(), exact_products():
+        if similarity == "mls":
+            return mls(*asked, *held)
+        if similarity == "cosine":
+            return asked[0] @ held[0].T
+        return 2 * asked[0] @ held[0].T - held[1] - asked[1][:, None]
+
 # %% ../../nbs/retrieval/430_scoring.ipynb #a5008fb6
 class TensorScorer:
     """As `scorer`, with scores (Q, G) that are a float32 tensor on `device`; by the same products and sums.
@@ -161,34 +184,17 @@ class TensorScorer:
         self.device = device
         self.similarity = similarity or gallery.similarity
         check_side(gallery, self.similarity, "gallery")
-        self.held = self._on_device(gallery, False)
-
-    def _on_device(self, side: Embeddings, is_query: bool) -> tuple[Tensor, ...]:
-        "What is compared, on the device: a cloud (mls), unit vectors (cosine), longer vectors and their squares (csd)."
-        if self.similarity == "mls":
-            return _cloud_on(side, self.device)
-        vectors = comparable_vectors(side, self.similarity, is_query)
-        if self.similarity == "cosine":
-            return (sent_to(vectors, self.device),)
-        squares = (vectors.astype(np.float64) ** 2).sum(1)
-        if is_query:
-            squares += summed_variances(side)
-        return sent_to(vectors, self.device), sent_to(squares.astype(np.float32), self.device)
+        self.held = _compared_on(gallery, self.similarity, device, False)
 
     def prepared(self, queries: Embeddings) -> tuple[Tensor, ...]:
         "Queries as `scored` takes them. `DataError` when the two do not fit."
         check_sides(queries, self.gallery, self.similarity)
-        return self._on_device(queries, True)
+        return _compared_on(queries, self.similarity, self.device, True)
 
     def scored(self, asked: tuple[Tensor, ...], at: slice | Tensor | None = None) -> Tensor:
         "Scores (Q, n) of prepared queries with the candidates `at` (n,), by default all."
         held = self.held if at is None else tuple(part[at] for part in self.held)
-        with torch.inference_mode(), exact_products():
-            if self.similarity == "mls":
-                return mls(*asked, *held)
-            if self.similarity == "cosine":
-                return asked[0] @ held[0].T
-            return 2 * asked[0] @ held[0].T - held[1] - asked[1][:, None]
+        return _scores_on(asked, held, self.similarity)
 
     def __call__(self, queries: Embeddings) -> Tensor:
         "Scores (Q, G) with the whole gallery."
@@ -245,6 +251,52 @@ def _lengths(mu: np.ndarray) -> np.ndarray:
     wide = mu.astype(np.float64)
     return np.maximum(np.linalg.norm(wide, axis=1), 1e-30)
 
+# %% ../../nbs/retrieval/430_scoring.ipynb #35fa9cfc
+def _pair_cosines(mu: np.ndarray, g: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    "Cosines (n, M) of queries mu (n, D) with candidates g (n, M, D) float64 of these lengths (n, M)."
+    g /= lengths[..., None]
+    g *= unit(mu, np.float64)[:, None]
+    return g.sum(2)
+
+
+def _pair_squares(mu: np.ndarray, g: np.ndarray) -> np.ndarray:
+    "Squared differences (n, M, D) of queries mu (n, D) and candidates g (n, M, D) float64, in the place of g."
+    np.subtract(mu.astype(np.float64)[:, None], g, out=g)
+    return np.square(g, out=g)
+
+
+def _pair_mls(squares: np.ndarray, asked: np.ndarray, both: np.ndarray) -> np.ndarray:
+    "mls (n, M) of squared differences (n, M, D), the queries' variances (n, D) and the candidates' (n, M, D)."
+    both += asked[:, None]
+    squares /= both
+    squares += np.log(both, out=both)
+    return -0.5 * squares.sum(2)
+
+# %% ../../nbs/retrieval/430_scoring.ipynb #13388760
+def _pairs(
+    kind: str, queries: Embeddings, rows: slice, gallery: Embeddings, at: np.ndarray, own: np.ndarray
+) -> np.ndarray:
+    "Scores (n, M) of the queries `rows` with the candidates at (n, M); own (n, M): their lengths, or summed variances."
+    mu = queries.mu[rows]
+    g = gallery.mu[at].astype(np.float64)
+    if kind == "cosine":
+        return _pair_cosines(mu, g, own)
+    squares = _pair_squares(mu, g)
+    asked = np.exp(_widths(queries)[rows].astype(np.float64))
+    if kind == "csd":
+        return -(squares.sum(2) + asked.sum(1)[:, None] + own)
+    return _pair_mls(squares, asked, np.exp(_widths(gallery)[at].astype(np.float64)))
+
+# %% ../../nbs/retrieval/430_scoring.ipynb #f397f3b9
+def _for_each(starts: range, work: Callable[[int], None]) -> None:
+    "Calls work(start) for each start, by all threads if there are enough of both."
+    if len(starts) < 4 or torch.get_num_threads() == 1:
+        for start in starts:
+            work(start)
+        return
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(work, starts))
+
 # %% ../../nbs/retrieval/430_scoring.ipynb #a9078f5b
 class PairScorer:
     """Scores of pairs of queries and candidates, each from its pair alone, in double precision.
@@ -255,7 +307,7 @@ class PairScorer:
     def __init__(self, gallery: Embeddings, similarity: str):
         self.gallery = gallery
         self.similarity = similarity
-        self.own = None  # (G,) lengths, or sums of variances
+        self.own = np.zeros(len(gallery))  # lengths, or sums of variances; mls has no use for them
         if similarity != "mls":
             self.own = _lengths(gallery.mu) if similarity == "cosine" else summed_variances(gallery)
 
@@ -269,36 +321,11 @@ class PairScorer:
             rows = slice(start, start + step)
             for left in range(0, candidates.shape[1], width):
                 part = candidates[rows, left : left + width]
-                scores[rows, left : left + width] = self._part(queries, rows, part)
+                done = _pairs(self.similarity, queries, rows, self.gallery, part, self.own[part])
+                scores[rows, left : left + width] = done
 
-        starts = range(0, len(candidates), step)
-        if len(starts) < 4 or torch.get_num_threads() == 1:
-            for start in starts:
-                fill(start)
-        else:
-            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-                list(pool.map(fill, starts))
+        _for_each(range(0, len(candidates), step), fill)
         return scores
-
-    def _part(self, queries: Embeddings, rows: slice, at: np.ndarray) -> np.ndarray:
-        "Scores (n, M) of the queries `rows` with the candidates at (n, M)."
-        g = self.gallery.mu[at].astype(np.float64)
-        if self.similarity == "cosine":
-            assert self.own is not None
-            g /= self.own[at][..., None]
-            g *= unit(queries.mu[rows], np.float64)[:, None]
-            return g.sum(2)
-        np.subtract(queries.mu[rows].astype(np.float64)[:, None], g, out=g)
-        np.square(g, out=g)
-        var_q = np.exp(_widths(queries)[rows].astype(np.float64))
-        if self.similarity == "csd":
-            assert self.own is not None
-            return -(g.sum(2) + var_q.sum(1)[:, None] + self.own[at])
-        both = np.exp(_widths(self.gallery)[at].astype(np.float64))
-        both += var_q[:, None]
-        g /= both
-        g += np.log(both, out=both)
-        return -0.5 * g.sum(2)
 
 # %% ../../nbs/retrieval/430_scoring.ipynb #e4b90e52
 def pair_scores(queries: Embeddings, gallery: Embeddings, candidates: np.ndarray, similarity: str) -> np.ndarray:

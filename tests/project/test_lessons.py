@@ -1,12 +1,20 @@
 """The standard of a lesson, over all that are committed with their outputs: head, picture, cells, exercises, links."""
 
 import ast
+import base64
+import io
 import json
 import re
 import statistics
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+from execute_lessons import LARGEST, small_picture  # noqa: E402
 from support import ROOT, cells, notebooks
 
 LONGEST = 25  # lines of a cell that a reader meets
@@ -141,3 +149,16 @@ def test_the_short_way_is_short():
     words, lines = (sum(column) for column in zip(*counts, strict=True))
     assert words / 200 + len(SHORT_WAY) <= 90, counts
     assert lines <= 930, counts  # 1,953 before the lessons were rewritten
+
+
+def test_a_picture_is_made_small_and_its_thin_coloured_lines_keep_their_colour():
+    film = np.random.default_rng(0).integers(0, 256, (400, 600), np.uint8)
+    picture = np.repeat(film[..., None], 3, 2)
+    picture[100:102, 50:300] = (230, 159, 0)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    kept = base64.b64decode(small_picture(base64.b64encode(file.getvalue()).decode()))
+    assert len(kept) <= LARGEST < len(file.getvalue())
+    made = np.asarray(Image.open(io.BytesIO(kept)).convert("RGB")).astype(int)
+    found = made[np.ptp(made, axis=2) > 60]
+    assert len(found) > 100 and abs(np.median(found, axis=0) - (230, 159, 0)).max() < 12
