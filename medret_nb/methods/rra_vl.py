@@ -349,7 +349,7 @@ class RegionTowers(TwoTowers):
 
 # %% ../../nbs/methods/625_rra_vl.ipynb #7f453e6a
 class LookingTowers(RegionTowers):
-    "Region towers whose words look at places: GLoRIA's three temperatures, learned, and words read alone."
+    "Region towers whose words look at places: GLoRIA's three scales, learned, and words read alone."
 
     still = False  # whether the encoders learn nothing now
 

@@ -237,14 +237,14 @@ def _draw_contour(ax: Any, centre: np.ndarray, covariance: Sequence[float] | np.
     ax.plot(centre[0] + x * np.cos(t) - y * np.sin(t), centre[1] + x * np.sin(t) + y * np.cos(t), **style)
 
 
-def _name_clouds(ax: Any, xy: np.ndarray, names: Sequence[str], j: int) -> None:
+def _name_cloud(ax: Any, xy: np.ndarray, name: str, j: int, colour: str) -> None:
     "The middle of cloud j, and its name."
     away = xy[j] - xy.mean(0)  # out of the triangle, where no line is
     away = away / (np.linalg.norm(away) or 1.0)
-    style = {"color": _INKS[j], "fontsize": 7, "fontweight": "bold", "parse_math": False}
+    style = {"color": colour, "fontsize": 7, "fontweight": "bold", "parse_math": False}
     style |= {"ha": "left" if away[0] > 0 else "right", "va": "center"}
-    ax.plot(*xy[j], "o", color=_INKS[j])
-    ax.annotate(plain(names[j], 22, 1), xy[j], 9 * away, textcoords="offset points", **style)
+    ax.plot(*xy[j], "o", color=colour)
+    ax.annotate(plain(name, 22, 1), xy[j], 9 * away, textcoords="offset points", **style)
 
 
 def _draw_distances(ax: Any, xy: np.ndarray) -> None:
@@ -264,11 +264,12 @@ def ellipse_figure(
     share: float = 0.5,
     round_too: bool = False,
     width: float = COLUMN,
+    colours: Sequence[str] = _INKS,
 ) -> Plot:
     """Three clouds in the plane through their means.
 
     mu, logvar (3, D): query, partner, confuser; share: of each shadow inside its outline; round_too: also round clouds
-    of the same trace, thin. Raises ValueError for NaN and infinite numbers.
+    of the same trace, thin; colours: of the three. Raises ValueError for NaN and infinite numbers.
     """
     mu = np.asarray(mu, float)
     logvar = np.asarray(logvar, float)
@@ -278,11 +279,11 @@ def ellipse_figure(
     fig = Plot(figsize=(width, min(width, 4.5)), layout="constrained")
     ax = fig.subplots()
     for j in range(3):
-        _draw_contour(ax, xy[j], cov[j], share, color=_INKS[j], ls=_LINES[j])
+        _draw_contour(ax, xy[j], cov[j], share, color=colours[j], ls=_LINES[j])
         if round_too:
             ball = np.exp(logvar[j]).mean()
-            _draw_contour(ax, xy[j], (ball, 0, ball), share, color=_INKS[j], lw=0.5)
-        _name_clouds(ax, xy, names, j)
+            _draw_contour(ax, xy[j], (ball, 0, ball), share, color=colours[j], lw=0.5)
+        _name_cloud(ax, xy, names[j], j, colours[j])
     _draw_distances(ax, xy)
     ax.set(aspect="equal", xlabel="along the line from query to partner", ylabel="across it")
     lines = []
