@@ -128,7 +128,7 @@ def test_the_name_of_a_notebook_is_its_module():
 
 
 ASKS_A_RUN = {"methods.table", "probes.located_queries"}
-SHOWS_THE_PATIENT = {"phantom.patient", "phantom.truth_tables", "phantom.rendering"}
+SHOWS_THE_PATIENT = {"phantom.patient", "phantom.truth_tables", "phantom.rendering", "data.studies"}
 
 
 @pytest.mark.parametrize("file", NUMBERED, ids=lambda f: f.relative_to(ROOT / "nbs").as_posix())
@@ -136,7 +136,8 @@ def test_a_notebook_uses_only_what_was_read_before(file):
     """Cells import modules of lower numbers only; lessons/ come last and may import anything.
 
     A demonstration may open a trained run, and ask it what its lesson promises, with tools that are explained later;
-    and it may show the running patient: her film, her truth, and her scene drawn with something changed.
+    and it may show the running patient: her film, her truth, her scene drawn with something changed, and the sixty
+    shipped studies of which hers is one.
     """
     places = {exported_name(f): number(f) for f in NUMBERED}
     mine = exported_name(file) or ""
