@@ -31,10 +31,12 @@ def gradients(method, batch):
 
 
 def kept_bytes(method, batch):
-    """Bytes of the storages that wait for the backward pass."""
+    """Bytes of the storages that wait for the backward pass. All are held, or one could be counted at another's place."""
     storages = {}
+    held = []
 
     def note(tensor):
+        held.append(tensor)
         storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
