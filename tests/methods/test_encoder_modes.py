@@ -31,7 +31,7 @@ def gradients(method, batch):
 
 
 def kept_bytes(method, batch):
-    """Bytes of the storages that wait for the backward pass. All are held, or one could be counted at another's place."""
+    """Bytes of the storages that wait for the backward pass; all are held, so that no place is given twice."""
     storages = {}
     held = []
 
