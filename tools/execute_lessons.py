@@ -4,6 +4,8 @@ Every notebook is run in a kernel of its own, in its folder, without a network f
 and pictures; dropped are the state of widgets, progress bars, warnings and addresses in memory. The notebook's metadata
 then hold the hash of its code, by which a test finds outputs that are older than the code. A cell that fails leaves the
 file as it was.
+
+A cell that begins with `#| hide_input` only draws: JupyterLab shows its picture and folds its code, and so does a site.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 KEPT = ("image/png", "text/html", "text/plain")
+FOLDED = "#| hide_input"  # first line of a cell whose code draws and teaches nothing
 LARGEST = 145_000  # bytes of a picture
 LONGEST = 20_000  # characters of a table; beyond it the plain text is kept alone
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
@@ -33,6 +36,13 @@ def code_hash(content: dict) -> str:
     """SHA-256 of a notebook's code cells, in their order; prose does not count."""
     code = ["".join(cell["source"]) for cell in content["cells"] if cell["cell_type"] == "code"]
     return hashlib.sha256("\n\f\n".join(code).encode()).hexdigest()
+
+
+def cell_metadata(source: str) -> dict:
+    """What a cell's metadata must say: nothing, or that its code is folded in JupyterLab and on a site."""
+    if not source.startswith(FOLDED):
+        return {}
+    return {"jupyter": {"source_hidden": True}, "tags": ["hide-input"]}
 
 
 def with_palette(picture: np.ndarray, step: int) -> Image.Image:
@@ -107,6 +117,7 @@ def executed(path: Path, limit: int) -> dict:
     where = {"metadata": {"path": str(path.parent)}}
     NotebookClient(notebook, timeout=limit, kernel_name="python3", resources=where).execute()
     for cell, ran in zip(content["cells"], notebook.cells, strict=True):
+        cell["metadata"] = cell_metadata("".join(cell["source"]))
         if cell["cell_type"] == "code":
             shown = [kept_output(output) for output in ran.outputs]
             cell["outputs"] = [output for output in shown if output is not None]

@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-from execute_lessons import LARGEST, small_picture  # noqa: E402
+from execute_lessons import FOLDED, LARGEST, small_picture  # noqa: E402
 from support import ROOT, cells, notebooks
 
 LONGEST = 25  # lines of a cell that a reader meets
 MEDIAN = 8
 HEAD = ("time", "you need", "new words", "before, after")
+MORE_THAN_A_PICTURE = r"^\s*assert\b|#\| export|### BEGIN SOLUTION|^import |^from "
 FOR_CHANGERS = "## For those who change it"  # what stands under this heading is plumbing, and may be skipped
 WRITTEN = [
     file
@@ -50,7 +51,7 @@ def read_cells(file: Path) -> list[str]:
         if kind == "markdown":
             heads = re.findall(r"^## .*", source, re.M)
             skipped = heads[-1].startswith(FOR_CHANGERS) if heads else skipped
-        elif not skipped and not only_imports(source):
+        elif not skipped and not only_imports(source) and not source.startswith(FOLDED):
             found.append(source)
     return found
 
@@ -94,6 +95,33 @@ def test_three_exercises_with_a_stub_a_check_and_a_hint(file):
     assert prose.count("<details>") >= 3 and prose.count("<details>") == prose.count("</details>")
 
 
+def names_of(source: str, kind: type[ast.expr_context]) -> set[str]:
+    """The names that a cell binds (`ast.Store`), functions, classes and imports among them, or uses (`ast.Load`)."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, kind):
+            found.add(node.id)
+        elif kind is ast.Store and isinstance(node, ast.FunctionDef | ast.ClassDef | ast.alias):
+            found.add(node.name)
+    return found
+
+
+@pytest.mark.parametrize("file", WRITTEN, ids=name)
+def test_a_folded_cell_only_draws(file):
+    """Its code may be folded because it shows a picture and nothing else: no check, and no name that is used later."""
+    told = [cell for cell in json.loads(file.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    sources = ["".join(cell["source"]) for cell in told]
+    for place, (cell, source) in enumerate(zip(told, sources, strict=True)):
+        if source.startswith(FOLDED):
+            assert any("image/png" in output.get("data", {}) for output in cell["outputs"]), source[:200]
+            assert not re.search(r"^\s*assert\b|#\| export|### BEGIN SOLUTION|^import |^from ", source, re.M), source[
+                :200
+            ]
+            later = set().union(*(names_of(other, ast.Load) for other in sources[place + 1 :]))
+            bound_anew = set().union(*(names_of(other, ast.Store) for other in sources[place + 1 :]))
+            assert not names_of(source, ast.Store) & later - bound_anew, source[:200]
+
+
 def anchors(file: Path) -> set[str]:
     """What a link may name in a notebook: its headings, as JupyterLab writes them, blanks as hyphens."""
     prose = "\n".join(source for kind, source in cells(file) if kind == "markdown")
@@ -135,7 +163,7 @@ def first_reading(file: Path) -> tuple[int, int]:
             skipped = skipped and not any(head.startswith("## Summary") for head in heads)
             words += 0 if skipped else len(re.sub(r"<details>.*?</details>", "", source, flags=re.S).split())
             skipped = skipped or GOES_ON in source
-        elif not skipped and not only_imports(source):
+        elif not skipped and not only_imports(source) and not source.startswith(FOLDED):
             lines += lines_read(source)
     return words, lines
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-from execute_lessons import code_hash  # noqa: E402
+from execute_lessons import cell_metadata, code_hash  # noqa: E402
 from support import PACKAGE, ROOT, cells, child_environment, library, notebooks
 
 INDEX = ROOT / "nbs" / "index.ipynb"
@@ -73,7 +73,7 @@ def test_notebook_is_clean(notebook):
         "metadata beside the kernel's (widgets state, say) belongs to no commit"
     )
     for cell in content["cells"]:
-        assert cell["id"] and not cell["metadata"], "cell metadata"
+        assert cell["id"] and cell["metadata"] == cell_metadata("".join(cell["source"])), "cell metadata"
         assert cell.get("execution_count") is None, "execution counts: run nbdev_clean"
         assert ran or not cell.get("outputs"), "outputs without the mark of tools/execute_lessons.py"
     ids = [cell["id"] for cell in content["cells"]]
