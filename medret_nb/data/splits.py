@@ -15,31 +15,63 @@ from .files import DataError, hash_of
 from .tables import SPLITS, as_text, some
 
 # %% ../../nbs/data/035_splits.ipynb #a468df2f
+def _lines_to(ids: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray, int]:
+    "Lines from studies to their `ids` (N,), as nodes from `start` on: rows, nodes, and the next free number."
+    known = np.flatnonzero(ids != "")
+    codes, names = pd.factorize(ids[known])
+    return known, codes + start, start + len(names)
+
+
 def connected_groups(studies: pd.DataFrame) -> np.ndarray:
     """Number (N,) of each study's component: studies that share a patient or a group, directly or through others.
 
     `studies` needs `patient_id`; `group_id` may be missing, and an empty one joins nothing.
     Components are numbered from 0 in the order of their first study.
     """
-    n = len(studies)
-    rows = [np.arange(n)]  # the lines: from a study, by its row ...
-    nodes = [np.arange(n)]  # ... to itself, its patient and its group
-    size = n
-    for name in ("patient_id", "group_id"):
-        if name not in studies:
-            continue
-        ids = as_text(studies.loc[:, name]).to_numpy()
-        known = np.flatnonzero(ids != "")
-        codes, names = pd.factorize(ids[known])
+    size = len(studies)
+    rows = []
+    nodes = []
+    for name in [name for name in ("patient_id", "group_id") if name in studies]:
+        known, ends, size = _lines_to(as_text(studies.loc[:, name]).to_numpy(), size)
         rows.append(known)
-        nodes.append(codes + size)
-        size += len(names)
+        nodes.append(ends)
     ends = (np.concatenate(rows), np.concatenate(nodes))
     lines = coo_array((np.ones(len(ends[0])), ends), shape=(size, size))
     _, component = connected_components(lines, directed=False)
-    return pd.factorize(component[:n])[0]
+    return pd.factorize(component[: len(studies)])[0]
 
 # %% ../../nbs/data/035_splits.ipynb #a6c2b6e0
+def check_splits(studies: pd.DataFrame) -> None:
+    "Refuse a component of patients and groups that stands in two splits: a `DataError` that names an example."
+    marked = studies.loc[studies["split"] != ""]
+    if not len(marked):
+        return
+    component = pd.Series(connected_groups(studies), index=studies.index)[marked.index]
+    splits = marked["split"].groupby(component).nunique()
+    torn = splits[splits > 1].index
+    if len(torn):
+        raise DataError(_torn(marked.loc[component == torn[0]], len(torn)))
+
+# %% ../../nbs/data/035_splits.ipynb #4def2a89
+def _deal(names: np.ndarray, order: list[list[int]], weight: np.ndarray, wanted: dict[str, int]) -> None:
+    "Give each component's rows the first of test and val that has room for all of its `weight` (N,), else train."
+    room = {name: int(wanted.get(name, 0)) for name in ("test", "val")}
+    for rows in order:
+        size = int(weight[rows].sum())
+        name = next((name for name in room if size <= room[name]), "train")
+        names[rows] = name
+        if name != "train":
+            room[name] -= size
+
+# %% ../../nbs/data/035_splits.ipynb #0a8ccc4b
+def _drawn_order(studies: pd.DataFrame, seed: int) -> list[list[int]]:
+    "The rows of each component, in the order drawn by a hash of the seed and the component's smallest study id."
+    ids = as_text(studies.loc[:, "study_id"]).to_numpy()
+    rows = pd.Series(np.arange(len(ids)))
+    members = rows.groupby(connected_groups(studies)).apply(list)
+    return sorted(members, key=lambda component: hash_of(seed, min(ids[component])))
+
+# %% ../../nbs/data/035_splits.ipynb #f26ddd3e
 def _torn(rows: pd.DataFrame, cases: int) -> str:
     "What to say of a component whose studies `rows` stand in more than one split, one of `cases` such components."
     names = sorted(rows["split"].unique())
@@ -51,18 +83,6 @@ def _torn(rows: pd.DataFrame, cases: int) -> str:
     number = "two" if len(names) == 2 else "several"
     examples = some(rows.groupby("split")["study_id"].first())
     return f"studies: {what} in {number} splits ({', '.join(names)}), e.g. studies {examples}; {cases} such case(s)"
-
-
-def check_splits(studies: pd.DataFrame) -> None:
-    "Refuse a component of patients and groups that stands in two splits: a `DataError` that names an example."
-    marked = studies.loc[studies["split"] != ""]
-    if not len(marked):
-        return
-    component = pd.Series(connected_groups(studies), index=studies.index)[marked.index]
-    splits = marked["split"].groupby(component).nunique()
-    torn = splits[splits > 1].index
-    if len(torn):
-        raise DataError(_torn(marked.loc[component == torn[0]], len(torn)))
 
 # %% ../../nbs/data/035_splits.ipynb #ba1124f3
 def _check_request(fractions: dict[str, float] | None, counts: dict[str, int] | None) -> None:
@@ -93,26 +113,7 @@ def _usable(studies: pd.DataFrame, usable: pd.Series | None) -> np.ndarray:
                 marked |= as_text(studies.loc[:, name]).to_numpy() != ""
     return marked if marked.any() else np.ones(len(studies), bool)
 
-# %% ../../nbs/data/035_splits.ipynb #4def2a89
-def _drawn_order(studies: pd.DataFrame, seed: int) -> list[list[int]]:
-    "The rows of each component, in the order drawn by a hash of the seed and the component's smallest study id."
-    ids = as_text(studies.loc[:, "study_id"]).to_numpy()
-    rows = pd.Series(np.arange(len(ids)))
-    members = rows.groupby(connected_groups(studies)).apply(list)
-    return sorted(members, key=lambda component: hash_of(seed, min(ids[component])))
-
-
-def _deal(names: np.ndarray, order: list[list[int]], weight: np.ndarray, wanted: dict[str, int]) -> None:
-    "Give each component's rows the first of test and val that has room for all of its `weight` (N,), else train."
-    room = {name: int(wanted.get(name, 0)) for name in ("test", "val")}
-    for rows in order:
-        size = int(weight[rows].sum())
-        name = next((name for name in room if size <= room[name]), "train")
-        names[rows] = name
-        if name != "train":
-            room[name] -= size
-
-
+# %% ../../nbs/data/035_splits.ipynb #d659ac15
 def _fill_empty(names: np.ndarray, order: list[list[int]], weight: np.ndarray, wanted: dict[str, int]) -> None:
     "Give a split that was asked for and holds nothing usable the smallest component of train, if train keeps another."
     for name in ("test", "val"):
@@ -134,6 +135,15 @@ def _deal_shares(names: np.ndarray, order: list[list[int]], good: np.ndarray, fr
     _deal(names, others, ~good, _wanted(sum(map(len, others)), fractions, least=0))
 
 # %% ../../nbs/data/035_splits.ipynb #57b00c47
+def _check_none_empty(names: np.ndarray, good: np.ndarray, groups: int, asked: list[str]) -> None:
+    "Refuse splits (N,) of which train, or one that was `asked` for, holds none of the `good` (N,) studies."
+    for name in ("train", *asked):
+        if not (names[good] == name).any():
+            kind = "" if good.all() else " with a text"
+            what = f"{int(good.sum())} studies{kind} in {groups} connected group(s)"
+            raise DataError(f"the split {name} would be empty: {what} cannot be split as asked")
+
+
 def assign_splits(
     studies: pd.DataFrame,
     fractions: dict[str, float] | None = None,
@@ -160,10 +170,5 @@ def assign_splits(
         fractions = fractions or {"train": 0.8, "val": 0.1, "test": 0.1}
         _deal_shares(names, order, good, fractions)
     asked = [name for name in ("test", "val") if (counts or fractions or {}).get(name, 0) > 0]
-    for name in ("train", *asked):
-        if not (names[good] == name).any():
-            groups = sum(bool(good[rows].any()) for rows in order)
-            kind = "" if good.all() else " with a text"
-            what = f"{int(good.sum())} studies{kind} in {groups} connected group(s)"
-            raise DataError(f"the split {name} would be empty: {what} cannot be split as asked")
+    _check_none_empty(names, good, sum(bool(good[rows].any()) for rows in order), asked)
     return pd.Series(names, index=studies.index, name="split")
