@@ -10,25 +10,6 @@ __all__ = ['FINDING_KINDS', 'DEVICE_KINDS', 'KINDS', 'MIMIC', 'OPENI', 'CLINICS'
 from dataclasses import asdict, dataclass, field, replace
 
 # %% ../../nbs/phantom/215_scenes.ipynb #1b321b63
-FINDING_KINDS = (
-    "pleural effusion",
-    "pneumothorax",
-    "atelectasis",
-    "consolidation",
-    "pneumonia",
-    "edema",
-    "cardiomegaly",
-    "nodule",
-    "mass",
-    "rib fracture",
-    "pleural thickening",
-    "enlarged mediastinum",
-    "device",
-)
-DEVICE_KINDS = ("endotracheal tube", "central line", "gastric tube", "pacemaker")
-KINDS = FINDING_KINDS[:-1] + DEVICE_KINDS  # the sixteen things that have a share of their own
-
-
 @dataclass(frozen=True)
 class Patient:
     """One person. Everything else of the anatomy follows from `seed`.
@@ -113,6 +94,32 @@ class Clinic:
     photons: float = 4000.0
     exposure: float = 1.0
     number: int = 0  # keeps the patients of two clinics apart under one seed
+
+# %% ../../nbs/phantom/215_scenes.ipynb #6afa8c52
+def clinic(prevalence: str = "balanced", site: str = "A", shortcut: bool = True) -> Clinic:
+    """The clinic of that prevalence ("balanced", "natural") and site ("A", "B"). ValueError for any other."""
+    if (prevalence, site) not in CLINICS:
+        raise ValueError(f"prevalence must be balanced or natural and site A or B, not {prevalence!r}, {site!r}")
+    return replace(CLINICS[prevalence, site], shortcut=shortcut)
+
+# %% ../../nbs/phantom/215_scenes.ipynb #ef432f5f
+FINDING_KINDS = (
+    "pleural effusion",
+    "pneumothorax",
+    "atelectasis",
+    "consolidation",
+    "pneumonia",
+    "edema",
+    "cardiomegaly",
+    "nodule",
+    "mass",
+    "rib fracture",
+    "pleural thickening",
+    "enlarged mediastinum",
+    "device",
+)
+DEVICE_KINDS = ("endotracheal tube", "central line", "gastric tube", "pacemaker")
+KINDS = FINDING_KINDS[:-1] + DEVICE_KINDS  # the sixteen things that have a share of their own
 
 # %% ../../nbs/phantom/215_scenes.ipynb #daea0854
 MIMIC = {
@@ -215,10 +222,3 @@ CLINICS = {
         number=3,
     ),
 }
-
-# %% ../../nbs/phantom/215_scenes.ipynb #6afa8c52
-def clinic(prevalence: str = "balanced", site: str = "A", shortcut: bool = True) -> Clinic:
-    """The clinic of that prevalence ("balanced", "natural") and site ("A", "B"). ValueError for any other."""
-    if (prevalence, site) not in CLINICS:
-        raise ValueError(f"prevalence must be balanced or natural and site A or B, not {prevalence!r}, {site!r}")
-    return replace(CLINICS[prevalence, site], shortcut=shortcut)
