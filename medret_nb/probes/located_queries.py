@@ -43,7 +43,7 @@ def speaks_of(claim: Assertion, finding: str, region: str) -> bool:
     zone = next((name for name in ("upper", "mid", "lower") if f" {name} " in region), "")
     return claim.zone in ("", zone) or not zone
 
-
+# %% ../../nbs/probes/731_located_queries.ipynb #cb40f796
 def _claims_of(studies: StudySet, texts: Sequence[str]) -> list[list[tuple[str, list[Assertion]]]]:
     "The sentences of each text with what they claim: as a phantom's dictation meant them, else as the rules read them."
     if not has_truth(studies.folder):
@@ -61,7 +61,7 @@ def _claims_of(studies: StudySet, texts: Sequence[str]) -> list[list[tuple[str, 
         told.append([(said[study, number], claims) for number, claims in sorted(by_sentence.items())])
     return told
 
-
+# %% ../../nbs/probes/731_located_queries.ipynb #49f3b27c
 def located_sentences(studies: StudySet, asked: pd.DataFrame, policy: str = "findings") -> list[str]:
     """What the report says of each row's finding at its region: its sentences, joined; "" where it says nothing.
 
@@ -88,7 +88,7 @@ def _standardised(scores: np.ndarray) -> np.ndarray:
     spread = scores.std(1, keepdims=True)
     return (scores - scores.mean(1, keepdims=True)) / np.maximum(spread, 1e-12)
 
-
+# %% ../../nbs/probes/731_located_queries.ipynb #74982f67
 @dataclass(frozen=True)
 class _Askers:
     "The queries of N questions: the films at their places (one row each) and the sentences; and the gallery."
@@ -141,7 +141,16 @@ class LocatedAnswers:
         counts = zip(self.relevant.sum(1), self.allowed.sum(1), strict=True)
         return np.array([chance_at_k(found, there, k) for found, there in counts], float)
 
+# %% ../../nbs/probes/731_located_queries.ipynb #bde2410a
+PAIRED = (
+    ("report", "image"),
+    ("both", "image"),
+    ("both", "report"),
+    ("image", "whole film"),
+    ("both", "whole film, sentence"),
+)
 
+# %% ../../nbs/probes/731_located_queries.ipynb #6a2f7796
 def _cut(method: Method, studies: StudySet, films: Embeddings, table: pd.DataFrame) -> Embeddings:
     "The film of each question cut to its place, embedded."
     names = [*dict.fromkeys(table["region"])]
@@ -210,7 +219,7 @@ def _kept(asked: PlaceQuestions, sentences: list[str]) -> tuple[pd.DataFrame, np
     table = asked.table.assign(sentence=sentences)
     return pd.DataFrame(table[said]).reset_index(drop=True), said
 
-
+# %% ../../nbs/probes/731_located_queries.ipynb #9708b595
 def located_answers(
     method: Method,
     studies: StudySet,
@@ -243,16 +252,7 @@ def located_answers(
     unsaid = int((~said).sum())
     return LocatedAnswers(table, asked.relevant[rows], asked.allowed[rows], scores, unsaid, asked.excluded, len(there))
 
-# %% ../../nbs/probes/731_located_queries.ipynb #bde2410a
-PAIRED = (
-    ("report", "image"),
-    ("both", "image"),
-    ("both", "report"),
-    ("image", "whole film"),
-    ("both", "whole film, sentence"),
-)
-
-
+# %% ../../nbs/probes/731_located_queries.ipynb #5c34840f
 @dataclass
 class LocatedQueryResults(Measured):
     "A row for each asker and each paired difference; `report` says how they were made."
@@ -294,7 +294,7 @@ def _number_rows(answers: LocatedAnswers, k: int, draws: int, seed: int) -> list
         rows.append({"asked": f"{better} - {other}", "number": estimate(macro_mean(delta, cells), *ends)})
     return rows
 
-
+# %% ../../nbs/probes/731_located_queries.ipynb #5f7ab4d2
 def evaluate_located_queries(
     method: Method,
     studies: StudySet,

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['KNOWN', 'MOST_PAIRS', 'BATCHES', 'CaseTable', 'CASE_MEASURES', 'AskedOf', 'CaseMeasure', 'fine_pairs_of',
-           'consistency_of', 'away_of', 'interference_of', 'costs_of', 'located_by', 'located_over', 'probe_of',
-           'zero_shot_area', 'share_kept']
+           'consistency_of', 'away_of', 'interference_of', 'costs_of', 'located_by', 'located_over', 'ambiguity_of',
+           'drafts_of', 'probe_of', 'zero_shot_area', 'share_kept']
 
 # %% ../../nbs/training/807_case_measures.ipynb #bac74394
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -26,6 +27,7 @@ from ..probes.fine_pairs import draw_pairs, fine_pairs_cases
 from ..probes.located_queries import located_query_cases
 from ..probes.overconfidence import overconfidence_cases
 from ..probes.sites import site_cases
+from ..retrieval.embeddings import method_hash
 from .case_effects import Reading
 from .interference import interference_cases
 from .step_costs import step_cost_cases
@@ -47,6 +49,7 @@ class AskedOf:
     split: str = "test"
     away: StudySet | None = None
     drawn: dict[tuple[str, str], Any] = field(default_factory=dict)
+    answers: dict[tuple["CaseTable", str, str], pd.DataFrame] = field(default_factory=dict)
 
     def questions(self, draw: Callable, method: Method) -> Any:
         "What `draw` makes of these patients for the section that the method reads, drawn once."
@@ -55,6 +58,13 @@ class AskedOf:
         if key not in self.drawn:
             self.drawn[key] = draw(self.studies, self.split, policy=policy, most=MOST_PAIRS)
         return self.drawn[key]
+
+    def cases(self, probe: "CaseTable", method: Method) -> pd.DataFrame:
+        "What a probe finds for a method, asked once for the same weights, settings and texts."
+        key = (probe, method_hash(method), method.config.inference_policy)
+        if key not in self.answers:
+            self.answers[key] = probe(method, self)
+        return self.answers[key]
 
     @property
     def taught(self) -> str:
@@ -102,8 +112,9 @@ def costs_of(cost: str) -> CaseTable:
     return lambda method, asked: step_cost_cases(method, asked.studies, asked.taught, of=cost, batches=BATCHES)
 
 
+@cache
 def located_by(asker: str) -> CaseTable:
-    "The cases of `located_query_cases` for an asker."
+    "The cases of `located_query_cases` for an asker; the same function for the same asker."
     return lambda method, asked: located_query_cases(method, asked.studies, asked.split, by=asker)
 
 
@@ -112,11 +123,21 @@ def located_over(asker: str, other: str) -> CaseTable:
 
     def cases(method: Method, asked: AskedOf) -> pd.DataFrame:
         "Both, joined by case."
-        mine = located_by(asker)(method, asked).set_index("case", drop=False)
-        control = located_by(other)(method, asked).set_index("case")["value"]
+        mine = asked.cases(located_by(asker), method).set_index("case", drop=False)
+        control = asked.cases(located_by(other), method).set_index("case")["value"]
         return mine.assign(control=control.reindex(mine.index)).dropna(subset=["control"]).reset_index(drop=True)
 
     return cases
+
+# %% ../../nbs/training/807_case_measures.ipynb #c0049753
+def ambiguity_of(method: Method, asked: AskedOf) -> pd.DataFrame:
+    "The cases of `ambiguity_cases`."
+    return ambiguity_cases(method, asked.studies, asked.split)
+
+
+def drafts_of(method: Method, asked: AskedOf) -> pd.DataFrame:
+    "The cases of `draft_cases`."
+    return draft_cases(method, asked.studies, asked.split, asked.taught)
 
 # %% ../../nbs/training/807_case_measures.ipynb #fb7c7bcb
 def probe_of(module: str, name: str, **settings: Any) -> CaseTable:
@@ -158,12 +179,12 @@ CASE_MEASURES = {
         "overlap of the first ten under another wording, view and dose, macro over the three",
     ),
     "R@10, ambiguous": CaseMeasure(
-        lambda method, asked: ambiguity_cases(method, asked.studies, asked.split),
+        ambiguity_of,
         Reading(keep=("ambiguous",), apart="direction"),
         "R@10, exact, of the third of queries that are most ambiguous",
     ),
     "R@10, ambiguous over clear": CaseMeasure(
-        lambda method, asked: ambiguity_cases(method, asked.studies, asked.split),
+        ambiguity_of,
         Reading(contrast=("ambiguous", "clear"), apart="direction"),
         "gain in R@10, exact, of the most ambiguous third minus that of the clearest",
     ),
@@ -221,12 +242,12 @@ CASE_MEASURES |= {
         "signed contrast-to-noise ratio minus that of the same phrase on another patient's film, macro over findings",
     ),
     "draft": CaseMeasure(
-        lambda method, asked: draft_cases(method, asked.studies, asked.split, asked.taught),
+        drafts_of,
         Reading(keep=("abnormal",)),
         "F1 of (finding, side) of the draft against the scene, films with a finding",
     ),
     "draft over nearest": CaseMeasure(
-        lambda method, asked: draft_cases(method, asked.studies, asked.split, asked.taught),
+        drafts_of,
         Reading(paired=False, keep=("abnormal",)),
         "F1 of (finding, side) of the draft minus that of the nearest report, films with a finding",
     ),

@@ -200,7 +200,7 @@ class ArmRuns:
             ask = CASE_MEASURES[measure].cases
             methods = self.methods(arm)
             try:
-                self.found[arm, measure] = {seed: ask(method, self.asked) for seed, method in methods.items()}
+                self.found[arm, measure] = {seed: self.asked.cases(ask, method) for seed, method in methods.items()}
             except DataError as error:
                 self.found[arm, measure] = f"{arm}: {error}"
         found = self.found[arm, measure]

@@ -49,7 +49,7 @@ def questions_of(scene: Scene) -> set[str]:
         names |= {name, f"{name}|{f.side}", f"{name}|{f.zone}", f"{name}|{f.side}|{f.zone}", f"{name}|{f.severity}"}
     return names
 
-
+# %% ../../nbs/training/810_pretrain.ipynb #81000006
 def question_answers(scenes: list[Scene], rarest: float = 0.004) -> tuple[np.ndarray, list[str]]:
     "Answers float32 (N, Q), 1 for yes, to all questions whose share of yes is at least `rarest`, and the questions."
     given = [questions_of(scene) for scene in scenes]
@@ -60,7 +60,7 @@ def question_answers(scenes: list[Scene], rarest: float = 0.004) -> tuple[np.nda
     frequent = table.mean(0) >= rarest
     return table[:, frequent], [question for question, kept in zip(asked, frequent, strict=True) if kept]
 
-
+# %% ../../nbs/training/810_pretrain.ipynb #81000010
 def guessing_cost(table: np.ndarray) -> float:
     """Nats per question of whoever knows only the share of yes, of answers (N, Q).
 

@@ -1,14 +1,12 @@
 """Consistency: overlaps against loops and chance, planted models, other words that say the same."""
 
 from itertools import combinations
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from planted import Planted, noise_of
 
 from medret_nb.data.files import DataError
 from medret_nb.methods.clip import CLIP, CLIPConfig
@@ -36,42 +34,6 @@ def clinic(tmp_path_factory):
 @pytest.fixture(scope="module")
 def asked(clinic):
     return ask_again(clinic, "test", "findings", most=40)
-
-
-class Planted(nn.Module):
-    """A model of one line: `film` and `text` give the points of films (B, S, S) and texts."""
-
-    name = "planted"
-    similarity = "cosine"
-
-    def __init__(self, film, text):
-        super().__init__()
-        self.config = SimpleNamespace(size=64, inference_policy="findings")
-        self.film = film
-        self.text = text
-        self.kept = []
-
-    def prepare_pixels(self, films):
-        return torch.as_tensor(np.asarray(films))
-
-    def prepare_text(self, texts):
-        self.kept = list(texts)
-        rows = torch.arange(len(texts))[:, None]
-        return rows, torch.ones_like(rows, dtype=torch.bool)
-
-    def encode_image(self, films, boxes=None):
-        points = [self.film(film) for film in films.numpy()]
-        return SimpleNamespace(mu=torch.tensor(np.stack(points), dtype=torch.float32), logvar=None, local={})
-
-    def encode_text(self, tokens, mask):
-        points = [self.text(text) for text in self.kept]
-        return SimpleNamespace(mu=torch.tensor(np.stack(points), dtype=torch.float32), logvar=None, local={})
-
-
-def noise_of(anything):
-    """A point that belongs to these bytes alone."""
-    data = anything.encode() if isinstance(anything, str) else anything.tobytes()
-    return np.random.default_rng(list(data)).normal(size=16)
 
 
 def findings_said(text):

@@ -1,6 +1,7 @@
 "Grounding of a method: partners of another patient, the same numbers as a user's arrays, what is refused."
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,14 @@ from medret_nb.data.studies import StudySet
 from medret_nb.methods.clip import CLIP
 from medret_nb.methods.pecm import PECM
 from medret_nb.methods.rra_vl import RRAVL
+from medret_nb.probes import grounding_runs as G
 from medret_nb.probes.grounding import (
     PhraseQuestions,
     ask_phrases,
     phrase_maps,
 )
-from medret_nb.probes.grounding_runs import _partners, evaluate_grounding
+from medret_nb.probes.grounding_runs import _partners, evaluate_grounding, grounding_cases
+from medret_nb.probes.heat import box_mask
 from medret_nb.probes.map_judging import METRICS, judge_maps
 
 
@@ -112,3 +115,33 @@ def test_methods_all_the_way(small_phantom):
     bare = StudySet(small_phantom.studies, small_phantom.images, None, small_phantom.info, small_phantom.folder)
     with pytest.raises(DataError, match="no finding has a box"):
         evaluate_grounding(clip, bare)
+
+
+def planted_maps(kind):
+    "The stream of a method whose map is its phrase's box, the rest of the film, or noise."
+
+    def stream(asked):
+        noise = np.random.default_rng(0).normal(size=(len(asked), 64, 64))
+        boxes = np.stack([box_mask(each, 64, 64) for each in asked.boxes]) + 0.05 * noise
+        yield np.arange(len(asked)), {"patches": {"knows": boxes, "opposite": -boxes, "chance": noise}[kind]}
+
+    return stream
+
+
+def test_cases_of_planted_maps(small_phantom, monkeypatch):
+    "Known answers of three metrics for a method that knows, one that looks everywhere else, one that looks anywhere."
+    method = SimpleNamespace(name="planted", config=SimpleNamespace(size=64), regions=())
+    monkeypatch.setattr(G, "phrase_maps", lambda *of: None)
+    found = {}
+    for kind in ("knows", "opposite", "chance"):
+        monkeypatch.setattr(G, "_maps_of", lambda *of, kind=kind: planted_maps(kind))
+        for metric in ("pointing game", "CNR", "AUPRC"):
+            cases = grounding_cases(method, small_phantom, "train", metric, grid=64)
+            assert cases["case"].is_unique and len(cases) > 30
+            found[kind, metric] = cases["value"].to_numpy()
+    assert (found["knows", "pointing game"] == 1).all() and (found["opposite", "pointing game"] == 0).all()
+    assert found["knows", "AUPRC"] == pytest.approx(1, abs=0.05) and found["chance", "AUPRC"].mean() < 0.3
+    assert (found["knows", "CNR"] > 0).all() and (found["opposite", "CNR"] < 0).all()
+    assert abs(found["chance", "CNR"].mean()) < 0.05 and 0 < found["chance", "pointing game"].mean() < 0.3
+    with pytest.raises(DataError, match="has no map 'location'"):
+        grounding_cases(method, small_phantom, "train", kind="location")

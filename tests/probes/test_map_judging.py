@@ -14,7 +14,7 @@ from medret_nb.probes.grounding import (
     ask_phrases,
 )
 from medret_nb.probes.heat import box_mask, film_grid, map_scores, on_film
-from medret_nb.probes.map_judging import METRICS, WORDS_ALONE, GroundingResults, judge_maps
+from medret_nb.probes.map_judging import METRICS, WORDS_ALONE, GroundingResults, judge_maps, map_values
 
 
 def films_on_disk(folder, shapes):
@@ -92,6 +92,31 @@ def test_judged_maps_are_the_means_of_single_ones(odd_films):
     assert sum(by.index.get_level_values("phrases")) == len(asked) and by["maps"].mean() == pytest.approx(
         results.table("AUPRC")["value"][0]
     )
+
+
+def test_planted_maps_get_known_values(odd_films):
+    "A map that is its box, one that is the rest of the film, and noise: best, worst, and what chance gives."
+    asked = ask_phrases(odd_films, odd_films.pixels(64))
+    boxes = np.stack([box_mask(boxes, 64, 64) for boxes in asked.boxes])
+    rng = np.random.default_rng(0)
+    knows = boxes + 0.05 * rng.normal(size=boxes.shape)  # a flat map has no contrast-to-noise ratio
+    noise = {f"noise {i}": rng.normal(size=knows.shape) for i in range(200)}
+
+    def stream(questions):
+        yield np.arange(len(questions)), {"knows": knows, "inverted": -knows, **noise}
+
+    found = map_values(asked, stream, "film", grid=64)
+    at = {name: METRICS.index(name) for name in METRICS}
+    right, wrong = (found[name] for name in ("knows", "inverted"))
+    chance = np.mean([found[name] for name in noise], 0)
+    assert (right[:, at["pointing game"]] == 1).all() and (wrong[:, at["pointing game"]] == 0).all()
+    assert right[:, at["AUPRC"]] == pytest.approx(1, abs=0.02)
+    assert (right[:, at["mIoU"]] > 0.7).all()  # thin boxes of odd films do not lie on whole cells
+    assert (right[:, at["CNR"]] > 1).all() and wrong[:, at["CNR"]] == pytest.approx(-right[:, at["CNR"]], rel=1e-4)
+    area = boxes.mean((1, 2))
+    assert chance[:, at["CNR"]] == pytest.approx(0, abs=0.05)
+    assert chance[:, at["AUPRC"]] == pytest.approx(area, abs=0.03)
+    assert chance[:, at["pointing game"]] == pytest.approx(area, abs=0.12)
 
 
 def test_the_threshold_is_fitted_elsewhere(odd_films):

@@ -5,8 +5,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+from planted import Planted, noise_of
 
 from medret_nb.data.files import DataError
+from medret_nb.data.reports import section_text
 from medret_nb.data.studies import StudySet
 from medret_nb.evaluation.results import evaluate
 from medret_nb.methods.clip import CLIP
@@ -15,7 +17,7 @@ from medret_nb.methods.rra_vl import RRAVL
 from medret_nb.probes import robustness_runs as R
 from medret_nb.probes.corruptions import FAULTS, corrupt
 from medret_nb.probes.robustness_results import RobustnessResults
-from medret_nb.probes.robustness_runs import embed_in_parts, evaluate_robustness
+from medret_nb.probes.robustness_runs import corruption_cases, embed_in_parts, evaluate_robustness, retained_of_cases
 from medret_nb.probes.spoiler import Spoiler
 from medret_nb.retrieval.embeddings import embed, embed_films
 from medret_nb.retrieval.points import Embeddings
@@ -249,3 +251,35 @@ def test_arguments(clip, small_phantom):
             evaluate_robustness(clip, small_phantom, "train", **{"verbose": False, **changed})
     with pytest.raises(DataError, match="attic"):
         evaluate_robustness(clip, small_phantom, "attic", **QUICK)
+
+
+def recognises(studies, sign):
+    "A method that knows clean films; a spoiled one is taken for the clean film that it is most like, times `sign`."
+    pixels = studies.pixels(64)
+    texts = dict(zip(studies.studies["study_id"], section_text(studies, "findings"), strict=True))
+    clean = pixels.take(studies.images["image_id"]).reshape(len(studies.images), -1).astype(float)
+    clean = (clean - clean.mean(1, keepdims=True)) / clean.std(1, keepdims=True)
+    points = [noise_of(texts[study]) for study in studies.images["study_id"]]
+
+    def film(seen):
+        flat = seen.ravel().astype(float)
+        likeness = clean @ ((flat - flat.mean()) / flat.std()) / len(flat)
+        best = int(likeness.argmax())
+        if likeness[best] > 1 - 1e-9:
+            return points[best]
+        return noise_of(seen) if sign == 0 else sign * points[best]
+
+    return Planted(film, noise_of)
+
+
+def test_cases_of_planted_models(strangers):
+    "What no blur confuses keeps all, what answers by chance then keeps nothing, the opposite less than nothing."
+    kept = {}
+    for name, sign in (("knows", 1), ("chance", 0), ("opposite", -1)):
+        cases = corruption_cases(recognises(strangers, sign), strangers, "train", ("blur",), (1, 2, 3), k=3)
+        assert cases["clean"].mean() > 0.9 and cases["case"].is_unique
+        kept[name] = retained_of_cases(cases)
+        values = cases["value"].mean(), cases["control"].mean()
+        if name == "opposite":
+            assert values[0] < values[1] / 2
+    assert kept["knows"] == pytest.approx(1) and abs(kept["chance"]) < 0.1 and kept["opposite"] < 0

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from planted import Planted
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from medret_nb.data.files import DataError
@@ -13,7 +14,7 @@ from medret_nb.methods.medprobclip import MedProbCLIP
 from medret_nb.methods.pcmepp import PCMEPP
 from medret_nb.probes.classification import ZERO_SHOT_MEASURES, truth_table
 from medret_nb.probes.zero_shot import pooled_scores, prompt_table
-from medret_nb.probes.zero_shot_runs import ZeroShotResults, evaluate_zero_shot
+from medret_nb.probes.zero_shot_runs import ZeroShotResults, evaluate_zero_shot, macro_auroc, zero_shot_cases
 from medret_nb.retrieval.embeddings import embed, embed_texts
 
 
@@ -160,3 +161,39 @@ def test_saving(small_phantom, tmp_path):
     results = evaluate_zero_shot(CLIP.create().eval(), small_phantom, "train", minimum=2, draws=5, verbose=False)
     results.save(tmp_path)
     assert ZeroShotResults.read_report(tmp_path) == json.loads(json.dumps(results.report | {"rows": results.rows}))
+
+
+def planted_reader(studies, answers):
+    "A method whose films lie nearer to a finding's name than to its denial where `answers` (study, finding) is 1."
+    pixels = studies.pixels(64)
+    names = answers.columns.tolist()
+    lowered = {name.lower(): i for i, name in enumerate(names)}
+    points = {}
+    for image, study in zip(studies.images["image_id"], studies.images["study_id"], strict=True):
+        points[pixels.take([image])[0].tobytes()] = 2 * answers.loc[study].to_numpy(float) - 1
+
+    def text(prompt):
+        sign = -1 if prompt.startswith("no ") else 1
+        place = lowered.get(prompt.removeprefix("no "))
+        return np.ones(len(names)) if place is None else sign * np.eye(len(names))[place]  # a report is no prompt
+
+    return Planted(lambda film: points[film.tobytes()], text)
+
+
+def test_cases_of_planted_models(small_phantom):
+    "One that knows every finding, one that always says the opposite, one that answers all alike, and a coin."
+    part = small_phantom.split("train")
+    truth = truth_table(part, "scene").astype(float)
+    areas = {}
+    coin = np.random.default_rng(0).integers(0, 2, (12, *truth.shape))
+    answers = {"knows": truth, "opposite": 1 - truth, "alike": truth * 0}
+    for name, said in answers.items():
+        cases = zero_shot_cases(planted_reader(part, said), part, "train", "scene")
+        areas[name] = macro_auroc(cases)
+        assert cases["case"].is_unique and cases["value"].between(0, 1).all()
+    assert areas == {"knows": 1, "opposite": 0, "alike": 0.5}
+    tossed = []
+    for toss in coin:
+        cases = zero_shot_cases(planted_reader(part, truth * 0 + toss), part, "train", "scene")
+        tossed.append(macro_auroc(cases))
+    assert abs(np.mean(tossed) - 0.5) < 0.06

@@ -37,6 +37,41 @@ def test_one_masked_input_is_cheaper_than_two(device):
         relative_costs(table, "three")
 
 
+class Work(torch.nn.Module):
+    "A method whose step is `times` products of (8, 32) and (32, 16), and nothing else that is counted."
+
+    def __init__(self, times):
+        super().__init__()
+        self.layer = torch.nn.Linear(32, 16, bias=False)
+        self.times = times
+
+    def forward(self, batch):
+        done = [self.layer(batch.films.clone()).square().sum() for _ in range(self.times)]
+        return {"work": torch.stack(done).sum()}
+
+
+class Films:
+    "A batch of eight."
+
+    films = torch.ones(8, 32)
+
+    def __len__(self):
+        return 8
+
+    def to(self, device):
+        return self
+
+
+def test_known_work_is_found_and_twice_the_work_costs_twice():
+    table = step_costs({"once": Work(1), "twice": Work(2), "thrice": Work(3)}, Films(), rounds=1)
+    product = 2 * 8 * 32 * 16  # of the way there; back, as much for the weights, nothing for the films
+    assert table["operations"].tolist() == [2 * product, 4 * product, 6 * product]
+    kept = 4 * (8 * 32 + 8 * 16)  # bytes: the films, and what is squared
+    assert (table["saved_mb"] * 2**20).tolist() == [kept, 2 * kept, 3 * kept]
+    relative = relative_costs(table, "once")
+    assert relative["operations"].tolist() == relative["saved_mb"].tolist() == [1, 2, 3]
+
+
 def test_cases_leave_the_method_alone():
     clinic = StudySet.load(shipped_data("phantom-small"))
     method = arm("one")
