@@ -19,6 +19,7 @@ LAYERS = [
     ("failures",),
     ("training",),
     ("views",),
+    ("course",),
     ("cli",),
 ]
 SHARED_METHODS = {
