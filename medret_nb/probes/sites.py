@@ -109,7 +109,7 @@ def site_rows(place: str, table: pd.DataFrame, size: int, k: int = 10) -> pd.Dat
 
 def smaller_gallery(ranked: Mapping[str, pd.DataFrame]) -> int:
     "The size of the smallest gallery of these tables of `ranked_cases`."
-    return min(int(table["gallery"].min()) for table in ranked.values())
+    return min(int(np.min(table["gallery"])) for table in ranked.values())
 
 # %% ../../nbs/probes/736_sites.ipynb #73600022
 def site_draws(

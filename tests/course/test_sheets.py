@@ -29,7 +29,9 @@ def test_a_students_sheet_holds_no_solution(lesson):
     assert "SOLUTION" not in text and "HIDDEN TESTS" not in text and "What a good answer names" not in text
     given = {cell_source(cell) for cell in content["cells"][: exercises[0].stub_cell]}
     taught = plain("".join(given))
-    answers = [cell_source(cell) for cell in sheet["cells"] if cell["metadata"].get("medret", {}).get("role") == "answer"]
+    answers = [
+        cell_source(cell) for cell in sheet["cells"] if cell["metadata"].get("medret", {}).get("role") == "answer"
+    ]
     assert answers == [re.sub(r"^#\| .*\n?", "", exercise.stub, flags=re.M).strip("\n") for exercise in exercises]
     whole = plain("".join(cell_source(cell) for cell in sheet["cells"]))
     for exercise in exercises:
