@@ -5,7 +5,7 @@ import ast
 import pytest
 from support import ROOT
 
-from medret_nb.course.exercises import exercises_of, lessons_of, read_notebook, cell_source, wrong_answers
+from medret_nb.course.exercises import cell_source, exercises_of, lessons_of, read_notebook, wrong_answers
 from medret_nb.data.files import DataError
 
 LESSONS = lessons_of(ROOT / "nbs")

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from support import ROOT
 
-from medret_nb.course.exercises import exercises_of, lessons_of, read_notebook, cell_source
+from medret_nb.course.exercises import cell_source, exercises_of, lessons_of, read_notebook
 from medret_nb.course.sheets import SHEETS, student_sheet, with_hints_only, with_links_among, write_sheets
 from medret_nb.data.files import DataError
 
