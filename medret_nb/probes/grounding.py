@@ -333,14 +333,14 @@ def _spots(regions: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
     return spots, other
 
 # %% ../../nbs/probes/725_grounding.ipynb #f3c47d9c
-_PLACELESS = ("edema", "cardiomegaly", "enlarged mediastinum", "enlarged cardiomediastinum")  # told without a place
+_PLACELESS = ("edema", "cardiomegaly", "enlarged mediastinum", "enlarged cardiomediastinum")  # reported without a place
 
 
 def phrase_of(label: str, regions: Iterable[str] = ()) -> str:
     """Words for a finding at named regions, from the phantom's phrase book (first wording of site A).
 
     'Right lower lobe consolidation.' Both sides of one zone become 'bilateral'; edema, an enlarged heart and a wide
-    mediastinum are told without a place, as in reports; regions that are no lung or zone follow as 'in the ...'; a
+    mediastinum are reported without a place; regions that are no lung or zone follow as 'in the ...'; a
     label that the book does not know is taken as it is.
     """
     name = label.strip().lower()
