@@ -27,6 +27,7 @@ from tyro.conf import Positional, arg
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 import medret_nb
+from .adjudicate import AskReaders
 from .ask import Ask
 from .breakdown import BreakDown
 from .claims import Claims
@@ -81,6 +82,7 @@ COMMANDS: dict[str, tuple[str, Callable]] = {
     "breakdown": ("show for which patients a measured result holds", lambda: BreakDown),
     "multiverse": ("measure retrieval under every protocol at once", lambda: AskMultiverse),
     "sets": ("make candidate sets with a promise, and check it", lambda: Sets),
+    "adjudicate": ("let readers judge the answers of runs blindly", lambda: AskReaders),
     "search": ("ask with a film or a sentence", lambda: Search),
     "ask": ("ask many questions after one start", lambda: Ask),
     "draft": ("draft a film's report from its nearest cases", lambda: DraftReport),

@@ -10,7 +10,7 @@ from medret_nb.cli.evaluate import OF_A_MODEL, Evaluate
 from medret_nb.data.files import DataError
 
 
-@pytest.mark.parametrize("protocol", ["zero-shot", "grounding", "corruptions", "falsified", "drafts"])
+@pytest.mark.parametrize("protocol", ["zero-shot", "grounding", "corruptions", "falsified", "drafts", "first-answer"])
 def test_measures_that_ask_the_model(way, medret, protocol):
     home = way[0]
     told = medret("evaluate", home / "run", "--protocol", protocol)
@@ -63,7 +63,7 @@ def test_a_measure_of_a_model_is_of_one_split(tmp_path, protocol):
         Evaluate(tmp_path, split="all", protocol=(protocol,)).run()
 
 
-@pytest.mark.parametrize("protocol", OF_A_MODEL)
+@pytest.mark.parametrize("protocol", [*OF_A_MODEL, "first-answer"])
 def test_a_measure_of_a_model_is_not_paired(tmp_path, protocol):
     with pytest.raises(DataError, match=f"against: there is no paired difference of {protocol}"):
         Evaluate(tmp_path, protocol=("exact", protocol), against=tmp_path).run()

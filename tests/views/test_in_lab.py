@@ -174,3 +174,25 @@ def test_a_view_opens_and_answers(run_notebook, page, notebook, kind):
     assert view.evaluate("e => e.scrollWidth <= e.clientWidth")
     check_theme(page, view)
     assert not page.errors and not page.outside, (page.errors, page.outside)
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_pairs_are_judged_by_key(run_notebook, page):
+    "Keys reach the view and not JupyterLab, where 1 and 2 make headings of a cell."
+    run_notebook("views/847_adjudication.ipynb")
+    view = view_of(page, "adjudication")
+    told = view.locator(".judging p[role=status]")
+    expect(told).to_contain_text(re.compile(r"A: 14 of \d+ judged\."))  # by the cells below it
+    cells = page.locator(".jp-Notebook .jp-MarkdownCell").count()
+    view.locator(".judging").focus()
+    page.keyboard.press("1")
+    page.keyboard.press("2")
+    expect(told).to_contain_text(re.compile(r"A: 16 of \d+ judged\."))
+    page.keyboard.press("u")
+    expect(told).to_contain_text(re.compile(r"A: 15 of \d+ judged\."))
+    expect(view.locator(".judging")).to_be_focused()
+    assert page.locator(".jp-Notebook .jp-MarkdownCell").count() == cells
+    assert view.evaluate("e => e.scrollWidth <= e.clientWidth")
+    check_theme(page, view)
+    assert not page.errors and not page.outside, (page.errors, page.outside)
