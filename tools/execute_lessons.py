@@ -27,7 +27,7 @@ from PIL import Image
 
 KEPT = ("image/png", "text/html", "text/plain")
 FOLDED = "#| hide_input"  # first line of a cell whose code draws and teaches nothing
-LARGEST = 145_000  # bytes of a picture
+LARGEST = 110_000  # bytes of a picture
 LONGEST = 20_000  # characters of a table; beyond it the plain text is kept alone
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
 
