@@ -25,7 +25,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import KernelManager
 
-from .exercises import Exercise, exercises_of, read_notebook, cell_source
+from .exercises import Exercise, cell_source, exercises_of, read_notebook
 from .fences import Fence, fenced_environment, kernel_command
 from .sheets import chosen_lessons
 from ..data.files import DataError, atomic_write

@@ -18,10 +18,10 @@ from pathlib import Path
 from medret_nb.course.exercises import (
     HIDDEN,
     Exercise,
+    cell_source,
     exercises_of,
     lessons_of,
     read_notebook,
-    cell_source,
     without,
 )
 from ..data.files import DataError

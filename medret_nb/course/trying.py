@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jupyter_client.manager import KernelManager
 
-from .exercises import Exercise, exercises_of, read_notebook, cell_source, wrong_answers
+from .exercises import Exercise, cell_source, exercises_of, read_notebook, wrong_answers
 from .grading import FencedKernel, Limits, temporary_folder
 
 # %% ../../nbs/course/879_trying.ipynb #b1234d40
