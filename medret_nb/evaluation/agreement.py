@@ -19,8 +19,8 @@ from medret_nb.evaluation.intervals import (
     bootstrap_interval,
     cluster_codes,
     cluster_sums,
-    draws_error,
     drawn_weights,
+    draws_error,
     studentised,
 )
 from .measured import estimate
