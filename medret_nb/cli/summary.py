@@ -58,10 +58,10 @@ def measure_points(
 
 # %% ../../nbs/cli/915_summary.ipynb #0d930259
 def markdown_cell(value: Any) -> str:
-    "A cell of a Markdown table: floats with three digits, nothing for what is missing."
+    "A cell of a Markdown table: floats with three digits, nothing for what is missing, no tags."
     if pd.isna(value):
         return ""
-    return f"{value:.3f}" if isinstance(value, float) else str(value).replace("|", "\\|")
+    return f"{value:.3f}" if isinstance(value, float) else str(value).replace("|", "\\|").replace("<", "&lt;")
 
 
 def markdown(frame: pd.DataFrame) -> str:

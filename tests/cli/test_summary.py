@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from medret_nb.cli.summary import HITS_IN_WORDS, findings_told, in_words, markdown, overview_facts, save_table
+from medret_nb.cli.summary import HITS_IN_WORDS, findings_told, in_words, markdown, markdown_cell, overview_facts, save_table
 from medret_nb.data.studies import StudySet
 from medret_nb.evaluation.results import Results
 
@@ -54,3 +54,7 @@ def test_a_study_without_labels_is_not_said_to_have_no_finding():
 def test_a_name_that_ends_a_line_is_one_name():
     facts = overview_facts(one_study({"a\u2028b": 1, "c\n\nd": 1}))
     assert "a\u2028b 1" in facts["labels"] and set(facts) >= {"splits", "texts", "leakage", "incomplete"}
+
+
+def test_no_tag_of_a_table_reaches_a_page():
+    assert markdown_cell("<img src=x>|a") == "&lt;img src=x>\\|a"
