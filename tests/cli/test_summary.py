@@ -3,7 +3,15 @@
 import pandas as pd
 import pytest
 
-from medret_nb.cli.summary import HITS_IN_WORDS, findings_told, in_words, markdown, markdown_cell, overview_facts, save_table
+from medret_nb.cli.summary import (
+    HITS_IN_WORDS,
+    findings_told,
+    in_words,
+    markdown,
+    markdown_cell,
+    overview_facts,
+    save_table,
+)
 from medret_nb.data.studies import StudySet
 from medret_nb.evaluation.results import Results
 
