@@ -1,9 +1,13 @@
 """What the site has of its own: formulas as MathML, JupyterLab's anchors, docstrings as they stand."""
 
+import html
 import re
 
 from docutils import nodes
 from latex2mathml.converter import convert
+from sphinx.util import logging
+
+LOGGER = logging.getLogger(__name__)
 
 
 def jupyter_anchor(title: str) -> str:
@@ -11,14 +15,23 @@ def jupyter_anchor(title: str) -> str:
     return title.strip().replace(" ", "-")
 
 
+def formula(tex: str, display: str = "inline") -> str:
+    """A formula as MathML; one that can't be read is shown as it is written, with a warning."""
+    try:
+        return convert(tex, display=display)
+    except Exception as error:  # latex2mathml raises a class of its own for each fault
+        LOGGER.warning("formula not read (%s): %s", type(error).__name__, tex)
+        return f"<code>{html.escape(tex)}</code>"
+
+
 def _inline(self, node):
-    self.body.append(convert(node.astext()))
+    self.body.append(formula(node.astext()))
     raise nodes.SkipNode
 
 
 def _block(self, node):
     plain = re.sub(r"\\(?:begin|end)\{(?:equation|align)\*?\}", "", node.astext())
-    self.body.append(f'<div class="math" style="overflow-x: auto">{convert(plain, display="block")}</div>')
+    self.body.append(f'<div class="math" style="overflow-x: auto">{formula(plain, "block")}</div>')
     raise nodes.SkipNode
 
 

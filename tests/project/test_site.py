@@ -11,7 +11,7 @@ from support import ROOT, child_environment
 sys.path.insert(0, str(ROOT / "tools"))
 sys.path.insert(0, str(ROOT / "site"))
 from build_site import faults_of, module_of, page_of  # noqa: E402
-from house import readable  # noqa: E402
+from house import formula, readable  # noqa: E402
 
 LESSON = "losses/320_contrastive"
 
@@ -80,3 +80,9 @@ def test_docstrings_keep_their_form():
 def test_the_whole_site_has_no_fault(tmp_path):
     made = build(tmp_path / "site")
     assert made.returncode == 0, made.stdout[-3000:] + made.stderr[-2000:]
+
+
+def test_formulas_are_drawn_by_the_browser_and_a_bad_one_stays_readable():
+    assert "<mfrac>" in formula(r"\frac{1}{2}")
+    assert formula("\n") == "<code>\n</code>"
+    assert formula(r"\frac{<b>") == r"<code>\frac{&lt;b&gt;</code>"
