@@ -85,4 +85,4 @@ def test_the_whole_site_has_no_fault(tmp_path):
 def test_formulas_are_drawn_by_the_browser_and_a_bad_one_stays_readable():
     assert "<mfrac>" in formula(r"\frac{1}{2}")
     assert formula("\n") == "<code>\n</code>"
-    assert formula(r"\frac{<b>") == r"<code>\frac{&lt;b&gt;</code>"
+    assert formula(r"\left( <b>") == r"<code>\left( &lt;b&gt;</code>"
