@@ -66,7 +66,7 @@ class Sets(OfPoints):
     "What counts as right."
     per_patient: Literal["one", "worst"] = "one"
     "Promise it for one study of a new patient, or for all of them."
-    gallery: Literal["shared", "own"] = "shared"
+    gallery: Literal["joint", "own"] = "joint"
     "Search the candidates of both splits, or each split its own."
 
     def run(self) -> None:

@@ -113,14 +113,14 @@ class SetOptions:
     alphas: Sequence[float] = (0.1,)
     kinds: Sequence[str] = SET_KINDS
     per_patient: str = "one"
-    gallery: str = "shared"
+    gallery: str = "joint"
     draws: int = 2000
     seed: int = 0
 
     def __post_init__(self):
         for name, value, known in (
             ("per_patient", self.per_patient, ("one", "worst")),
-            ("gallery", self.gallery, ("shared", "own")),
+            ("gallery", self.gallery, ("joint", "own")),
             *[("kind", kind, SET_KINDS) for kind in self.kinds],
         ):
             if value not in known:
@@ -143,7 +143,7 @@ def known_and_new(
     studies = studyset.studies
     side = DIRECTIONS[direction][0]
     many = len(known[side])
-    if options.gallery == "shared":
+    if options.gallery == "joint":
         pair = pairing(joined_points(known, new), studyset, options.protocol, direction, fits)
         rows = np.arange(len(pair.queries))
         return asked_of(pair, rows[:many], studies, direction), asked_of(pair, rows[many:], studies, direction)
@@ -286,7 +286,7 @@ class CandidateSets(Measured):
 def set_head(report: dict) -> list[str]:
     """What is common to all rows."""
     gallery = (
-        "known and new patients search one gallery" if report["gallery"] == "shared" else "each split searches its own"
+        "known and new patients search one gallery" if report["gallery"] == "joint" else "each split searches its own"
     )
     unit = {"one": "one study of a new patient", "worst": "all studies of a new patient"}[report["per_patient"]]
     return [
