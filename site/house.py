@@ -41,6 +41,8 @@ def readable(lines: list[str]) -> list[str]:
     indented = False
     for line in lines:
         begins = line.startswith("    ")
+        if not begins:  # stars, bars and final underlines mean themselves
+            line = re.sub(r"([\\\\*|]|_(?!\w))", r"\\\1", line)
         if begins and not indented and not (made and made[-1].endswith("::")):
             made += ["", "::", ""]
         elif (indented and not begins and line) or re.match(r"[\w*]+(?:, [\w*]+)* : ", line):

@@ -49,9 +49,20 @@ def module_of(content: dict) -> str:
     return ""
 
 
-def page_of(content: dict) -> dict:
+REPOSITORY = "https://github.com/medret/medret_nb/blob/main/"
+
+
+def linked(prose: str, depth: int) -> str:
+    """Prose whose links out of the notebooks (`depth` folders up) lead to the repository, links in HTML to pages."""
+    outside = re.sub(rf"\]\((?:\.\./){{{depth}}}([^)]+)\)", lambda found: f"]({REPOSITORY}{found[1]})", prose)
+    return re.sub(r'href="([^":]+)\.ipynb', r'href="\1.html', outside)
+
+
+def page_of(content: dict, depth: int = 2) -> dict:
     """A notebook as a page: without nbdev's lines."""
     for cell in content["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = linked("".join(cell["source"]), depth).splitlines(keepends=True)
         if cell["cell_type"] == "code":
             source = re.sub(r"^#\| .*\n?", "", "".join(cell["source"]), flags=re.M).strip("\n")
             cell["source"] = source.splitlines(keepends=True)
@@ -81,7 +92,7 @@ def lay_notebooks(source: Path, only: list[str]) -> dict[str, str]:
 
 def lay_index(source: Path, pages: dict[str, str]) -> None:
     """The map of the notebooks as first page, with all pages behind it."""
-    content = page_of(json.loads((ROOT / "nbs/index.ipynb").read_text(encoding="utf-8")))
+    content = page_of(json.loads((ROOT / "nbs/index.ipynb").read_text(encoding="utf-8")), 1)
     trees = [toctree("To look at", ["views"])]
     for folder, caption in FOLDERS.items():
         inside = [page for page in pages if page.startswith(f"{folder}/")]
@@ -152,6 +163,8 @@ def faults_of(out: Path) -> list[str]:
     """Links within the site that lead nowhere, and what a page would fetch from elsewhere."""
     pages = {}
     for file in out.rglob("*.html"):
+        if "_static" in file.relative_to(out).parts:
+            continue  # the theme's templates
         pages[file] = Page()
         pages[file].feed(file.read_text(encoding="utf-8"))
     told = []

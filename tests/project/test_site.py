@@ -10,7 +10,7 @@ from support import ROOT, child_environment
 
 sys.path.insert(0, str(ROOT / "tools"))
 sys.path.insert(0, str(ROOT / "site"))
-from build_site import faults_of, module_of, page_of  # noqa: E402
+from build_site import REPOSITORY, faults_of, linked, module_of, page_of  # noqa: E402
 from house import formula, readable  # noqa: E402
 
 LESSON = "losses/320_contrastive"
@@ -86,3 +86,9 @@ def test_formulas_are_drawn_by_the_browser_and_a_bad_one_stays_readable():
     assert "<mfrac>" in formula(r"\frac{1}{2}")
     assert formula("\n") == "<code>\n</code>"
     assert formula(r"\left( <b>") == r"<code>\left( &lt;b&gt;</code>"
+
+
+def test_links_out_of_the_notebooks_lead_to_the_repository():
+    assert linked("[a](../../data/results/README.md)", 2) == f"[a]({REPOSITORY}data/results/README.md)"
+    assert linked("[a](../losses/320_contrastive.ipynb)", 2) == "[a](../losses/320_contrastive.ipynb)"
+    assert linked('<a href="../b.ipynb#c">', 2) == '<a href="../b.html#c">'
