@@ -285,7 +285,10 @@ TRACEBACK = (
 
 
 def wait_until_run(page, notebook: str, seconds: int) -> None:
-    """Wait until every code cell has its number or one has failed; fails when `seconds` have passed."""
+    """Wait until every code cell has its number or one has failed; fails when `seconds` have passed.
+
+    A folded cell shows no number. Cells run in their order, so it has ended when a later one has its number.
+    """
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         page.wait_for_timeout(500)
@@ -293,6 +296,7 @@ def wait_until_run(page, notebook: str, seconds: int) -> None:
             """([failed, words]) =>
                 [...document.querySelectorAll(failed)].some(e => e.textContent.includes(words)) ? 0 :
                 [...document.querySelectorAll('.jp-CodeCell')].filter(cell =>
+                    !cell.querySelector('.jp-Placeholder') &&
                     !/\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').innerText)).length""",
             [FAILED, TRACEBACK],
         )

@@ -256,7 +256,7 @@ def test_help_shows_an_option_that_may_be_left_out_by_what_it_takes(name, capsys
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_runs_a_model_takes_a_device(name):
     "By one option of one name, wherever the command keeps it."
-    asks = name not in ("completion",) and not name.startswith(("data ", "course "))
+    asks = name not in ("completion", "adjudicate") and not name.startswith(("data ", "course "))
     assert ("--device" in options_of(name)) == asks
 
 

@@ -257,7 +257,7 @@ def test_each_file_is_a_module_on_its_own(page):
     page.goto(address)
     load = "names => Promise.all(names.map(name => import('/' + name))).then(() => import('/core.js'))"
     registered = page.evaluate(f"names => ({load})(names).then(core => Object.keys(core.VIEWS).sort())", views)
-    assert registered == ["attention", "ellipses", "explorer", "failures", "points", "prototypes"]
+    assert registered == ["adjudication", "attention", "ellipses", "explorer", "failures", "points", "prototypes"]
     assert not page.errors, page.errors
 
 
