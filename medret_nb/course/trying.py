@@ -14,7 +14,7 @@ from pathlib import Path
 from jupyter_client.manager import KernelManager
 
 from .exercises import Exercise, cell_source, exercises_of, read_notebook, wrong_answers
-from .grading import FencedKernel, Limits, temporary_folder
+from .grading import FencedKernel, Limits, asked_kernel, temporary_folder
 
 # %% ../../nbs/course/879_trying.ipynb #b1234d40
 @dataclass
@@ -66,14 +66,8 @@ def plain_kernel(folder: Path, limits: Limits) -> Iterator[FencedKernel]:
     with temporary_folder() as scratch:
         manager = KernelManager(transport="ipc", connection_file=str(scratch / ".kernel.json"), kernel_name="python3")
         manager.start_kernel(cwd=str(folder))
-        client = manager.client()
-        client.start_channels()
-        try:
-            client.wait_for_ready(timeout=60)
-            yield FencedKernel(manager, client, limits)
-        finally:
-            client.stop_channels()
-            manager.shutdown_kernel(now=True)
+        with asked_kernel(manager, limits) as kernel:
+            yield kernel
 
 
 def try_lesson(file: str | Path, lesson: str, limits: Limits | None = None) -> tuple[list[Tried], list[str]]:
